@@ -1,0 +1,40 @@
+"""The tests over versions of Python, pytest and the HTTP libraries. `make test` runs them with the newest of all."""
+
+import tomllib
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["pytests", "libraries"]
+nox.options.default_venv_backend = "venv"
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+PYTESTS = {"8.2": "pytest==8.2.*", "8.4": "pytest==8.4.*", "9.0": "pytest==9.0.*", "latest": "pytest"}
+TESTED = tomllib.loads(Path(__file__).with_name("pyproject.toml").read_text())["tool"]["pytest-httpleak"]["tested"]
+LIBRARIES = [
+    nox.param(name, age, id=f"{name.partition(',')[0]}-{age}") for name in TESTED for age in ("oldest", "newest")
+]
+# Releases without wheels for a newer Python, or that do not import there.
+TOO_OLD = {"3.13": {"aiohttp==3.9.5"}}
+
+
+@nox.session(python=PYTHONS)
+@nox.parametrize("pytest", list(PYTESTS))
+def pytests(session: nox.Session, pytest: str) -> None:
+    """Every supported pytest."""
+    session.install("--editable", ".[test]", PYTESTS[pytest])
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+@nox.parametrize(["library", "age"], LIBRARIES)
+def libraries(session: nox.Session, library: str, age: str) -> None:
+    """Every HTTP library at its oldest and newest tested version, the others as they come."""
+    pins = TESTED[library][age]
+    if TOO_OLD.get(str(session.python), set()) & set(pins):
+        session.skip(f"there is no {' '.join(pins)} for Python {session.python}")
+    session.install("--editable", ".[test]")
+    if age == "oldest" and "without" in TESTED[library]:
+        session.run("python", "-m", "pip", "uninstall", "--yes", *TESTED[library]["without"], silent=True)
+    session.install(*pins)
+    session.run("pytest", *session.posargs)

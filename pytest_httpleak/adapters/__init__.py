@@ -1,0 +1,62 @@
+"""One file for each library: what it makes, and what of it is checked out, idle or closed.
+
+An adapter is a module of this package with `MODULES`, the names of the modules it wants to be handed, and
+`attach(module, hooks)`. It never imports its library: it is called once the tested code has imported it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any, Protocol, cast
+
+from pytest_httpleak.patches import Patches, Wall
+from pytest_httpleak.records import Recorder
+
+
+class Unsupported(Exception):
+    """The library's internals are not what the adapter knows; the adapter stays off, and says so once."""
+
+
+class Hooks:
+    """What an adapter works with: the watch that records, and patches behind its own wall."""
+
+    def __init__(self, watch: Any, patches: Patches, wall: Wall) -> None:
+        self.watch: Recorder = watch
+        self.patches = patches
+        self.wall = wall
+
+    def after(self, owner: Any, name: str, note: Callable[..., object]) -> None:
+        """Call `note(result, *args, **kwargs)` after each call of `owner.name` that returned."""
+        self.patches.after(self.wall, owner, name, note)
+
+    def before(self, owner: Any, name: str, note: Callable[..., object]) -> None:
+        """Call `note(*args, **kwargs)` before each call of `owner.name`."""
+        self.patches.before(self.wall, owner, name, note)
+
+
+class Adapter(Protocol):
+    """What a module of this package, or a third party's adapter, offers."""
+
+    __name__: str
+    MODULES: tuple[str, ...]
+
+    def attach(self, module: ModuleType, hooks: Hooks) -> None:
+        """Patch `module`, which has just been imported; raise `Unsupported` where its internals are unknown."""
+
+
+def found() -> list[Adapter]:
+    """All adapters of this package, in the order of their names."""
+    names = sorted(info.name for info in pkgutil.iter_modules(__path__))
+    return [cast(Adapter, importlib.import_module(f"{__name__}.{name}")) for name in names]
+
+
+def by_module(adapters: Iterable[Adapter]) -> dict[str, list[Adapter]]:
+    """Which adapters want to be handed which module."""
+    wanted: dict[str, list[Adapter]] = {}
+    for adapter in adapters:
+        for name in adapter.MODULES:
+            wanted.setdefault(name, []).append(adapter)
+    return wanted

@@ -1,0 +1,341 @@
+"""aiohttp's client: sessions, connectors, responses (WebSockets included) and connections checked out of a connector."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any, ClassVar
+
+from pytest_httpleak.adapters import Hooks, Unsupported
+from pytest_httpleak.model import Held, Kind, PoolState, State, Suspect
+from pytest_httpleak.records import Record, Table, type_name
+from pytest_httpleak.socketrecords import SocketRecord, record_of
+
+MODULES = ("aiohttp",)
+
+
+class SessionRecord(Record):
+    """A `ClientSession`: to leave one open is a leak by aiohttp's own word, whether it holds a connection or not."""
+
+    __slots__ = ("collected", "connectors", "type")
+
+    kind: ClassVar[Kind] = Kind.CLIENTS
+    LIBRARY = "aiohttp"
+
+    def __init__(self, name: str, connectors: Table) -> None:
+        super().__init__()
+        self.type = name
+        self.connectors = connectors
+        self.collected = False
+
+    def is_open(self) -> bool:
+        session = self.ref()
+        return session is not None and not session.closed
+
+    def is_over(self) -> bool:
+        return self.ref() is None and not self.collected
+
+    def look(self) -> Suspect | None:
+        if self.collected:
+            return self._suspect(State.COLLECTED, "dropped without being closed", frozenset(), ())
+        session = self.ref()
+        if session is None or session.closed:
+            return None
+        connector = self.connectors.get(session.connector)
+        found = [] if connector is None else connector.sockets_of(connector.idle())
+        claims = frozenset[object]().union(*(socket.claims() for socket in found))
+        number = len(found)
+        summary = "not closed" + (f", with {number} idle connection{'s' if number > 1 else ''}" if number else "")
+        return self._suspect(State.OPEN, summary, claims, tuple(socket.held() for socket in found))
+
+    def _suspect(self, state: State, summary: str, claims: frozenset[object], holds: tuple[Held, ...]) -> Suspect:
+        return self.suspect(state, self.type, summary, claims=claims, holds=holds, always=True, names=(self.type,))
+
+
+class ConnectorRecord(Record):
+    """A connector, aiohttp's pool; it answers for its idle connections where no session does."""
+
+    __slots__ = ("collected", "made", "requests", "sockets", "type")
+
+    kind: ClassVar[Kind] = Kind.CLIENTS
+    LIBRARY = "aiohttp"
+
+    def __init__(self, name: str, sockets: Table) -> None:
+        super().__init__()
+        self.type = name
+        self.sockets = sockets
+        self.collected = False
+        self.made = 0
+        self.requests = 0
+
+    def idle(self) -> list[Any]:
+        """The protocols of the connections that wait for their next request."""
+        connector = self.ref()
+        if connector is None or connector.closed:
+            return []
+        return [item[0] for items in list(connector._conns.values()) for item in list(items) if item[0].is_connected()]
+
+    def sockets_of(self, protocols: list[Any]) -> list[SocketRecord]:
+        """The socket records behind some connections."""
+        found = (_socket(protocol, self.sockets) for protocol in protocols)
+        return [socket for socket in found if socket is not None]
+
+    def descriptors(self) -> Iterator[int]:
+        connector = self.ref()
+        active = [] if connector is None else [each for each in list(connector._acquired) if hasattr(each, "is_connected")]
+        for protocol in [*self.idle(), *active]:
+            fd = _fd(protocol)
+            if fd >= 0:
+                yield fd
+
+    def look(self) -> Suspect | None:
+        if self.collected:
+            return self.suspect(State.COLLECTED, self.type, "dropped without being closed", depth=1)
+        found = self.sockets_of(self.idle())
+        if not found:
+            return None
+        return self.suspect(
+            State.OPEN,
+            self.type,
+            f"not closed, with {len(found)} idle connection{'s' if len(found) > 1 else ''}",
+            claims=frozenset[object]().union(*(socket.claims() for socket in found)),
+            holds=tuple(socket.held() for socket in found),
+            names=(self.type,),
+            depth=1,
+        )
+
+    def figures(self) -> str:
+        """The pool's figures in a few words."""
+        state = self.state()
+        if state is None:
+            return "a closed connector"
+        limit = "none" if state.max_connections is None else state.max_connections
+        return f"the connector ({state.active} active, {state.idle} idle, {state.waiting} waiting, limit {limit})"
+
+    def state(self) -> PoolState | None:
+        """The pool's figures now."""
+        connector = self.ref()
+        if connector is None or connector.closed:
+            return None
+        acquired = list(connector._acquired)
+        connecting = sum(1 for each in acquired if getattr(each, "transport", None) is None)
+        keys = [*connector._conns, *connector._acquired_per_host]
+        origins = sorted({f"{'https' if key.is_ssl else 'http'}://{key.host}:{key.port}" for key in keys})
+        return PoolState(
+            library="aiohttp",
+            origin=", ".join(origins[:3]) or "(no connection)",
+            idle=len(self.idle()),
+            active=len(acquired) - connecting,
+            connecting=connecting,
+            waiting=sum(len(waiters) for waiters in connector._waiters.values()),
+            max_connections=connector.limit or None,
+            per_host=connector.limit_per_host or None,
+            connections_made=self.made,
+            requests=self.requests,
+            created=None if self.birth is None else self.birth.site(),
+            owner=str(self.owner.name),
+        )
+
+
+class ConnectionRecord(Record):
+    """One connection that a connector made, and its present checkout."""
+
+    __slots__ = ("checkout", "collected", "connector", "origin", "sockets")
+
+    kind: ClassVar[Kind] = Kind.CONNECTIONS
+    LIBRARY = "aiohttp"
+
+    def __init__(self, sockets: Table, connector: Any, origin: str) -> None:
+        super().__init__()
+        self.sockets = sockets
+        self.connector: Callable[[], Any] = weakref.ref(connector)
+        self.origin = origin
+        self.checkout: Callable[[], Any] = lambda: None
+        self.collected = False
+
+    def is_open(self) -> bool:
+        protocol = self.ref()
+        return protocol is not None and protocol.is_connected()
+
+    def descriptors(self) -> Iterator[int]:
+        protocol = self.ref()
+        fd = -1 if protocol is None else _fd(protocol)
+        if fd >= 0:
+            yield fd
+
+    def look(self) -> Suspect | None:
+        protocol, connector = self.ref(), self.connector()
+        if self.collected:
+            return self._suspect(State.COLLECTED, "dropped while checked out", None)
+        if protocol is None or connector is None or connector.closed or not protocol.is_connected():
+            return None
+        if protocol not in connector._acquired:
+            return None
+        return self._suspect(State.OPEN, "checked out, with no response to explain it", _socket(protocol, self.sockets))
+
+    def _suspect(self, state: State, summary: str, socket: SocketRecord | None) -> Suspect:
+        return self.suspect(
+            state,
+            "aiohttp.connector.Connection",
+            f"{self.origin}, {summary}",
+            claims=frozenset((("checkout", id(self)),)) if socket is None else socket.claims(),
+            holds=() if socket is None else (socket.held(),),
+            names=(self.origin,),
+        )
+
+
+class ResponseRecord(Record):
+    """A response from the moment it has a connection to the moment it gives it back."""
+
+    __slots__ = ("collected", "connectors", "method", "sockets", "type", "url")
+
+    kind: ClassVar[Kind] = Kind.RESPONSES
+    LIBRARY = "aiohttp"
+
+    def __init__(self, sockets: Table, connectors: Table, method: str, url: str) -> None:
+        super().__init__()
+        self.sockets = sockets
+        self.connectors = connectors
+        self.method, self.url = method, url
+        self.type = "aiohttp.ClientResponse"
+        self.collected = False
+
+    def is_open(self) -> bool:
+        response = self.ref()
+        return response is not None and response._connection is not None
+
+    def is_over(self) -> bool:
+        response = self.ref()
+        return not self.collected and (response is None or response.closed)
+
+    def descriptors(self) -> Iterator[int]:
+        response = self.ref()
+        connection = None if response is None else response.connection
+        fd = -1 if connection is None or connection.closed else _fd(connection.protocol)
+        if fd >= 0:
+            yield fd
+
+    def look(self) -> Suspect | None:
+        if self.collected:
+            return self._suspect(State.COLLECTED, None, "")
+        response = self.ref()
+        connection = None if response is None else response.connection
+        if connection is None or connection.closed:
+            return None
+        return self._suspect(State.OPEN, connection, "" if response.status is None else f" [{response.status}]")
+
+    def _suspect(self, state: State, connection: Any, status: str) -> Suspect:
+        holds: list[Held] = []
+        claims: frozenset[object] = frozenset()
+        if connection is not None:
+            connector = self.connectors.get(connection._connector)
+            if connector is not None:
+                holds.append(Held(Kind.CONNECTIONS, f"a connection of {connector.figures()}"))
+            socket = _socket(connection.protocol, self.sockets)
+            if socket is not None:
+                holds.append(socket.held())
+                claims = socket.claims()
+        summary = f"{self.method} {self.url}{status}"
+        return self.suspect(
+            state, self.type, summary, claims=claims, holds=tuple(holds), always=True, names=(self.url, summary)
+        )
+
+
+def attach(module: ModuleType, hooks: Hooks) -> None:
+    """Record sessions, connectors, responses and checkouts where they are made, and those that die open."""
+    for cls, names in (
+        (module.ClientSession, ("__del__",)),
+        (module.BaseConnector, ("__del__", "_release_acquired")),
+        (module.ClientResponse, ("__del__", "start")),
+    ):
+        for name in names:
+            if not hasattr(cls, name):
+                raise Unsupported(f"{module.__name__} {module.__version__}: {cls.__name__} has no {name}")
+    watch = hooks.watch
+    sockets, sessions = watch.table("sockets"), watch.table("aiohttp sessions")
+    connectors, responses = watch.table("aiohttp connectors"), watch.table("aiohttp responses")
+    connections = watch.table("aiohttp connections")
+
+    def session_born(_: None, session: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = SessionRecord(type_name(session), connectors)
+        sessions.put(session, record)
+        watch.add(record)
+        connector = connectors.get(session.connector)
+        if connector is not None:
+            connector.inner = True
+
+    def session_dies(session: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = sessions.get(session)
+        if record is not None and not session.closed:
+            record.collected = True
+
+    def connector_born(_: None, connector: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = ConnectorRecord(type_name(connector), sockets)
+        connectors.put(connector, record)
+        watch.add(record)
+
+    def connector_dies(connector: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = connectors.get(connector)
+        if record is not None and not connector._closed and connector._conns and not record.inner:
+            record.collected = True
+
+    def response_born(_: None, response: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = ResponseRecord(sockets, connectors, str(response.method), str(response.real_url))
+        responses.put(response, record)
+        watch.add(record)
+
+    def response_dies(response: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = responses.get(response)
+        if record is not None and not response._closed and response._connection is not None:
+            record.collected = not response._connection.closed
+
+    def websocket_born(_: None, websocket: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = responses.get(websocket._response)
+        if record is not None:
+            record.type = "aiohttp.ClientWebSocketResponse"
+
+    def checked_out(_: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
+        connector, key, protocol = connection._connector, connection._key, connection._protocol
+        pool = connectors.get(connector)
+        record = connections.get(protocol)
+        if record is None:
+            origin = f"{'https' if key.is_ssl else 'http'}://{key.host}:{key.port}"
+            record = ConnectionRecord(sockets, connector, origin)
+            connections.put(protocol, record)
+            watch.add(record)
+            if pool is not None:
+                pool.made += 1
+        else:
+            watch.opened(record)
+        if pool is not None:
+            pool.requests += 1
+        record.checkout = weakref.ref(connection)
+
+    def checkout_dies(connection: Any, /, *args: Any, **kwargs: Any) -> None:
+        if connection._protocol is not None:
+            record = connections.get(connection._protocol)
+            if record is not None and connection._protocol.is_connected():
+                record.collected = True
+
+    hooks.after(module.ClientSession, "__init__", session_born)
+    hooks.before(module.ClientSession, "__del__", session_dies)
+    hooks.after(module.BaseConnector, "__init__", connector_born)
+    hooks.before(module.BaseConnector, "__del__", connector_dies)
+    hooks.after(module.ClientResponse, "__init__", response_born)
+    hooks.before(module.ClientResponse, "__del__", response_dies)
+    hooks.after(module.ClientWebSocketResponse, "__init__", websocket_born)
+    hooks.after(module.connector.Connection, "__init__", checked_out)
+    hooks.before(module.connector.Connection, "__del__", checkout_dies)
+
+
+def _socket(protocol: Any, sockets: Table) -> SocketRecord | None:
+    transport = getattr(protocol, "transport", None)
+    sock = None if transport is None else transport.get_extra_info("socket")
+    return None if sock is None else record_of(sock, sockets)
+
+
+def _fd(protocol: Any) -> int:
+    transport = getattr(protocol, "transport", None)
+    sock = None if transport is None else transport.get_extra_info("socket")
+    return -1 if sock is None else int(sock.fileno())

@@ -1,0 +1,46 @@
+"""Raw sockets: `socket.socket` and what is derived from it (ssl, socketpair, dup, accept)."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from pytest_httpleak.adapters import Hooks
+from pytest_httpleak.socketrecords import SocketRecord
+
+MODULES = ("socket",)
+
+
+def attach(module: ModuleType, hooks: Hooks) -> None:
+    """Record each socket that is made, and note how it ends."""
+    table = hooks.watch.table("sockets", _died)
+    add = hooks.watch.add
+    cls = module.socket
+
+    def born(_: None, sock: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = SocketRecord()
+        table.put(sock, record)
+        add(record)
+
+    def closed(sock: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = table.get(sock)
+        if record is not None:
+            record.closed = True
+
+    def detached(_: int, sock: Any) -> None:
+        closed(sock)
+
+    def accepted(result: tuple[Any, Any], listener: Any) -> None:
+        record = table.get(result[0])
+        if record is not None:  # its server's side; the test answers for the client's
+            record.accepted = True
+
+    hooks.after(cls, "__init__", born)
+    hooks.before(cls, "_real_close", closed)
+    hooks.after(cls, "detach", detached)
+    hooks.after(cls, "accept", accepted)
+
+
+def _died(record: SocketRecord) -> None:
+    if not record.closed:
+        record.collected = True

@@ -1,0 +1,150 @@
+"""Threads: `threading.Thread`, `_thread.start_new_thread`, and the workers of `ThreadPoolExecutor`."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from types import ModuleType
+from typing import Any, ClassVar
+
+from pytest_httpleak.adapters import Hooks
+from pytest_httpleak.model import Kind, State, Suspect
+from pytest_httpleak.records import Record, Table, Worker, type_name
+
+MODULES = ("threading", "concurrent.futures.thread")
+
+# Workers that a library keeps for whoever asks next; what they do is done for whoever is being run.
+_CACHED_NAMES = ("AnyIO worker thread", "Trio thread ", "asyncio_")
+_POOLED_MODULES = ("concurrent.futures.thread", "trio._core._thread_cache", "anyio._backends._asyncio")
+
+
+class ThreadRecord(Record):
+    """One started thread."""
+
+    __slots__ = ("pooled",)
+
+    kind: ClassVar[Kind] = Kind.THREADS
+    LIBRARY = "threading"
+
+    def __init__(self, pooled: bool) -> None:
+        super().__init__()
+        self.pooled = pooled  # a worker that a library keeps: what it does is done for whoever asked
+
+    def is_open(self) -> bool:
+        thread = self.ref()
+        return thread is not None and thread.is_alive()
+
+    def is_over(self) -> bool:
+        return not self.is_open()
+
+    def look(self) -> Suspect | None:
+        thread = self.ref()
+        if thread is None or not thread.is_alive() or thread is threading.current_thread():
+            return None
+        if thread.name.startswith(_CACHED_NAMES):
+            return None
+        daemon = ", daemon" if thread.daemon else ""
+        target = getattr(thread, "_target", None)
+        what = getattr(target, "__qualname__", "") or type_name(thread)
+        summary = f"{thread.name!r} running {what}{daemon}"
+        return self.suspect(
+            State.RUNNING, type_name(thread), summary, names=(thread.name, what), claims=frozenset((("thread", thread.ident),))
+        )
+
+
+def attach(module: ModuleType, hooks: Hooks) -> None:
+    """Record threads with the call that started them, and let an executor's workers serve whoever submits."""
+    if module.__name__ == "threading":
+        _threads(module, hooks)
+    else:
+        _executors(module, hooks)
+
+
+def _threads(module: ModuleType, hooks: Hooks) -> None:
+    watch: Any = hooks.watch
+    threads, executors = watch.table("threads"), watch.table("executors")
+
+    def starting(thread: Any, /, *args: Any, **kwargs: Any) -> None:
+        if threads.get(thread) is not None:
+            return  # started twice: the interpreter will say so
+        record = ThreadRecord(_is_pooled(thread))
+        threads.put(thread, record)
+        watch.add(record)
+        if record.pooled:
+            _adopt(record, thread, executors, watch)
+
+    hooks.before(module.Thread, "start", starting)
+
+
+def _is_pooled(thread: Any) -> bool:
+    target = getattr(thread, "_target", None)
+    return type(thread).__module__ in _POOLED_MODULES or getattr(target, "__module__", "") in _POOLED_MODULES
+
+
+def _adopt(record: ThreadRecord, thread: Any, executors: Table, watch: Any) -> None:
+    """Give an executor's worker to the executor's owner: the process, if it was made before the watch began."""
+    args = getattr(thread, "_args", None) or ()
+    executor = args[0]() if args and isinstance(args[0], weakref.ref) else None
+    if executor is None:
+        return
+    known = executors.get(executor)
+    owner = watch.root if known is None else known.owner
+    if record.owner is not owner:
+        record.owner = owner
+        if owner is not watch.root:
+            owner.keep(record)
+
+
+class ExecutorRecord(Record):
+    """A `ThreadPoolExecutor`; its workers are what leaks, so it is never suspect itself."""
+
+    __slots__ = ()
+
+    kind: ClassVar[Kind] = Kind.THREADS
+    LIBRARY = "concurrent.futures"
+
+    def look(self) -> Suspect | None:
+        return None
+
+    def is_open(self) -> bool:
+        return False
+
+    def is_over(self) -> bool:
+        return self.ref() is None
+
+
+def _executors(module: ModuleType, hooks: Hooks) -> None:
+    watch: Any = hooks.watch
+    executors = watch.table("executors")
+    jobs: Any = weakref.WeakKeyDictionary()
+
+    def born(_: None, executor: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = ExecutorRecord()
+        executors.put(executor, record)
+        watch.add(record, opened=False)
+
+    def submitted(_: None, item: Any, /, *args: Any, **kwargs: Any) -> None:
+        jobs[item] = Worker(watch.owner(), watch.birth())
+
+    def make(original: Any) -> Any:
+        def run(item: Any, *args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            job = jobs.pop(item, None)
+            if job is None:
+                return original(item, *args, **kwargs)
+            borrowed = watch.borrowed.setdefault(threading.get_ident(), [])
+            borrowed.append(job)
+            try:
+                return original(item, *args, **kwargs)
+            finally:
+                borrowed.pop()
+                if not borrowed:
+                    watch.borrowed.pop(threading.get_ident(), None)
+
+        return run
+
+    hooks.after(module.ThreadPoolExecutor, "__init__", born)
+    item_class = getattr(module, "_WorkItem", None)
+    if item_class is not None:
+        hooks.after(item_class, "__init__", submitted)
+        hooks.patches.replace(item_class, "run", make)

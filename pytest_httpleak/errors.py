@@ -1,0 +1,20 @@
+"""The exception and the warning in which a leak is said."""
+
+from __future__ import annotations
+
+from pytest_httpleak.model import Finding
+
+
+class LeakError(AssertionError):
+    """Something was left open, pending or running by its owner; `findings` says what."""
+
+    def __init__(self, text: str, findings: tuple[Finding, ...] = ()) -> None:
+        super().__init__(text)
+        self.findings = findings
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class HttpLeakWarning(UserWarning):
+    """A leak in the mode `warn`: reported, and no failure."""

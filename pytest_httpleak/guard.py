@@ -1,0 +1,253 @@
+"""One pytest session under watch: which tests are checked, whose life begins and ends when, what becomes of a leak."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from pytest_httpleak import __version__
+from pytest_httpleak.model import (
+    Finding,
+    FixtureRow,
+    Outcome,
+    Run,
+    TestRow,
+    fixture_row_as_data,
+    fixture_row_from_data,
+    outcome_of,
+    test_row_as_data,
+    test_row_from_data,
+)
+from pytest_httpleak.session.core import Check, Session
+from pytest_httpleak.settings import Mode, RunSettings, Settings, settings_for
+
+FIXTURE = "httpleak"
+# Where a report carries its test's row, also on the way from an xdist worker to the controller.
+ROW = "httpleak_row"
+
+_clock = time.perf_counter
+
+
+class Guard:
+    """The plugin's state in one pytest session."""
+
+    def __init__(self, config: pytest.Config, run: RunSettings) -> None:
+        self.config = config
+        self.settings = run
+        self.session = Session(rootdir=str(config.rootpath))
+        self.is_worker = hasattr(config, "workerinput")
+        self.is_controller = not self.is_worker and config.getoption("dist", "no") != "no"
+        self.holding: pytest.Item | None = None
+        self.pending: list[tuple[FixtureRow, bool]] = []
+        self._checks: dict[str, Check] = {}
+        self._settings: dict[str, Settings] = {}
+        self._fixture_rows: list[FixtureRow] = []
+        self._errors: list[str] = []
+        self.final: Run | None = None
+        self._rows: dict[str, TestRow] = {}
+        self._began = _clock()
+        self._active: pytest.Item | None = None
+
+    # -- the run -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to watch, unless this process runs no tests."""
+        if not self.session.is_on and not self.is_controller and not self.config.getoption("collectonly", False):
+            self.session.start(self._adapters())
+
+    def _adapters(self) -> list[Any]:
+        return [each for group in self.config.hook.pytest_httpleak_adapters() for each in group]
+
+    def stop(self) -> None:
+        """Undo everything that was patched."""
+        self.session.stop()
+
+    def collected(self, items: list[pytest.Item]) -> None:
+        """Read every test's settings, so that wrong input is met before the first test runs; start if any is checked."""
+        for item in items:
+            settings = settings_for(item, self.settings)
+            if settings is not self.settings.default:
+                self._settings[item.nodeid] = settings
+        if self.settings.mode is not Mode.MARKED or any(map(self.is_checked, items)):
+            self.start()
+
+    def is_checked(self, item: pytest.Item) -> bool:
+        """Whether a leak of that test is looked for at all."""
+        if self.settings.mode is not Mode.MARKED:
+            return True
+        return item.nodeid in self._settings or item.get_closest_marker("httpleak") is not None or uses_fixture(item)
+
+    def settings_of(self, item: pytest.Item) -> Settings:
+        """What counts for that test."""
+        return self._settings.get(item.nodeid, self.settings.default)
+
+    # -- tests ---------------------------------------------------------------------------------------------------------
+
+    def begin_test(self, item: pytest.Item) -> None:
+        """A test's set-up begins: from now on it answers for what is made. A re-run is a new life."""
+        if not self.session.is_on:
+            return
+        began = _clock()
+        check = self.session.begin(item.nodeid, "function", self.settings_of(item))
+        self._checks[item.nodeid] = check
+        self._active = item
+        self._judge_last(item)
+        self.session.seconds += _clock() - began
+
+    def _judge_last(self, item: pytest.Item) -> None:
+        """Let the judgement run after the test's own fixtures are torn down, and before any wider one is.
+
+        Finalizers run in reverse order, so it must be the first to be registered; that is possible only once the item
+        is set up, hence from inside `item.setup`.
+        """
+        original: Callable[[], None] = item.setup
+
+        def setup() -> None:
+            del item.__dict__["setup"]
+            item.addfinalizer(lambda: self.end_test(item))
+            original()
+
+        item.__dict__["setup"] = setup
+
+    def check_of(self, item: pytest.Item) -> Check | None:
+        """The check of a test that is running."""
+        return self._checks.get(item.nodeid)
+
+    def end_test(self, item: pytest.Item) -> None:
+        """Judge the test, if that has not been done."""
+        check = self._checks.get(item.nodeid)
+        if check is None or check.judged:
+            return
+        if check.settings.mode is Mode.OFF or not self.is_checked(item):
+            self.session.drop(check)
+        else:
+            self.session.end(check)
+
+    def after_teardown(self, item: pytest.Item) -> None:
+        """The test's teardown is over: raise what leaked, unless its call report is held back to say so."""
+        item.__dict__.pop("setup", None)
+        self.end_test(item)
+        self._active = None
+        check = self._checks.get(item.nodeid)
+        rows = [row for row, fails in self.pending if fails]
+        findings = () if check is None or self.holding is item or item.stash.get(FAILED, False) else check.leaks
+        if findings or rows:
+            from pytest_httpleak.verdict import leak_error
+
+            self.pending = [(row, False) for row, _ in self.pending]
+            __tracebackhide__ = True
+            raise leak_error(item.nodeid, findings, rows, self.session.rootdir)
+
+    def row(self, item: pytest.Item) -> dict[str, Any]:
+        """What a test's last report carries: its row, and those of the fixtures that ended with it."""
+        check = self._checks.pop(item.nodeid, None)
+        data: dict[str, Any] = {"fixtures": [fixture_row_as_data(row) for row, _ in self.pending]}
+        self.pending = []
+        if check is not None and self.is_checked(item):
+            off = check.settings.mode is Mode.OFF
+            outcome = Outcome.UNCHECKED if off else outcome_of(check.findings)
+            data["test"] = test_row_as_data(TestRow(item.nodeid, outcome, check.findings))
+        return data
+
+    # -- fixtures of wider scopes --------------------------------------------------------------------------------------
+
+    @contextmanager
+    def fixture(self, fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
+        """The set-up of a wider fixture, which answers for what it makes until it has been torn down."""
+        session = self.session
+        check = session.begin(fixturedef.argname, fixturedef.scope, self.settings.default)
+        fixturedef.addfinalizer(lambda: self._end_fixture(fixturedef, check))  # the first of its finalizers runs last
+        try:
+            yield
+        finally:
+            session.watch.pop(check.owner)
+            session.ledger.adopt(check.owner)
+            fixturedef.addfinalizer(lambda: session.watch.push(check.owner))  # the last of them runs first
+
+    def _end_fixture(self, fixturedef: pytest.FixtureDef[Any], check: Check) -> None:
+        if self.settings.mode is Mode.MARKED:
+            self.session.drop(check)
+            return
+        self.session.end(check)
+        if not check.findings:
+            return
+        row = _fixture_row(fixturedef, check.findings)
+        if self._active is None:  # torn down after the last test, as after -x: nobody's report is left to carry it
+            self._fixture_rows.append(row)
+        else:
+            self.pending.append((row, bool(check.leaks)))
+
+    # -- results -------------------------------------------------------------------------------------------------------
+
+    def take(self, report: pytest.TestReport) -> None:
+        """Take the rows that a report carries; of a test that ran more than once, the last run counts."""
+        data = getattr(report, ROW, None)
+        if data is None:
+            return
+        if "test" in data:
+            row = test_row_from_data(data["test"])
+            self._rows[row.nodeid] = row
+        self._fixture_rows += [fixture_row_from_data(each) for each in data["fixtures"]]
+
+    def take_from_worker(self, output: dict[str, Any]) -> None:
+        """Take what an xdist worker found outside its tests' reports."""
+        self.session.seconds += output["seconds"]
+        self._fixture_rows += [fixture_row_from_data(each) for each in output["fixtures"]]
+        self._errors += [each for each in output["errors"] if each not in self._errors]
+
+    def output(self) -> dict[str, Any]:
+        """What a worker hands to the controller at its end."""
+        rows = [fixture_row_as_data(row) for row in self._fixture_rows]
+        return {"seconds": self.session.seconds, "fixtures": rows, "errors": self.session.errors()}
+
+    def result(self, *, complete: bool = True) -> Run:
+        """All that the run has found so far."""
+        run = Run(
+            version=__version__,
+            python=platform.python_version(),
+            platform=platform.platform(),
+            rootdir=self.session.rootdir,
+            fixtures=list(self._fixture_rows),
+            disabled=list(dict.fromkeys([*self.session.errors(), *self._errors])),
+            seconds=_clock() - self._began,
+        )
+        for row in self._rows.values():
+            run.count(row)
+        run.summary.complete = complete
+        run.summary.seconds_in_plugin = round(self.session.seconds, 6)
+        return run
+
+    @property
+    def has_late_leaks(self) -> bool:
+        """Whether a fixture leaked after the last test, where no report could fail for it."""
+        return any(row.outcome is Outcome.LEAKED for row in self._fixture_rows)
+
+
+FAILED = pytest.StashKey[bool]()
+GUARD = pytest.StashKey[Guard]()
+
+
+def uses_fixture(item: pytest.Item) -> bool:
+    """Whether a test asks for the fixture `httpleak`."""
+    return FIXTURE in getattr(item, "fixturenames", ())
+
+
+def _fixture_row(fixturedef: pytest.FixtureDef[Any], findings: tuple[Finding, ...]) -> FixtureRow:
+    code = getattr(fixturedef.func, "__code__", None) or getattr(
+        getattr(fixturedef.func, "__wrapped__", None), "__code__", None
+    )
+    return FixtureRow(
+        name=fixturedef.argname,
+        scope=fixturedef.scope,
+        baseid=fixturedef.baseid,
+        file="" if code is None else code.co_filename,
+        line=0 if code is None else code.co_firstlineno,
+        outcome=outcome_of(findings),
+        findings=findings,
+    )
+

@@ -1,0 +1,66 @@
+"""Hands a library to its adapters as soon as the tested code has imported it, and never imports one itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+
+class AfterImport:
+    """A finder that finds nothing: it lets the other finders look, and calls back when the module has been executed."""
+
+    def __init__(self, wanted: Mapping[str, object], imported: Callable[[ModuleType], None]) -> None:
+        self._wanted = wanted
+        self._imported = imported
+
+    def install(self) -> None:
+        """Take over the modules that are imported already, and watch for the others."""
+        sys.meta_path.insert(0, self)  # type: ignore[arg-type]  # a finder needs nothing but `find_spec`
+        for name in self._wanted:
+            module = sys.modules.get(name)
+            if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
+                self._imported(module)
+
+    def remove(self) -> None:
+        """Stop watching."""
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The spec that the other finders give, with a loader that calls back; None for all other modules."""
+        if name not in self._wanted:
+            return None
+        spec = self._spec_of(name, path, target)
+        loader: Any = None if spec is None else spec.loader
+        if loader is not None and hasattr(loader, "exec_module"):
+            self._wrap(loader, name)
+        return spec
+
+    def _spec_of(self, name: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
+        for finder in list(sys.meta_path):
+            find = getattr(finder, "find_spec", None)
+            spec = None if find is None or finder is self else find(name, path, target)
+            if spec is not None:
+                return spec  # type: ignore[no-any-return]
+        return None
+
+    def _wrap(self, loader: Any, name: str) -> None:
+        original = loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            try:
+                original(module)
+            finally:
+                if vars(loader).get("exec_module") is exec_module:
+                    del loader.exec_module
+            if module.__name__ == name:
+                self._imported(module)
+
+        try:
+            loader.exec_module = exec_module
+        except AttributeError:  # a loader without attributes of its own; the module stays unwatched
+            return

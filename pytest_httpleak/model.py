@@ -1,0 +1,397 @@
+"""Frozen plain data that every layer speaks: kinds, sites, findings, rows of the report. Standard library only."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+
+class Kind(enum.StrEnum):
+    """What can leak, from the most telling kind to the barest; one cause is one finding of the first kind that fits."""
+
+    RESPONSES = "responses"
+    CLIENTS = "clients"
+    CONNECTIONS = "connections"
+    LOOPS = "loops"
+    TASKS = "tasks"
+    THREADS = "threads"
+    SOCKETS = "sockets"
+    FDS = "fds"
+
+
+class State(enum.StrEnum):
+    """What a leaked resource was when it was judged."""
+
+    OPEN = "open"
+    PEAK = "peak"
+    COLLECTED = "collected"
+    PENDING = "pending"
+    RUNNING = "running"
+
+
+class Verdict(enum.StrEnum):
+    """What becomes of one finding."""
+
+    LEAKED = "leaked"
+    KNOWN = "known"
+    TOLERATED = "tolerated"
+    IGNORED = "ignored"
+    WARNED = "warned"
+
+
+class Outcome(enum.StrEnum):
+    """What becomes of one test or fixture, whatever its own result."""
+
+    CLEAN = "clean"
+    LEAKED = "leaked"
+    TOLERATED = "tolerated"
+    KNOWN = "known"
+    WARNED = "warned"
+    UNCHECKED = "unchecked"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One place in source code; `file` is absolute or as the interpreter names it."""
+
+    file: str
+    line: int
+    function: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Something that a leaked resource keeps alive: shown under it, never a finding of its own."""
+
+    kind: Kind
+    summary: str
+    fd: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """One resource that its owner left behind, as facts taken at once; no reference to the resource itself.
+
+    `claims` names the descriptors and objects it answers for: a suspect of a later kind whose claims are all
+    taken is no finding. `always` is for suspects that are a finding of their own even then. `names` are what
+    ignore patterns are matched with; `key` identifies the record it was taken from; `depth` puts a client (0) before the
+    transports and pools inside it.
+    """
+
+    kind: Kind
+    library: str
+    type: str
+    state: State
+    summary: str
+    key: int
+    created: Site | None = None
+    stack: tuple[Site, ...] = ()
+    names: tuple[str, ...] = ()
+    claims: frozenset[object] = frozenset()
+    always: bool = False
+    holds: tuple[Held, ...] = ()
+    depth: int = 0
+    held_by: str | None = None
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One cause of a leak, as users see it: `count` resources that the same line left behind."""
+
+    kind: Kind
+    library: str
+    type: str
+    state: State
+    summary: str
+    created: Site | None = None
+    stack: tuple[Site, ...] = ()
+    count: int = 1
+    holds: tuple[Held, ...] = ()
+    held_by: str | None = None
+    hint: str = ""
+    verdict: Verdict = Verdict.LEAKED
+    fingerprint: str = ""
+
+    def judged(self, verdict: Verdict) -> Finding:
+        """The same finding with another verdict."""
+        return replace(self, verdict=verdict)
+
+
+@dataclass(frozen=True, slots=True)
+class TestRow:
+    """One checked test in the report."""
+
+    nodeid: str
+    outcome: Outcome
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[AuditNote, ...] = ()
+    attempts: int = 1
+    repeated: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FixtureRow:
+    """One fixture of a wider scope that left something behind."""
+
+    name: str
+    scope: str
+    baseid: str
+    file: str
+    line: int
+    outcome: Outcome
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AuditNote:
+    """Something that allows a leak in production; informs, never fails by itself."""
+
+    name: str
+    message: str
+    hint: str
+    created: Site | None = None
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """One connection pool at one moment. Counts are connections unless said otherwise; `None` means no limit or unknown."""
+
+    library: str
+    origin: str
+    idle: int = 0
+    active: int = 0
+    expired: int = 0
+    connecting: int = 0
+    waiting: int = 0
+    max_connections: int | None = None
+    max_keepalive: int | None = None
+    per_host: int | None = None
+    connections_made: int = 0
+    requests: int = 0
+    overflow: int = 0
+    created: Site | None = None
+    owner: str = ""
+
+    @property
+    def reuse(self) -> float | None:
+        """Requests per connection made, or None before the first connection."""
+        return self.requests / self.connections_made if self.connections_made else None
+
+    def __repr__(self) -> str:
+        limit = "none" if self.max_connections is None else self.max_connections
+        return (
+            f"<PoolState {self.library} {self.origin} "
+            f"[{self.active} active, {self.idle} idle, {self.waiting} waiting | max {limit}]>"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TrendPoint:
+    """How many of each kind were open in the process after one test."""
+
+    nodeid: str
+    open: dict[str, int]
+
+
+@dataclass(slots=True)
+class Summary:
+    """Counts of checked tests by outcome, and what checking them cost."""
+
+    checked: int = 0
+    clean: int = 0
+    leaked: int = 0
+    tolerated: int = 0
+    known: int = 0
+    warned: int = 0
+    complete: bool = True
+    seconds_in_plugin: float = 0.0
+
+
+@dataclass(slots=True)
+class Run:
+    """All that one pytest run found: what every report is made from."""
+
+    version: str
+    python: str
+    platform: str
+    rootdir: str
+    summary: Summary = field(default_factory=Summary)
+    tests: list[TestRow] = field(default_factory=list)
+    fixtures: list[FixtureRow] = field(default_factory=list)
+    pools: list[PoolState] = field(default_factory=list)
+    trend: list[TrendPoint] = field(default_factory=list)
+    disabled: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def count(self, row: TestRow) -> None:
+        """Take one test's row into the rows and the figures."""
+        self.tests.append(row)
+        if row.outcome is not Outcome.UNCHECKED:
+            self.summary.checked += 1
+            setattr(self.summary, row.outcome.value, getattr(self.summary, row.outcome.value) + 1)
+
+
+def fingerprint(finding: Finding, owner: str, file: str | None) -> str:
+    """Names a finding across runs: kind, library, function and file of creation, owner; never a line number."""
+    function = finding.created.function if finding.created else ""
+    parts = (finding.kind.value, finding.library, file or "", function, owner)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def outcome_of(findings: tuple[Finding, ...]) -> Outcome:
+    """The outcome that a test's findings amount to: the worst verdict among them."""
+    verdicts = {finding.verdict for finding in findings}
+    for verdict, outcome in _WORST_FIRST:
+        if verdict in verdicts:
+            return outcome
+    return Outcome.CLEAN
+
+
+_WORST_FIRST: tuple[tuple[Verdict, Outcome], ...] = (
+    (Verdict.LEAKED, Outcome.LEAKED),
+    (Verdict.WARNED, Outcome.WARNED),
+    (Verdict.KNOWN, Outcome.KNOWN),
+    (Verdict.TOLERATED, Outcome.TOLERATED),
+    (Verdict.IGNORED, Outcome.TOLERATED),
+)
+
+
+# -- plain data, for files and for the way from an xdist worker to its controller --------------------------------------
+
+
+def site_as_data(site: Site | None) -> dict[str, Any] | None:
+    """A site as JSON-ready data."""
+    return None if site is None else {"file": site.file, "line": site.line, "function": site.function}
+
+
+def site_from_data(data: dict[str, Any] | None) -> Site | None:
+    """The reverse of `site_as_data`."""
+    return None if data is None else Site(data["file"], data["line"], data["function"])
+
+
+def finding_as_data(finding: Finding) -> dict[str, Any]:
+    """A finding in the form of the JSON report, schema 1."""
+    return {
+        "kind": finding.kind.value,
+        "library": finding.library,
+        "type": finding.type,
+        "state": finding.state.value,
+        "summary": finding.summary,
+        "created": site_as_data(finding.created),
+        "stack": [site_as_data(site) for site in finding.stack],
+        "count": finding.count,
+        "holds": [
+            {"kind": held.kind.value, "summary": held.summary} | ({} if held.fd is None else {"fd": held.fd})
+            for held in finding.holds
+        ],
+        "held_by": finding.held_by,
+        "hint": finding.hint,
+        "verdict": finding.verdict.value,
+        "fingerprint": finding.fingerprint,
+    }
+
+
+def finding_from_data(data: dict[str, Any]) -> Finding:
+    """The reverse of `finding_as_data`."""
+    return Finding(
+        kind=Kind(data["kind"]),
+        library=data["library"],
+        type=data["type"],
+        state=State(data["state"]),
+        summary=data["summary"],
+        created=site_from_data(data["created"]),
+        stack=tuple(site for site in map(site_from_data, data["stack"]) if site is not None),
+        count=data["count"],
+        holds=tuple(Held(Kind(held["kind"]), held["summary"], held.get("fd")) for held in data["holds"]),
+        held_by=data["held_by"],
+        hint=data["hint"],
+        verdict=Verdict(data["verdict"]),
+        fingerprint=data["fingerprint"],
+    )
+
+
+def note_as_data(note: AuditNote) -> dict[str, Any]:
+    """An audit note as JSON-ready data."""
+    return {
+        "name": note.name,
+        "message": note.message,
+        "hint": note.hint,
+        "created": site_as_data(note.created),
+        "count": note.count,
+    }
+
+
+def note_from_data(data: dict[str, Any]) -> AuditNote:
+    """The reverse of `note_as_data`."""
+    return AuditNote(data["name"], data["message"], data["hint"], site_from_data(data["created"]), data["count"])
+
+
+def test_row_as_data(row: TestRow) -> dict[str, Any]:
+    """A test's row in the form of the JSON report, schema 1."""
+    data: dict[str, Any] = {
+        "nodeid": row.nodeid,
+        "outcome": row.outcome.value,
+        "findings": [finding_as_data(finding) for finding in row.findings],
+    }
+    if row.notes:
+        data["notes"] = [note_as_data(note) for note in row.notes]
+    if row.attempts > 1:
+        data |= {"attempts": row.attempts, "repeated": row.repeated}
+    return data
+
+
+def test_row_from_data(data: dict[str, Any]) -> TestRow:
+    """The reverse of `test_row_as_data`."""
+    return TestRow(
+        nodeid=data["nodeid"],
+        outcome=Outcome(data["outcome"]),
+        findings=tuple(finding_from_data(finding) for finding in data["findings"]),
+        notes=tuple(note_from_data(note) for note in data.get("notes", ())),
+        attempts=data.get("attempts", 1),
+        repeated=data.get("repeated", 1),
+    )
+
+
+def fixture_row_as_data(row: FixtureRow) -> dict[str, Any]:
+    """A fixture's row in the form of the JSON report, schema 1."""
+    return {
+        "name": row.name,
+        "scope": row.scope,
+        "baseid": row.baseid,
+        "file": row.file,
+        "line": row.line,
+        "outcome": row.outcome.value,
+        "findings": [finding_as_data(finding) for finding in row.findings],
+    }
+
+
+def fixture_row_from_data(data: dict[str, Any]) -> FixtureRow:
+    """The reverse of `fixture_row_as_data`."""
+    return FixtureRow(
+        name=data["name"],
+        scope=data["scope"],
+        baseid=data["baseid"],
+        file=data["file"],
+        line=data["line"],
+        outcome=Outcome(data["outcome"]),
+        findings=tuple(finding_from_data(finding) for finding in data["findings"]),
+    )
+
+
+def pool_as_data(pool: PoolState) -> dict[str, Any]:
+    """A pool's figures as JSON-ready data."""
+    names = (
+        "library origin idle active expired connecting waiting max_connections max_keepalive per_host "
+        "connections_made requests overflow owner"
+    ).split()
+    return {name: getattr(pool, name) for name in names} | {"reuse": pool.reuse, "created": site_as_data(pool.created)}
+
+
+def pool_from_data(data: dict[str, Any]) -> PoolState:
+    """The reverse of `pool_as_data`."""
+    plain = {name: value for name, value in data.items() if name not in ("reuse", "created")}
+    return PoolState(**plain, created=site_from_data(data["created"]))

@@ -1,0 +1,286 @@
+"""Who answers for what is made: the stack of owners, and the watch that gives each birth its owner."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pytest_httpleak.model import Kind, Suspect
+from pytest_httpleak.patches import Patches, Wall
+from pytest_httpleak.records import Record, Table, Worker
+from pytest_httpleak.sites import Birth, capture
+
+_active_threads: dict[int, Any] = getattr(threading, "_active", {})
+
+# Records an owner may collect before the finished ones among them are dropped: a session's server makes them for hours.
+_PRUNE_AT = 512
+
+
+class Owner:
+    """The process, a fixture of a wider scope, a test, or a checked block: what it made, until it is judged."""
+
+    __slots__ = ("grace", "left", "name", "over", "parent", "peaks", "prune_at", "records", "scope")
+
+    def __init__(self, name: str, scope: str, parent: Owner | None = None) -> None:
+        self.name = name
+        self.scope = scope
+        self.parent = parent
+        self.records: list[Record] = []
+        self.left: list[Suspect] = []  # tasks that were pending when their loop ended
+        self.grace = 0.5  # seconds
+        self.over = False
+        self.peaks: Peaks | None = None
+        self.prune_at = _PRUNE_AT
+
+    def __repr__(self) -> str:
+        return f"<Owner {self.scope} {self.name}>"
+
+    def keep(self, record: Record) -> None:
+        """Take a record; now and then forget those of which nothing can be said any more."""
+        self.records.append(record)
+        if len(self.records) >= self.prune_at:
+            self.records = [record for record in self.records if not record.is_over()]
+            self.prune_at = max(_PRUNE_AT, 2 * len(self.records))
+
+
+class Peaks:
+    """The highest numbers open at once, kept exactly: they can only rise at a birth, so that is when to count."""
+
+    def __init__(self, limits: dict[Kind, int]) -> None:
+        self.limits = limits
+        self.highest: dict[Kind, int] = {}
+        self.breaches: dict[Kind, tuple[int, list[Record]]] = {}
+        self.open: dict[Kind, list[Record]] = {}
+        self.busy = False
+        self.clients_made: list[Record] = []
+
+    def clients(self) -> list[Record]:
+        """The clients that were made, closed ones too; not the transports and pools inside them."""
+        return [record for record in self.clients_made if not record.inner]
+
+    def born(self, record: Record) -> None:
+        """Count one birth against what of that kind is still open."""
+        if self.busy:  # looking at a resource may make another one; that is ours, not the test's
+            return
+        self.busy = True
+        try:
+            kind = record.kind
+            if kind is Kind.CLIENTS:
+                self.clients_made.append(record)
+            alive = [other for other in self.open.get(kind, ()) if other is not record and other.is_open()]
+            alive.append(record)
+            self.open[kind] = alive
+            number = len(alive)
+            if number > self.highest.get(kind, 0):
+                self.highest[kind] = number
+                if number > self.limits.get(kind, number):
+                    self.breaches[kind] = (number, list(alive))
+        finally:
+            self.busy = False
+
+
+class TaskRecord(Record):
+    """A task, for the highest number pending at once; leaked tasks are found by asking their loops."""
+
+    kind = Kind.TASKS
+    LIBRARY = "asyncio"
+
+    def __init__(self, task: Any, birth: Birth) -> None:
+        super().__init__()
+        self.ref = weakref.ref(task)
+        self.birth = birth
+
+    def is_open(self) -> bool:
+        task = self.ref()
+        return task is not None and not task.done()
+
+
+class Watch:
+    """Everything that is patched and recorded for one run; `on` is False before and after it, and in forked children."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self.root = Owner("<the process>", "process")
+        self.stack: list[Owner] = [self.root]
+        self.patches = Patches()
+        self.walls: list[Wall] = []
+        self.births = 0
+        self.births_of_tasks = 0
+        self.tasks: dict[int, tuple[Birth, Owner]] = {}
+        self.fds: dict[int, tuple[Birth | None, Owner]] = {}
+        self.borrowed: dict[int, list[Worker]] = {}
+        self.loops: dict[int, Any] = {}
+        self.loop_closing: Callable[..., None] = lambda loop, *, cancelled: None
+        self.peaking = 0
+        self._tables: dict[str, Table] = {}
+        self._threads = self.table("threads")
+        self._main = threading.get_ident()
+        self._context: contextvars.ContextVar[Owner | None] = contextvars.ContextVar("httpleak_owner", default=None)
+        # Set by the asyncio adapter; until the tested code imports asyncio there is no loop to ask for.
+        self.running_loop: Callable[[], Any] = lambda: None
+        self.current_task: Callable[[Any], Any] = lambda loop: None
+
+    # -- owners --------------------------------------------------------------------------------------------------------
+
+    def push(self, owner: Owner) -> None:
+        """Make `owner` answer for what is made from now on."""
+        self.stack.append(owner)
+        self._context.set(owner)
+
+    def pop(self, owner: Owner) -> None:
+        """Let the owner below answer again."""
+        if owner in self.stack:
+            self.stack.remove(owner)
+        self._context.set(self.stack[-1])
+
+    @contextlib.contextmanager
+    def responsible(self, owner: Owner) -> Iterator[None]:
+        """Make `owner` answer for what is made in a block."""
+        self.push(owner)
+        try:
+            yield
+        finally:
+            self.pop(owner)
+
+    def owner(self) -> Owner:
+        """Whoever answers for what is made right now: a thread's starter, a task's creator, a callback's, the stack's top."""
+        owner = self._answering()
+        return self.root if owner.over else owner
+
+    def _answering(self) -> Owner:
+        loop = self.running_loop()
+        if loop is not None:
+            task = self.current_task(loop)
+            if task is None:  # a callback: its context was copied when it was registered
+                owner = self._context.get()
+                if owner is not None:
+                    return owner
+            else:
+                known = self.tasks.get(id(task))
+                if known is not None:
+                    return known[1]
+        ident = threading.get_ident()
+        if ident != self._main:
+            worker = self._worker(ident)
+            if worker is not None and worker.owner is not None:
+                return worker.owner
+        return self.stack[-1]
+
+    def _worker(self, ident: int) -> Any:
+        borrowed = self.borrowed.get(ident)
+        if borrowed:
+            return borrowed[-1]
+        # Not `threading.current_thread()`: that would make a dummy for a thread which Python did not start.
+        record = self._threads.get(_active_threads.get(ident))
+        return None if record is None or record.pooled else record
+
+    # -- births --------------------------------------------------------------------------------------------------------
+
+    def birth(self, depth: int = 3) -> Birth:
+        """The present call stack; where it has no frame of the user's, with that of the task's or thread's creation."""
+        birth = capture(depth)
+        if not birth.has_user:
+            birth.parent = self._maker_birth()
+        return birth
+
+    def _maker_birth(self) -> Birth | None:
+        loop = self.running_loop()
+        if loop is not None:
+            task = self.current_task(loop)
+            known = None if task is None else self.tasks.get(id(task))
+            if known is not None:
+                return known[0]
+        ident = threading.get_ident()
+        worker = self._worker(ident) if ident != self._main else None
+        return None if worker is None else worker.birth
+
+    def maker(self) -> tuple[str, int] | None:
+        """The task or helper thread that is running, as a key; None for the main thread outside any task."""
+        loop = self.running_loop()
+        if loop is not None:
+            task = self.current_task(loop)
+            if task is not None:
+                return ("task", id(task))
+        ident = threading.get_ident()
+        return None if ident == self._main else ("thread", ident)
+
+    def add(self, record: Record, *, opened: bool = True) -> None:
+        """Give a record its birth and its owner, and let the owner keep it."""
+        owner = self._answering()
+        if owner.over:
+            owner = self.root
+        record.birth = self.birth(4)
+        record.owner = owner
+        record.maker = self.maker()
+        self.births += 1
+        if owner is not self.root:
+            owner.keep(record)
+        if self.peaking and opened:
+            self.opened(record)
+
+    def task_made(self, task: Any) -> None:
+        """Note the birth and the owner of an asyncio task; by its identity alone, since tasks are many and short."""
+        owner = self._answering()
+        birth = self.birth(4)
+        self.tasks[id(task)] = (birth, self.root if owner.over else owner)
+        self.births_of_tasks += 1
+        if self.peaking:
+            self.opened(TaskRecord(task, birth))
+
+    def descriptor_made(self, fd: int) -> None:
+        """Note the birth and the owner of a bare descriptor."""
+        owner = self._answering()
+        self.fds[fd] = (self.birth(5), self.root if owner.over else owner)
+        self.births += 1
+
+    def opened(self, record: Record) -> None:
+        """Let whoever is running count a resource that is open from now on, and the test or block around it too."""
+        each: Owner | None = self._answering() if self.peaking else None
+        while each is not None:
+            if each.peaks is not None:
+                each.peaks.born(record)
+            each = each.parent
+
+    def table(self, name: str, gone: Callable[[Any], None] | None = None) -> Table:
+        """The table of that name, shared by all adapters of this watch."""
+        table = self._tables.get(name)
+        if table is None:
+            table = self._tables[name] = Table(gone)
+        return table
+
+    def everything(self) -> Iterator[Record]:
+        """All records of living objects, whoever owns them."""
+        for table in list(self._tables.values()):
+            yield from table
+
+    def open_loops(self) -> list[Any]:
+        """The event loops that are known and not closed."""
+        loops = []
+        for key, ref in list(self.loops.items()):
+            loop = ref()
+            if loop is None or loop.is_closed():
+                self.loops.pop(key, None)
+            else:
+                loops.append(loop)
+        return loops
+
+    def wall(self, name: str) -> Wall:
+        """A new wall for the adapter or probe of that name."""
+        wall = Wall(name)
+        self.walls.append(wall)
+        return wall
+
+    def stop(self) -> None:
+        """Undo every patch, and silence what could not be undone."""
+        self.silence()
+        self.patches.undo()
+
+    def silence(self) -> None:
+        """Note nothing any more, without a patch undone: for a forked child, which must not touch what it shares."""
+        self.on = False
+        for wall in self.walls:
+            wall.on = False

@@ -1,0 +1,70 @@
+"""What belongs to the tools around the tests - runner, coverage, debugger, logging, multiprocessing - and is never a leak."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from pytest_httpleak.model import Site
+
+# Packages whose own threads and descriptors are the tool's, whatever test first set them off.
+_TOOLS: Final = frozenset(
+    "_pydevd_bundle _pytest coverage debugpy ddtrace execnet hypothesis ipykernel IPython memray newrelic "
+    "opentelemetry pluggy pydevd pyinstrument pytest pytest_cov pytest_timeout scalene sentry_sdk tqdm viztracer xdist".split()
+)
+_THREAD_PREFIXES: Final = ("pydevd.", "execnet", "pytest_timeout")
+
+
+def made_by_a_tool(stack: Iterable[Site]) -> bool:
+    """Whether the innermost code outside the standard library in a stack is that of a tool around the tests."""
+    for site in stack:
+        package = _package(site.file)
+        if package is not None:
+            return package in _TOOLS
+    return False
+
+
+def _package(file: str) -> str | None:
+    """The top-level package of an installed file, "" for code that lies elsewhere, None for the standard library's."""
+    path = file.replace("\\", "/")
+    for folder in ("/site-packages/", "/dist-packages/"):
+        if folder in path:
+            return path.rpartition(folder)[2].partition("/")[0].removesuffix(".py")
+    return None if path.startswith("<") or _is_standard(path) else ""
+
+
+def _is_standard(path: str) -> bool:
+    return path.startswith(_STANDARD)
+
+
+_STANDARD: Final = (sys.modules["os"].__file__ or "").replace("\\", "/").rpartition("/")[0] + "/"
+
+
+def is_tool_thread(name: str) -> bool:
+    """Whether a thread's name is one that a tool gives."""
+    return name.startswith(_THREAD_PREFIXES)
+
+
+def descriptors() -> set[int]:
+    """Descriptors that belong to logging handlers and to multiprocessing's tracker and fork server."""
+    found = set(_logging())
+    tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
+    server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
+    for place, names in ((tracker, ("_fd",)), (server, ("_forkserver_fd", "_forkserver_alive_fd"))):
+        found |= {fd for name in names if isinstance(fd := getattr(place, name, None), int)}
+    return found
+
+
+def _logging() -> Iterator[int]:
+    logging: Any = sys.modules.get("logging")
+    for ref in list(getattr(logging, "_handlerList", ())):
+        handler = ref()
+        for name in ("stream", "sock", "socket"):
+            part = getattr(handler, name, None)
+            if part is None or part in (sys.stdout, sys.stderr):
+                continue
+            try:
+                yield part.fileno()
+            except (OSError, ValueError, AttributeError, TypeError):
+                continue

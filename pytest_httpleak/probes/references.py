@@ -1,0 +1,220 @@
+"""What keeps an object alive: the shortest path to it from a module, a class, a fixture, a frame or a task.
+
+Every question is a scan of the heap, so only leaks that are about to be reported are asked about, within a time limit.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import time
+import types
+from collections import deque
+from typing import Final, NamedTuple, TypeVar
+
+_clock = time.perf_counter
+_CACHE: Final = type(functools.lru_cache(lambda: None))
+_LEVELS: Final = 8
+_WIDEST: Final = 400
+_OWN: Final = "pytest_httpleak"
+_CONTAINERS: Final = (list, tuple, set, frozenset, deque)
+_SKIPPED: Final = (types.TracebackType, types.BuiltinFunctionType)
+
+
+_RootOrNone = TypeVar("_RootOrNone", "Root", None)
+
+
+class Root(NamedTuple):
+    """Where a path to an object begins: the module that the place belongs to, and the whole path in words."""
+
+    module: str
+    text: str
+
+
+class _Step:
+    """One referrer on the way up: what it is, and the text that leads from it to the object below."""
+
+    __slots__ = ("below", "text", "thing")
+
+    def __init__(self, thing: object, text: str, below: _Step | None) -> None:
+        self.thing = thing
+        self.text = text
+        self.below = below
+
+    def path(self) -> str:
+        parts = []
+        step: _Step | None = self
+        while step is not None:
+            parts.append(step.text)
+            step = step.below
+        return "".join(parts)
+
+
+def process_wide(thing: object, *, seconds: float = 1.0) -> Root | None:
+    """The module or class attribute, or the cached function, that holds `thing` through attributes alone; else None.
+
+    Such a client is made once and lives as long as the process. A list or dict on the way makes it a registry, which can
+    grow, so it does not count.
+    """
+    return _climb(thing, through_containers=False, seconds=seconds)
+
+
+def held_by(thing: object, *, seconds: float = 0.3) -> str | None:
+    """What still refers to `thing`, in words: `module attribute app.api._last`; None if that cannot be told in time."""
+    root = _climb(thing, through_containers=True, seconds=seconds)
+    return None if root is None else root.text
+
+
+def _climb(thing: object, *, through_containers: bool, seconds: float) -> Root | None:
+    end = _clock() + seconds
+    level = [_Step(thing, "", None)]
+    seen = {id(thing), id(level)}
+    for _ in range(_LEVELS):
+        by_id = {id(step.thing): step for step in level}
+        above: list[_Step] = []
+        fallback: Root | None = None
+        for referrer in gc.get_referrers(*(step.thing for step in level)):
+            if id(referrer) in seen or type(referrer) in _SKIPPED or _is_ours(referrer, by_id, level, above):
+                continue
+            seen.add(id(referrer))
+            for step in _steps(referrer, by_id, through_containers):
+                root = _root(step)
+                if root is None and isinstance(step.thing, dict):
+                    step = _owner_of(step)
+                    if not through_containers and isinstance(step.thing, dict):
+                        continue
+                    if id(step.thing) in seen and step.thing is not referrer:
+                        continue
+                    seen.add(id(step.thing))
+                if root is not None:
+                    return Root(root.module, root.text + step.path())
+                if through_containers:
+                    fallback = fallback or _live(step)
+                above.append(step)
+            if _clock() > end:
+                return fallback
+        if fallback is not None:
+            return fallback
+        if not above:
+            return None
+        level = above[:_WIDEST]
+    return None
+
+
+def _is_ours(referrer: object, *ours: object) -> bool:
+    if any(referrer is each for each in ours):
+        return True
+    if isinstance(referrer, types.FrameType):
+        return str(referrer.f_globals.get("__name__", "")).startswith(_OWN)
+    return type(referrer).__module__.startswith((_OWN, "weakref"))
+
+
+def _steps(referrer: object, by_id: dict[int, _Step], through_containers: bool) -> list[_Step]:
+    """How a referrer refers to the objects below: by attribute, item, closure or local variable."""
+    if isinstance(referrer, dict):
+        keys = [(key, by_id[id(value)]) for key, value in list(referrer.items()) if id(value) in by_id]
+        return [_Step(referrer, f"\0{key}" if isinstance(key, str) else f"[{key!r:.40}]", below) for key, below in keys[:1]]
+    if isinstance(referrer, _CACHE):
+        return [_Step(referrer, "", step) for step in list(by_id.values())[:1]]
+    if isinstance(referrer, types.FrameType):
+        if not through_containers:
+            return []
+        return [
+            _Step(referrer, f" variable {name!r}", by_id[id(value)])
+            for name, value in list(referrer.f_locals.items())
+            if id(value) in by_id
+        ][:1]
+    if isinstance(referrer, _CONTAINERS):
+        if not through_containers:
+            return []
+        found = [(index, by_id[id(value)]) for index, value in enumerate(list(referrer)) if id(value) in by_id]
+        indexed = isinstance(referrer, list | tuple | deque)
+        return [_Step(referrer, f"[{index}]" if indexed else "[...]", below) for index, below in found[:1]]
+    if isinstance(referrer, types.CellType | types.FunctionType | types.MethodType):
+        return [_Step(referrer, "", step) for step in list(by_id.values())[:1]] if through_containers else []
+    return _attribute_steps(referrer, by_id, through_containers)
+
+
+def _attribute_steps(referrer: object, by_id: dict[int, _Step], through_containers: bool) -> list[_Step]:
+    try:
+        attributes = dict(vars(referrer)) if hasattr(referrer, "__dict__") else {}
+    except Exception:  # somebody's `__dict__` property
+        attributes = {}
+    for name, value in attributes.items():
+        if id(value) in by_id:
+            return [_Step(referrer, f".{name}", by_id[id(value)])]
+    for cls in type(referrer).__mro__:
+        slots = cls.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else tuple(slots):
+            try:
+                value = object.__getattribute__(referrer, name)
+            except AttributeError:
+                continue
+            if id(value) in by_id:
+                return [_Step(referrer, f".{name}", by_id[id(value)])]
+    return [_Step(referrer, "", step) for step in list(by_id.values())[:1]] if through_containers else []
+
+
+def _root(step: _Step) -> Root | None:
+    """The name of the place where a path ends, or None if `step` is only a part of the way."""
+    thing = step.thing
+    if isinstance(thing, _CACHE):
+        return _cache(thing)
+    if isinstance(thing, type):
+        return Root(thing.__module__, f"class attribute {thing.__module__}.{thing.__qualname__}")
+    if isinstance(thing, types.ModuleType):
+        return Root(thing.__name__, f"module attribute {thing.__name__}")
+    if not isinstance(thing, dict):
+        return _fixture(thing)
+    for owner in gc.get_referrers(thing):
+        if isinstance(owner, types.ModuleType) and vars(owner) is thing:
+            return _named(step, Root(owner.__name__, f"module attribute {owner.__name__}"))
+        if isinstance(owner, type) and any(part is thing for part in gc.get_referents(owner)):
+            return _named(step, Root(owner.__module__, f"class attribute {owner.__module__}.{owner.__qualname__}"))
+        if isinstance(owner, _CACHE):
+            step.text = ""
+            return _cache(owner)
+    name = thing.get("__name__")
+    if isinstance(name, str) and "__builtins__" in thing:
+        return _named(step, Root(name, f"module attribute {name}"))
+    return None
+
+
+def _owner_of(step: _Step) -> _Step:
+    """The object whose attributes a dict holds, in the dict's place; the same step for a dict that is a mere mapping."""
+    for owner in gc.get_referrers(step.thing):
+        if getattr(owner, "__dict__", None) is step.thing:
+            _named(step, None)
+            return _Step(owner, step.text, step.below)
+    if step.text.startswith("\0"):
+        step.text = f"[{step.text[1:]!r:.60}]"
+    return step
+
+
+def _cache(thing: object) -> Root:
+    module = str(getattr(thing, "__module__", "?"))
+    return Root(module, f"cache of {module}.{getattr(thing, '__qualname__', '?')}")
+
+
+def _named(step: _Step, root: _RootOrNone) -> _RootOrNone:
+    """Reads the key of a namespace as the attribute that it is."""
+    if step.text.startswith("\0"):
+        step.text = f".{step.text[1:]}"
+    return root
+
+
+def _fixture(thing: object) -> Root | None:
+    if type(thing).__name__ == "FixtureDef" and type(thing).__module__.startswith("_pytest"):
+        return Root("", f"value of fixture {getattr(thing, 'argname', '?')!r}")
+    return None
+
+
+def _live(step: _Step) -> Root | None:
+    """A frame or a task as the end of a path, used where no module, class or fixture is as near."""
+    thing = step.thing
+    if isinstance(thing, types.FrameType):
+        code = thing.f_code
+        return Root("", f"function {code.co_qualname} ({code.co_filename.rpartition('/')[2]}:{thing.f_lineno}),{step.path()}")
+    if type(thing).__name__ == "Task" and hasattr(thing, "get_name"):
+        return Root("", f"task {thing.get_name()!r}")
+    return None

@@ -1,0 +1,222 @@
+"""Records of resources, taken at birth: a weak reference, the birth and the owner; never the resource itself."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Protocol
+
+from pytest_httpleak.model import Held, Kind, State, Suspect
+from pytest_httpleak.sites import Birth
+
+
+class Owner(Protocol):
+    """Who answers for what is made: the process, a fixture of a wider scope, a test, a checked block."""
+
+    over: bool
+
+
+class KeyedRef(weakref.ref):  # type: ignore[type-arg]  # the class is not generic at run time in a subclass with slots
+    """A weak reference that knows its record, so that one shared callback serves all."""
+
+    __slots__ = ("record",)
+    record: Record
+
+
+class Record:
+    """One resource that was made while the watch was on. Subclasses know their library's own truth about it."""
+
+    __slots__ = ("birth", "blamed", "inner", "key", "library", "maker", "owner", "ref")
+
+    kind: ClassVar[Kind]
+    LIBRARY: ClassVar[str] = ""
+    library: str
+    ref: Callable[[], Any]
+    owner: Any
+    birth: Birth | None
+
+    def __init__(self) -> None:
+        self.library = self.LIBRARY
+        self.blamed = False
+        self.inner = False  # part of a client that is recorded itself
+        self.birth = None
+        self.owner = None
+        self.maker: tuple[str, int] | None = None
+
+    def look(self) -> Suspect | None:
+        """What this resource is suspected of at this moment, or None while all is well."""
+        raise NotImplementedError
+
+    def is_open(self) -> bool:
+        """Whether the resource counts as open now, for the highest number open at once."""
+        return self.ref() is not None
+
+    def is_over(self) -> bool:
+        """Whether nothing can be said of the resource any more, so that the record may be forgotten."""
+        return False
+
+    def descriptors(self) -> Iterator[int]:
+        """The open descriptors that this resource answers for."""
+        return iter(())
+
+    def orphaned(self, socket: Any) -> Suspect | None:
+        """The suspect for a socket of this resource that was dropped while open, when nothing else speaks for it."""
+        return None
+
+    def suspect(
+        self,
+        state: State,
+        type_name: str,
+        summary: str,
+        *,
+        library: str | None = None,
+        claims: frozenset[object] = frozenset(),
+        names: tuple[str, ...] = (),
+        holds: tuple[Held, ...] = (),
+        always: bool = False,
+        depth: int = 0,
+        kind: Kind | None = None,
+        hint: str = "",
+    ) -> Suspect:
+        """This record's facts as a suspect."""
+        birth = self.birth
+        return Suspect(
+            kind=self.kind if kind is None else kind,
+            library=self.library if library is None else library,
+            type=type_name,
+            state=state,
+            summary=summary,
+            key=id(self),
+            created=None if birth is None else birth.site(),
+            stack=() if birth is None else birth.stack(),
+            names=names,
+            claims=claims,
+            always=always,
+            holds=holds,
+            depth=depth,
+            hint=hint,
+        )
+
+
+class Worker:
+    """For whom a pooled thread works at the moment, and where the work was submitted."""
+
+    __slots__ = ("birth", "owner")
+
+    def __init__(self, owner: Any, birth: Birth | None) -> None:
+        self.owner = owner
+        self.birth = birth
+
+
+class Table:
+    """Records by the identity of their object, forgotten when the object dies."""
+
+    __slots__ = ("_gone", "records")
+
+    def __init__(self, gone: Callable[[Any], None] | None = None) -> None:
+        self.records: dict[int, Any] = {}
+        records = self.records
+
+        def forget(ref: KeyedRef) -> None:
+            record = ref.record
+            if records.get(record.key) is record:
+                del records[record.key]
+            if gone is not None:
+                gone(record)
+
+        self._gone = forget
+
+    def put(self, thing: object, record: Record) -> None:
+        """Record `thing`, weakly."""
+        ref = KeyedRef(thing, self._gone)
+        ref.record = record
+        record.ref = ref
+        record.key = id(thing)
+        self.records[record.key] = record
+
+    def get(self, thing: object) -> Any:
+        """The record of `thing`, or None."""
+        record = self.records.get(id(thing))
+        return record if record is not None and record.ref() is thing else None
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(list(self.records.values()))
+
+
+class Recorder(Protocol):
+    """What an adapter is given to report births to."""
+
+    on: bool
+
+    def add(self, record: Record, *, opened: bool = True) -> None:
+        """Give a record its birth and its owner: whoever is responsible for what is made right now."""
+
+    def opened(self, record: Record) -> None:
+        """Note that a resource is open from now on, for those that ask for the highest number open at once."""
+
+    def owner(self) -> Any:
+        """Whoever answers for what is made right now."""
+
+    def maker(self) -> tuple[str, int] | None:
+        """The task or helper thread that is running, as a key; None for the main thread outside any task."""
+
+    def birth(self) -> Birth:
+        """The present call stack, or that of whoever made the running task or thread."""
+
+    def table(self, name: str, gone: Callable[[Any], None] | None = None) -> Table:
+        """The table of that name, shared by all adapters of this watch."""
+
+
+def reachable(thing: object, table: Table, *, depth: int = 3) -> list[Any]:
+    """The records of `table` whose objects are `thing`, or lie in its attributes or their containers, `depth` deep.
+
+    This is how wrapped pools are followed: a custom transport or adapter keeps the stock one in an attribute.
+    """
+    found: list[Any] = []
+    seen: set[int] = set()
+    level: list[object] = [thing]
+    for _ in range(depth + 1):
+        below: list[object] = []
+        for each in level:
+            if id(each) in seen or each is None or isinstance(each, _PLAIN):
+                continue
+            seen.add(id(each))
+            record = table.get(each)
+            if record is not None:
+                found.append(record)
+            else:
+                below += _parts(each)
+        level = below[:_WIDEST]
+    return found
+
+
+_PLAIN = (str, bytes, int, float, bool, type)
+_WIDEST = 500  # objects looked at on one level; a transport has a dozen attributes
+
+
+def _parts(thing: object) -> list[object]:
+    if isinstance(thing, dict):
+        return list(thing.values())
+    if isinstance(thing, list | tuple | set | frozenset):
+        return list(thing)
+    parts = list(getattr(thing, "__dict__", {}).values())
+    for cls in type(thing).__mro__:
+        slots = cls.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            try:
+                parts.append(object.__getattribute__(thing, name))
+            except AttributeError:
+                continue
+    return parts
+
+
+def type_name(thing: object) -> str:
+    """The name of an object's class as its users write it: the package that exports it and the class."""
+    cls = type(thing)
+    package = cls.__module__.partition(".")[0]
+    if package in _EXPORTING:
+        return f"{package}.{cls.__qualname__}"
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+_EXPORTING = frozenset("aiohttp httpcore httpcore2 httpx httpx2 requests socket ssl urllib3".split())

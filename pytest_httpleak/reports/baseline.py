@@ -1,0 +1,185 @@
+"""The baseline: a file of leaks that are known and do not fail, until somebody mends them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from pytest_httpleak.model import Finding, Verdict
+from pytest_httpleak.reports.causes import Owner, each_finding
+from pytest_httpleak.reports.places import relative_path
+from pytest_httpleak.reports.text_safety import plain
+from pytest_httpleak.reports.wording import subject
+
+if TYPE_CHECKING:
+    import os
+
+    from pytest_httpleak.model import Run
+
+_HEAD: Final = "httpleak-baseline"
+_VERSION: Final = 1
+_RECORDED: Final = (Verdict.LEAKED, Verdict.WARNED, Verdict.KNOWN)
+
+
+class BaselineError(Exception):
+    """A baseline file that cannot be used; the message names the file, the reason, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One known leak. `count` is the number of resources in the run at hand, and is not kept in the file."""
+
+    fingerprint: str
+    kind: str
+    library: str
+    file: str
+    function: str
+    owner: str
+    text: str
+    count: int = 0
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Where the entry stands in the file."""
+        return (self.file, self.function, self.kind, self.library, self.owner, self.fingerprint)
+
+    def __str__(self) -> str:
+        """One line that names the entry to a person."""
+        where = f"{self.file} in {self.function}" if self.file else "line unknown"
+        return f"{self.kind} {self.text} ({where}), left by {self.owner} [{self.fingerprint}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A baseline beside a run: what is still there, what is gone, what is new, and what this run cannot tell."""
+
+    seen: tuple[Entry, ...]
+    gone: tuple[Entry, ...]
+    new: tuple[Entry, ...]
+    untested: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The known leaks by fingerprint."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a baseline file; one that does not exist yet is empty. Raises `BaselineError`."""
+        try:
+            text = Path(path).read_text("utf-8")
+        except FileNotFoundError:
+            return cls()
+        except (OSError, UnicodeError) as error:
+            raise BaselineError(_message(path, f"cannot be read: {error}")) from error
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            conflict = "; it has merge conflict markers" if "\n<<<<<<< " in f"\n{text}" else ""
+            raise BaselineError(_message(path, f"is not JSON: {error}{conflict}")) from error
+        reason = _unusable(data)
+        if reason:
+            raise BaselineError(_message(path, reason))
+        entries = [Entry(**{name: leak[name] for name in _NAMES}) for leak in data["leaks"]]
+        return cls({entry.fingerprint: entry for entry in entries})
+
+    def knows(self, fingerprint: str) -> bool:
+        """Whether a finding with this fingerprint is recorded here."""
+        return fingerprint in self.entries
+
+    def compare(self, run: Run, *, partial: bool = False) -> Comparison:
+        """What became of each entry in a run, each group in the order of the file.
+
+        In a `partial` run (tests were deselected, or it was stopped) an entry whose owner was not checked is
+        `untested`; else it counts as gone, as its test may have been renamed or removed.
+        """
+        found = _entries_of(run)
+        checked = {owner_without_parameters(row.nodeid) for row in run.tests}
+        missing = [entry for entry in self.entries.values() if entry.fingerprint not in found]
+        untested = [entry for entry in missing if partial and entry.owner not in checked]
+        return Comparison(
+            seen=_sorted(self._kept(entry) for entry in found.values() if self.knows(entry.fingerprint)),
+            gone=_sorted(set(missing) - set(untested)),
+            new=_sorted(entry for entry in found.values() if not self.knows(entry.fingerprint)),
+            untested=_sorted(untested),
+        )
+
+    def render(self, run: Run, *, partial: bool = False) -> str:
+        """The text of the file that records the leaks of a run, to be written in place of this baseline.
+
+        Entries that are still seen keep their text, so that a difference shows only what has changed.
+        """
+        comparison = self.compare(run, partial=partial)
+        entries = _sorted([*comparison.seen, *comparison.new, *comparison.untested])
+        leaks = [{name: asdict(entry)[name] for name in _NAMES} for entry in entries]
+        return json.dumps({_HEAD: _VERSION, "leaks": leaks}, indent=2) + "\n"
+
+    def _kept(self, entry: Entry) -> Entry:
+        return replace(self.entries[entry.fingerprint], count=entry.count)
+
+
+_NAMES: Final = tuple(each.name for each in fields(Entry) if each.name != "count")
+
+
+def owner_without_parameters(owner: str) -> str:
+    """A test id without its parameters, which may be reordered or renamed: `test_a.py::test_get[x-1]` is `test_get`."""
+    file, separator, name = owner.partition("::")
+    return file + separator + name.partition("[")[0]
+
+
+def _entries_of(run: Run) -> dict[str, Entry]:
+    entries: dict[str, Entry] = {}
+    for owner, finding in each_finding(run):
+        if finding.verdict in _RECORDED and finding.fingerprint:
+            known = entries.get(finding.fingerprint)
+            if known is None:
+                entries[finding.fingerprint] = _entry(finding, owner, run.rootdir)
+            else:
+                entries[finding.fingerprint] = replace(known, count=known.count + finding.count)
+    return entries
+
+
+def _entry(finding: Finding, owner: Owner, rootdir: str) -> Entry:
+    created = finding.created
+    # A fixture's name ends with its line, which moves.
+    name = f"{owner.name.rpartition(':')[0]})" if owner.is_fixture else owner_without_parameters(owner.name)
+    return Entry(
+        fingerprint=finding.fingerprint,
+        kind=finding.kind.value,
+        library=finding.library,
+        file="" if created is None else relative_path(created.file, rootdir),
+        function="" if created is None else created.function,
+        owner=plain(name),
+        text=subject(finding),
+        count=finding.count,
+    )
+
+
+def _sorted(entries: Any) -> tuple[Entry, ...]:
+    return tuple(sorted(entries, key=lambda entry: entry.order))
+
+
+def _unusable(data: Any) -> str | None:
+    if not isinstance(data, dict) or _HEAD not in data:
+        return f"is no baseline: it has no {_HEAD!r}"
+    version = data[_HEAD]
+    if version != _VERSION or isinstance(version, bool):
+        return f"has version {version!r}, but this plugin reads version {_VERSION}"
+    leaks = data.get("leaks")
+    if not isinstance(leaks, list):
+        return "has no list of 'leaks'"
+    for number, leak in enumerate(leaks, 1):
+        if not isinstance(leak, dict):
+            return f"has no object as leak {number}"
+        for name in _NAMES:
+            if not isinstance(leak.get(name), str):
+                return f"has no text as {name!r} of leak {number}"
+    return None
+
+
+def _message(path: str | os.PathLike[str], reason: str) -> str:
+    return plain(f"{path}: the baseline {reason}. Mend the file, or remove it and record it anew")

@@ -1,0 +1,73 @@
+"""Where something stands in the source: paths as users write them, and the lines of code themselves."""
+
+from __future__ import annotations
+
+import functools
+import linecache
+import os
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Final
+
+from pytest_httpleak.reports.text_safety import safe_code, safe_name
+
+if TYPE_CHECKING:
+    from pytest_httpleak.model import Finding, Site
+
+_INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
+_MAX_CALLERS: Final = 3
+
+
+def relative_path(file: str, rootdir: str) -> str:
+    """`file` relative to `rootdir`, with forward slashes, where it lies below it; else as it is."""
+    return _relative(file, rootdir) or file
+
+
+def is_below(file: str, rootdir: str) -> bool:
+    """Whether `file` lies below `rootdir`, or is written relative to it."""
+    return _relative(file, rootdir) is not None or not (PurePath(file).is_absolute() or file.startswith("<"))
+
+
+def place(site: Site, rootdir: str) -> str:
+    """`tests/test_api.py:14 in test_get`, safe to show."""
+    return f"{line_of(site, rootdir)} in {safe_name(site.function)}"
+
+
+def line_of(site: Site, rootdir: str) -> str:
+    """`tests/test_api.py:14`, safe to show."""
+    return f"{safe_name(relative_path(site.file, rootdir))}:{site.line}"
+
+
+def code_line(site: Site, rootdir: str) -> str:
+    """The line of code itself, without indentation and secrets; empty where the source cannot be read."""
+    return safe_code(linecache.getline(site.file, site.line) or linecache.getline(_absolute(site, rootdir), site.line))
+
+
+def callers(finding: Finding, rootdir: str) -> list[Site]:
+    """Up to three sites of the user's own code that led to the creating line, the nearest first."""
+    sites: list[Site] = []
+    for site in finding.stack:
+        own = is_below(site.file, rootdir) and _INSTALLED.isdisjoint(PurePath(site.file).parts)
+        if own and site != finding.created and site not in sites:
+            sites.append(site)
+    return sites[:_MAX_CALLERS]
+
+
+def file_of_test(nodeid: str) -> str:
+    """The file part of a test id."""
+    return nodeid.partition("::")[0]
+
+
+def _absolute(site: Site, rootdir: str) -> str:
+    return os.path.join(rootdir, site.file)  # an absolute name stays as it is
+
+
+@functools.lru_cache(maxsize=4096)
+def _relative(file: str, rootdir: str) -> str | None:
+    if not rootdir or not PurePath(file).is_absolute():
+        return None
+    path = PurePath(os.path.normpath(file))
+    if path.is_relative_to(rootdir):
+        return path.relative_to(rootdir).as_posix()
+    # A root that is reached through a symbolic link: /tmp on macOS, a home directory on a network drive.
+    real, root = Path(os.path.realpath(file)), os.path.realpath(rootdir)
+    return real.relative_to(root).as_posix() if real.is_relative_to(root) else None

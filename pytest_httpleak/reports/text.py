@@ -1,0 +1,157 @@
+"""Findings as text for a terminal: the message of a `LeakError`, the section of a test, the summary of a run."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Final
+
+from pytest_httpleak.model import Outcome, Verdict
+from pytest_httpleak.reports.causes import Cause, causes, first_names, notes
+from pytest_httpleak.reports.places import callers, code_line, line_of, place
+from pytest_httpleak.reports.text_safety import safe, safe_name
+from pytest_httpleak.reports.wording import UNKNOWN_LINE, counted, described, headline, held_label, held_lines, totals
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_httpleak.model import Finding, Run, Site
+
+_MAX_GROUPS: Final = 20
+_MAX_NAMES: Final = 3
+_LABEL: Final = len("held by: ")
+
+_SECTIONS: Final = {
+    Verdict.LEAKED: "It also leaks, which would fail it by itself:",
+    Verdict.WARNED: "It leaks (a warning only):",
+    Verdict.KNOWN: "Known leaks, recorded in the baseline:",
+    Verdict.TOLERATED: "Tolerated leaks:",
+    Verdict.IGNORED: "Ignored leaks:",
+}
+_GROUPED: Final = {
+    Verdict.LEAKED: "Leaks, worst first:",
+    Verdict.WARNED: "Leaks, as warnings only, worst first:",
+    Verdict.KNOWN: "Known leaks, recorded in the baseline:",
+}
+
+
+def leak_text(findings: Sequence[Finding], *, owner: str, rootdir: str) -> str:
+    """The message of a `LeakError`: each finding with its line of code, what it holds, and how to mend it.
+
+    The first line stands alone, as that is what pytest's short summary shows. `owner` is a test id, or a
+    description of a fixture; paths are shown relative to `rootdir`.
+    """
+    left_by = _labelled("left by", safe_name(owner))
+    if len(findings) == 1:
+        return "\n".join([headline(findings[0]), left_by, *_details(findings[0], rootdir)])
+    lines = [f"{len(findings)} leaks: {totals(findings)}", left_by]
+    for number, finding in enumerate(findings, 1):
+        lines += ["", f"{number}. {headline(finding)}", *_details(finding, rootdir)]
+    return "\n".join(lines)
+
+
+def section_text(findings: Sequence[Finding], *, owner: str, rootdir: str) -> str:
+    """The section of a test or fixture that is not failed by these findings, under one title for each verdict."""
+    lines = [safe_name(owner)]
+    order = list(_SECTIONS)
+    ordered = sorted(findings, key=lambda finding: order.index(finding.verdict))
+    for verdict, group in groupby(ordered, key=lambda finding: finding.verdict):
+        lines.append(_SECTIONS[verdict])
+        for finding in group:
+            lines += ["", headline(finding), *_details(finding, rootdir)]
+        lines.append("")
+    return "\n".join(lines).rstrip("\n")
+
+
+def one_line(finding: Finding, *, rootdir: str = "") -> str:
+    """A finding in one line, for warnings and short summaries."""
+    where = UNKNOWN_LINE if finding.created is None else place(finding.created, rootdir)
+    return f"{headline(finding)} ({where})"
+
+
+def grouped_text(run: Run) -> list[str]:
+    """The lines of the terminal summary: each cause once, however many tests it leaks in, worst first.
+
+    At most 20 causes are shown; findings that are tolerated or ignored are left to the report files. Ends with an
+    empty line, unless there is nothing to show.
+    """
+    lines: list[str] = []
+    found = causes(run, *_GROUPED)
+    for verdict, group in groupby(found[:_MAX_GROUPS], key=lambda cause: cause.finding.verdict):
+        lines.append(_GROUPED[verdict])
+        for cause in group:
+            lines += ["", *_cause(cause, run.rootdir)]
+        lines.append("")
+    if len(found) > _MAX_GROUPS:
+        lines += [f"and {len(found) - _MAX_GROUPS:,} more; a report (--httpleak-report=PATH) has them all", ""]
+    return lines
+
+
+def notes_text(run: Run) -> list[str]:
+    """One line and one hint for each audit note of the run, the most frequent first; ends with an empty line."""
+    lines: list[str] = []
+    for group in notes(run):
+        where = "" if group.note.created is None else f"{line_of(group.note.created, run.rootdir)}: "
+        extent = counted(len(group.owners), "test")
+        lines.append(f"note: {where}{safe(group.note.message)} [{safe_name(group.note.name)}] ({extent})")
+        if group.note.hint:
+            lines.append(_labelled("fix", safe(group.note.hint)))
+    return [*lines, ""] if lines else []
+
+
+def closing_lines(run: Run) -> list[str]:
+    """What did not work in this run, then the one closing line."""
+    lines = [f"httpleak: switched off for the rest of this run: {safe(each)}" for each in run.disabled]
+    if not run.summary.complete:
+        lines.append("httpleak: incomplete: some tests were not judged to their end, so more may leak than is shown")
+    return [*lines, closing_line(run)]
+
+
+def closing_line(run: Run) -> str:
+    """`httpleak: 12 checked, 2 leaked, 1 tolerated, 0 known; 0.004 s in the plugin (0.3 % of the run)`."""
+    summary = run.summary
+    words = [f"{summary.checked:,} checked", f"{summary.leaked:,} leaked"]
+    if summary.warned:
+        words.append(f"{summary.warned:,} warned")
+    words += [f"{summary.tolerated:,} tolerated", f"{summary.known:,} known"]
+    fixtures = len({(row.name, row.file, row.line) for row in run.fixtures if row.outcome is Outcome.LEAKED})
+    if fixtures:
+        words.append(f"{counted(fixtures, 'fixture')} leaked")
+    share = f" ({100 * summary.seconds_in_plugin / run.seconds:.1f} % of the run)" if run.seconds > 0 else ""
+    return f"httpleak: {', '.join(words)}; {summary.seconds_in_plugin:.3f} s in the plugin{share}"
+
+
+def _details(finding: Finding, rootdir: str) -> list[str]:
+    lines = _created(finding.created, rootdir)
+    lines += [_labelled("from", place(site, rootdir)) for site in callers(finding, rootdir)]
+    for number, line in enumerate(held_lines(finding, rootdir)):
+        lines.append(_labelled("" if number else held_label(finding), line))
+    if finding.held_by:
+        lines.append(_labelled("held by", safe(finding.held_by)))
+    if finding.hint:
+        lines.append(_labelled("fix", safe(finding.hint)))
+    return lines
+
+
+def _created(site: Site | None, rootdir: str) -> list[str]:
+    if site is None:
+        return [_labelled("created", UNKNOWN_LINE)]
+    code = code_line(site, rootdir)
+    gutter = " " * (_LABEL + 2)
+    return [_labelled("created", place(site, rootdir)), *([f"{gutter}{site.line} |  {code}"] if code else [])]
+
+
+def _labelled(label: str, text: str) -> str:
+    return "  " + (f"{label}: " if label else "").ljust(_LABEL) + text
+
+
+def _cause(cause: Cause, rootdir: str) -> list[str]:
+    finding = cause.finding
+    where = UNKNOWN_LINE if finding.created is None else place(finding.created, rootdir)
+    lines = [f"{where}: {cause.extent}"]
+    code = code_line(finding.created, rootdir) if finding.created else ""
+    if code:
+        lines.append(f"    {code}")
+    lines += [f"    {described(finding)}", f"    in: {first_names(cause.owners, _MAX_NAMES)}"]
+    if finding.hint:
+        lines.append(f"    fix: {safe(finding.hint)}")
+    return lines

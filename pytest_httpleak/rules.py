@@ -1,0 +1,107 @@
+"""From suspects to findings: one cause, one finding; what is tolerated, ignored, known. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from pytest_httpleak.model import Finding, Held, Kind, Site, Suspect, Verdict
+from pytest_httpleak.settings import Pattern
+
+_RANK = {kind: rank for rank, kind in enumerate(Kind)}
+
+
+def causes(suspects: Iterable[Suspect], excused: Collection[int] = ()) -> list[Suspect]:
+    """The suspects that are a cause of their own, the most telling kinds first.
+
+    A suspect whose claims are all taken by an earlier one is held by that one. `excused` names, by key, suspects that
+    answer for what they hold and are no leak: a process-wide client.
+    """
+    claimed: set[object] = set()
+    found: list[Suspect] = []
+    for suspect in sorted(_merged(suspects), key=lambda each: (_RANK[each.kind], each.depth)):
+        explained = bool(suspect.claims) and suspect.claims <= claimed
+        claimed |= suspect.claims
+        if (explained and not suspect.always) or suspect.key in excused:
+            continue
+        found.append(suspect)
+    return found
+
+
+def _merged(suspects: Iterable[Suspect]) -> list[Suspect]:
+    """One suspect for each resource, also where several of its parts spoke for it."""
+    by_key: dict[tuple[int, Kind], Suspect] = {}
+    for suspect in suspects:
+        other = by_key.get((suspect.key, suspect.kind))
+        if other is not None:
+            holds = other.holds + tuple(held for held in suspect.holds if held not in other.holds)
+            suspect = replace(other, claims=other.claims | suspect.claims, holds=holds)
+        by_key[suspect.key, suspect.kind] = suspect
+    return list(by_key.values())
+
+
+def findings(suspects: Sequence[Suspect], kinds: Collection[Kind] = tuple(Kind)) -> list[Finding]:
+    """One finding for each line and kind, with the number of resources that the line left behind."""
+    groups: dict[tuple[object, ...], list[Suspect]] = {}
+    for suspect in suspects:
+        if suspect.kind in kinds:
+            place: object = suspect.created if suspect.created is not None else (suspect.type, suspect.summary)
+            groups.setdefault((suspect.kind, place), []).append(suspect)
+    return [_finding(group) for group in groups.values()]
+
+
+def _finding(group: list[Suspect]) -> Finding:
+    first = group[0]
+    return Finding(
+        kind=first.kind,
+        library=first.library,
+        type=first.type,
+        state=first.state,
+        summary=first.summary,
+        created=first.created,
+        stack=first.stack,
+        count=len(group),
+        holds=_holds(group),
+        held_by=next((suspect.held_by for suspect in group if suspect.held_by is not None), None),
+        hint=first.hint,
+    )
+
+
+_MOST_HELD = 8  # lines of held resources that anybody reads below one finding
+
+
+def _holds(group: list[Suspect]) -> tuple[Held, ...]:
+    held = [each for suspect in group for each in suspect.holds]
+    if len(held) <= _MOST_HELD:
+        return tuple(held)
+    return (*held[:_MOST_HELD], Held(held[_MOST_HELD].kind, f"and {len(held) - _MOST_HELD} more"))
+
+
+def split_ignored(
+    suspects: Iterable[Suspect], patterns: Sequence[Pattern], relative: Mapping[str, str]
+) -> tuple[list[Suspect], list[Suspect]]:
+    """Suspects that count, and suspects that a pattern ignores; `relative` gives the short name of a file."""
+    counted: list[Suspect] = []
+    ignored: list[Suspect] = []
+    for suspect in suspects:
+        files = _files(suspect.stack, relative)
+        hit = any(pattern.matches(suspect.kind, suspect.names, files) for pattern in patterns)
+        (ignored if hit else counted).append(suspect)
+    return counted, ignored
+
+
+def _files(stack: Sequence[Site], relative: Mapping[str, str]) -> tuple[str, ...]:
+    files = [site.file.replace("\\", "/") for site in stack]
+    return tuple(dict.fromkeys([*files, *(relative[file] for file in files if file in relative)]))
+
+
+def judged(found: Iterable[Finding], tolerate: Mapping[Kind, int], verdict: Verdict) -> list[Finding]:
+    """The findings with their verdicts: a kind is tolerated as long as all its leaks together are no more than allowed."""
+    found = list(found)
+    totals: dict[Kind, int] = {}
+    for finding in found:
+        totals[finding.kind] = totals.get(finding.kind, 0) + finding.count
+    return [
+        finding.judged(Verdict.TOLERATED if totals[finding.kind] <= tolerate.get(finding.kind, 0) else verdict)
+        for finding in found
+    ]

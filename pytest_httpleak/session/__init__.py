@@ -1,0 +1,1 @@
+"""One run, test by test: the only state that changes."""

@@ -1,0 +1,194 @@
+"""The watch over one run: begins and ends owners' lives, and judges them when they are over."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from pytest_httpleak import adapters as adapters_package
+from pytest_httpleak import rules
+from pytest_httpleak.adapters import Adapter, Hooks, Unsupported
+from pytest_httpleak.importing import AfterImport
+from pytest_httpleak.model import Finding, Suspect, Verdict, fingerprint
+from pytest_httpleak.ownership import Owner, Watch
+from pytest_httpleak.session.judging import Judging
+from pytest_httpleak.session.ledger import Ledger
+from pytest_httpleak.settings import Mode, Settings
+from pytest_httpleak.sites import set_user_root
+
+_clock = time.perf_counter
+
+
+class Check:
+    """One judged life - a test's, a wider fixture's, a block's - with the settings that count for it and its findings."""
+
+    __slots__ = ("breached", "findings", "judged", "owner", "settings", "tasks_before")
+
+    def __init__(self, owner: Owner, settings: Settings) -> None:
+        self.owner = owner
+        self.settings = settings
+        self.findings: tuple[Finding, ...] = ()
+        self.judged = False
+        self.tasks_before = 0
+
+    @property
+    def leaks(self) -> tuple[Finding, ...]:
+        """The findings that fail."""
+        return tuple(finding for finding in self.findings if finding.verdict is Verdict.LEAKED)
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """The findings that only warn."""
+        return tuple(finding for finding in self.findings if finding.verdict is Verdict.WARNED)
+
+
+class Session:
+    """The state of one run: the watch, the ledger of descriptors, and what it cost."""
+
+    def __init__(self, *, rootdir: str, known: Any = None) -> None:
+        self.rootdir = rootdir
+        self.known = known
+        self.watch = Watch()
+        self.ledger = Ledger(self.watch)
+        self.judging = Judging(self.watch, self.ledger)
+        self.seconds = 0.0
+        self._finder: AfterImport | None = None
+        self._pid = os.getpid()
+
+    # -- life of the watch ---------------------------------------------------------------------------------------------
+
+    def start(self, extra: Iterable[Adapter] = ()) -> None:
+        """Patch what is imported already, and whatever will be."""
+        set_user_root(self.rootdir)
+        wanted = adapters_package.by_module([*adapters_package.found(), *extra])
+        walls = {id(adapter): self.watch.wall(_short_name(adapter)) for group in wanted.values() for adapter in group}
+
+        def imported(module: Any) -> None:
+            for adapter in wanted.get(module.__name__, ()):
+                wall = walls[id(adapter)]
+                try:
+                    if wall.on:
+                        adapter.attach(module, Hooks(self.watch, self.watch.patches, wall))
+                except Unsupported as reason:
+                    wall.on = False
+                    wall.error = f"{wall.name} stays off: {reason}"
+                except Exception as error:
+                    wall.fall(error)
+
+        self._finder = AfterImport(wanted, imported)
+        self._finder.install()
+        self.watch.on = True
+        self.watch.loop_closing = self.judging.loop_closing
+        self.ledger.open()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forked)
+
+    def stop(self) -> None:
+        """Undo everything that was patched."""
+        if self._finder is not None:
+            self._finder.remove()
+            self._finder = None
+        self.watch.stop()
+
+    def _forked(self) -> None:
+        """A child process is not watched: what it inherits is its parent's."""
+        self.watch.silence()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether this process is being watched."""
+        return self.watch.on
+
+    def errors(self) -> list[str]:
+        """What was switched off in this run, and why."""
+        return [wall.error for wall in self.watch.walls if wall.error is not None]
+
+    # -- lives of owners -----------------------------------------------------------------------------------------------
+
+    def begin(self, name: str, scope: str, settings: Settings, *, parent: Owner | None = None) -> Check:
+        """A new owner, who answers for what is made from now on."""
+        owner = Owner(name, scope, parent)
+        check = Check(owner, settings)
+        owner.grace = settings.grace
+        check.tasks_before = self.watch.births_of_tasks
+        if settings.peaks or settings.max_clients is not None:
+            self.want_peaks(check)
+        self.watch.push(owner)
+        return check
+
+    def want_peaks(self, check: Check) -> None:
+        """Count the highest numbers open at once from now on; costs a look at what is open at each birth."""
+        from pytest_httpleak.ownership import Peaks
+
+        if check.owner.peaks is None:
+            check.owner.peaks = Peaks(dict(check.settings.peaks))
+            self.watch.peaking += 1
+
+    def end(self, check: Check) -> None:
+        """Judge an owner whose life is over. Never raises: an error of the plugin's own is named in the summary."""
+        if check.judged or not self.watch.on:
+            return
+        began = _clock()
+        check.judged = True
+        owner = check.owner
+        self.watch.pop(owner)
+        try:
+            suspects = self.judging.first_look(owner, check.tasks_before)
+            if suspects or owner.peaks is not None:
+                check.findings = self._findings(check, suspects)
+        except Exception as error:
+            self.judging.wall.note(error)
+        finally:
+            owner.over = True
+            owner.records = []
+            if owner.peaks is not None:
+                owner.peaks = None
+                self.watch.peaking -= 1
+            self.seconds += _clock() - began
+
+    def drop(self, check: Check) -> None:
+        """End an owner's life without judging it: what it leaves behind is nobody's leak."""
+        if check.judged:
+            return
+        check.judged = True
+        self.watch.pop(check.owner)
+        check.owner.over = True
+        check.owner.records = []
+        if self.ledger.has_moved():
+            self.ledger.open()
+
+    def _findings(self, check: Check, suspects: list[Suspect]) -> tuple[Finding, ...]:
+        settings = check.settings
+        causes = self.judging.causes(check.owner, suspects, settings.grace, check.tasks_before) if suspects else []
+        counted, ignored = rules.split_ignored(causes, settings.ignore, self._relative(causes))
+        verdict = Verdict.WARNED if settings.mode is Mode.WARN else Verdict.LEAKED
+        found = rules.judged(rules.findings(counted, settings.kinds), settings.tolerate, verdict)
+        found += [finding.judged(Verdict.IGNORED) for finding in rules.findings(ignored, settings.kinds)]
+        found += [finding.judged(verdict) for finding in self.judging.breaches(check.owner, settings)]
+        self.judging.settle_accounts(causes)
+        return tuple(self._fingerprinted(finding, check.owner) for finding in found)
+
+    def _fingerprinted(self, finding: Finding, owner: Owner) -> Finding:
+        from dataclasses import replace
+
+        file = None if finding.created is None else self.relative(finding.created.file)
+        named = replace(finding, fingerprint=fingerprint(finding, owner.name.partition("[")[0], file))
+        if named.verdict is Verdict.LEAKED and self.known is not None and self.known.knows(named.fingerprint):
+            return named.judged(Verdict.KNOWN)
+        return named
+
+    def relative(self, file: str) -> str:
+        """A file's path from the root directory, with `/`, or as it is where it lies elsewhere."""
+        root = self.rootdir.rstrip(os.sep) + os.sep
+        return (file[len(root) :] if file.startswith(root) else file).replace("\\", "/")
+
+    def _relative(self, suspects: list[Suspect]) -> dict[str, str]:
+        return {site.file: self.relative(site.file) for suspect in suspects for site in suspect.stack}
+
+
+def _short_name(adapter: Adapter) -> str:
+    return "the adapter for " + adapter.__name__.rpartition(".")[2].replace("http_client", "http.client")
+
+

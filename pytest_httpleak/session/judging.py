@@ -1,0 +1,299 @@
+"""Judging one owner: look, and only where something looks leaked, collect, wait, and look again."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Final
+
+from pytest_httpleak import hints, rules
+from pytest_httpleak.model import Finding, Held, Kind, State, Suspect
+from pytest_httpleak.ownership import Owner, Watch
+from pytest_httpleak.patches import Wall
+from pytest_httpleak.probes import infrastructure, references, tasks
+from pytest_httpleak.records import Record
+from pytest_httpleak.session.ledger import Ledger
+from pytest_httpleak.settings import Settings
+from pytest_httpleak.sites import is_user_module
+
+# Bound here, so that a test which freezes time cannot freeze the grace.
+_clock, _sleep = time.monotonic, time.sleep
+
+_FIRST_PAUSE: Final = 0.001  # seconds
+_LONGEST_PAUSE: Final = 0.05  # seconds
+_FEWEST_LOOKS: Final = 10
+
+# A client like these may live as long as the process, if one module attribute or cached function is its only holder.
+_MAY_BE_PROCESS_WIDE: Final = (Kind.CLIENTS, Kind.CONNECTIONS)
+
+
+class _Noted(Wall):
+    """A wall that stays up: judging goes on after an error, which is named once."""
+
+    __slots__ = ()
+
+    def note(self, error: BaseException) -> None:
+        """Name the error in the summary."""
+        self.fall(error)
+        self.on = True
+
+
+class Judging:
+    """Looks at the records, tasks and descriptors of one owner at a time."""
+
+    def __init__(self, watch: Watch, ledger: Ledger) -> None:
+        self._watch = watch
+        self._ledger = ledger
+        self.wall = _Noted("judging")
+        watch.walls.append(self.wall)
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def first_look(self, owner: Owner, tasks_before: int) -> list[Suspect]:
+        """What an owner is suspected of at first sight; on the way of every test, so a clean one must pass quickly."""
+        suspects = self.look(owner, tasks_before)
+        if not suspects and self._ledger.has_moved():
+            self._ledger.open()
+        return suspects
+
+    def look(self, owner: Owner, tasks_before: int) -> list[Suspect]:
+        """What an owner is suspected of at this moment."""
+        suspects = list(owner.left)
+        for record in owner.records:
+            if record.owner is owner and not record.blamed:
+                suspect = self._look_at(record)
+                if suspect is not None:
+                    suspects.append(suspect)
+        if self._watch.births_of_tasks != tasks_before:
+            suspects += self._pending(owner)
+        moved = self._ledger.has_moved() and bool(self._ledger.unaccounted(owner))
+        if not moved and not any(suspect.kind is Kind.SOCKETS for suspect in suspects):
+            return suspects
+        explained = set(self._held_descriptors(sockets=False))
+        suspects = [suspect for suspect in suspects if not self._is_explained(suspect, explained)]
+        if moved:
+            explained |= set(self._held_descriptors(sockets=True)) | infrastructure.descriptors()
+            suspects += self._ledger.suspects(owner, explained)
+        return [suspect for suspect in suspects if not infrastructure.made_by_a_tool(suspect.stack)]
+
+    def _look_at(self, record: Record) -> Suspect | None:
+        try:
+            suspect = record.look()
+            if suspect is not None and record.birth is not None and record.birth.is_import():
+                record.owner = self._watch.root
+                return None
+            return suspect
+        except Exception as error:  # a library whose objects are half-way dead or not what they were
+            self.wall.note(error)
+            return None
+
+    def _held_descriptors(self, *, sockets: bool) -> Iterator[int]:
+        """Descriptors that a living client, pool, connection, response or loop answers for, whoever owns it."""
+        for record in self._watch.everything():
+            if sockets or record.kind is not Kind.SOCKETS:
+                try:
+                    yield from record.descriptors()
+                except Exception as error:
+                    self.wall.note(error)
+
+    def _is_explained(self, suspect: Suspect, explained: set[int]) -> bool:
+        if suspect.kind is not Kind.SOCKETS or suspect.state is not State.OPEN:
+            return False
+        return any(held.fd in explained for held in suspect.holds)
+
+    def _pending(self, owner: Owner) -> list[Suspect]:
+        found = []
+        for loop in self._watch.open_loops():
+            for task in tasks.pending(loop):
+                known = self._watch.tasks.get(id(task))
+                if known is not None and known[1] is owner:
+                    found.append(self.task_suspect(task))
+        return found
+
+    def task_suspect(self, task: Any) -> Suspect:
+        """The facts about a pending task."""
+        birth = self._watch.tasks[id(task)][0]
+        return Suspect(
+            kind=Kind.TASKS,
+            library="asyncio",
+            type="asyncio.Task",
+            state=State.PENDING,
+            summary=tasks.describe(task),
+            key=id(task),
+            created=birth.site(),
+            stack=birth.stack(),
+            names=tasks.names(task),
+        )
+
+    # -- tasks of loops that are about to be closed --------------------------------------------------------------------
+
+    def loop_closing(self, loop: Any, *, cancelled: bool) -> None:
+        """Take down the tasks that are pending when a loop ends: before a test runner cancels them, or when it is closed."""
+        if cancelled and not _called_by_a_runner():
+            return
+        grace = self._watch.stack[-1].grace
+        waiting = self._unjudged(loop)
+        if cancelled and waiting and tasks.can_run(loop):
+            for pause in _pauses(grace):
+                tasks.let_run(loop, pause)
+                waiting = self._unjudged(loop)
+                if not waiting:
+                    break
+        for task in waiting:
+            birth, owner = self._watch.tasks[id(task)]
+            owner.left.append(self.task_suspect(task))
+            self._watch.tasks[id(task)] = (birth, self._watch.root)
+
+    def _unjudged(self, loop: Any) -> list[Any]:
+        root = self._watch.root
+        found = []
+        for task in tasks.pending(loop):
+            known = self._watch.tasks.get(id(task))
+            if known is not None and known[1] is not root and not known[1].over:
+                found.append(task)
+        return found
+
+    # -- deciding ------------------------------------------------------------------------------------------------------
+
+    def causes(self, owner: Owner, suspects: list[Suspect], grace: float, tasks_before: int) -> list[Suspect]:
+        """What is really leaked: collected once, waited for, and told apart from what may live as long as the process."""
+        gc.collect()
+        suspects = self.look(owner, tasks_before)
+        for pause in _pauses(grace):
+            if not suspects or not self._can_settle(suspects):
+                break
+            self._wait(pause)
+            suspects = self.look(owner, tasks_before)
+        records = {record.key: record for record in self._watch.everything()}
+        records |= {id(record): record for record in owner.records}
+        found = rules.causes(suspects, self._excused(suspects, records))
+        self._ledger.open()
+        return [
+            replace(suspect, held_by=self._held_by(suspect, records), hint=suspect.hint or hints.hint(suspect))
+            for suspect in found
+        ]
+
+    def _can_settle(self, suspects: list[Suspect]) -> bool:
+        """Whether time can change anything: not if this thread is the only one and no loop can be run."""
+        if all(suspect.state is State.COLLECTED for suspect in suspects):
+            return False
+        return threading.active_count() > 1 or any(True for _ in self._runnable_loops())
+
+    def _runnable_loops(self) -> Iterator[Any]:
+        return (loop for loop in self._watch.open_loops() if tasks.can_run(loop))
+
+    def _wait(self, pause: float) -> None:
+        loops = list(self._runnable_loops())
+        if not loops:
+            _sleep(pause)
+        for loop in loops:
+            tasks.let_run(loop, pause / len(loops))
+
+    def _excused(self, suspects: list[Suspect], records: dict[int, Record]) -> set[int]:
+        """Keys of suspects that live as long as the process: first-use globals, and clients in an attribute of their own."""
+        excused = set()
+        for suspect in suspects:
+            record = records.get(suspect.key)
+            thing = None if record is None or suspect.state is State.COLLECTED else record.ref()
+            if suspect.kind is Kind.THREADS and any(map(infrastructure.is_tool_thread, suspect.names[:1])):
+                excused.add(suspect.key)
+            if thing is None or suspect.kind not in (*_MAY_BE_PROCESS_WIDE, Kind.SOCKETS, Kind.THREADS):
+                continue
+            root = references.process_wide(thing)
+            if root is None:
+                continue
+            file = getattr(sys.modules.get(root.module), "__file__", None)
+            if suspect.kind in _MAY_BE_PROCESS_WIDE or (file is not None and not is_user_module(root.module, file)):
+                excused.add(suspect.key)
+        return excused
+
+    def _held_by(self, suspect: Suspect, records: dict[int, Record]) -> str | None:
+        record = records.get(suspect.key)
+        thing = None if record is None or suspect.state is State.COLLECTED else record.ref()
+        return None if thing is None else references.held_by(thing)
+
+    def settle_accounts(self, causes: list[Suspect]) -> None:
+        """Let no wider owner report again what has been reported now."""
+        keys = {suspect.key for suspect in causes}
+        claims = {claim for suspect in causes for claim in suspect.claims}
+        for record in self._watch.everything():
+            if id(record) in keys or ("socket", id(record)) in claims:
+                record.blamed = True
+        for suspect in causes:
+            if suspect.kind is Kind.TASKS and suspect.key in self._watch.tasks:
+                self._watch.tasks[suspect.key] = (self._watch.tasks[suspect.key][0], self._watch.root)
+            for claim in suspect.claims:
+                if isinstance(claim, tuple) and claim[0] == "fd":
+                    self._ledger.disown(claim[1])
+
+    # -- limits --------------------------------------------------------------------------------------------------------
+
+    def breaches(self, owner: Owner, settings: Settings) -> list[Finding]:
+        """The limits that were exceeded while the owner lived, as findings of the state `peak`."""
+        if owner.peaks is None:
+            return []
+        found = [
+            _breach(kind, limit, *owner.peaks.breaches[kind])
+            for kind, limit in settings.peaks.items()
+            if kind in owner.peaks.breaches
+        ]
+        made = owner.peaks.clients()
+        if settings.max_clients is not None and len(made) > settings.max_clients:
+            found.append(_breach(Kind.CLIENTS, settings.max_clients, len(made), made))
+        return found
+
+
+def _breach(kind: Kind, limit: int, number: int, holders: list[Record]) -> Finding:
+    sites: dict[Any, int] = {}
+    for record in holders:
+        site = None if record.birth is None else record.birth.site()
+        sites[site] = sites.get(site, 0) + 1
+    last = holders[-1]
+    what = "made" if kind is Kind.CLIENTS else "open at once"
+    holds = tuple(
+        Held(kind, f"{count} from " + ("an unknown line" if site is None else f"{site.file}:{site.line}"))
+        for site, count in sorted(sites.items(), key=lambda item: -item[1])
+    )
+    return Finding(
+        kind=kind,
+        library=last.library,
+        type=kind.value,
+        state=State.PEAK,
+        summary=f"{number} {kind.value} {what}, and the limit is {limit}",
+        created=None if last.birth is None else last.birth.site(),
+        stack=() if last.birth is None else last.birth.stack(),
+        holds=holds,
+        hint="limit what runs at once (a semaphore, a pool limit), or raise the limit in the marker",
+    )
+
+
+def _pauses(grace: float) -> Iterator[float]:
+    """Pauses that back off from 1 ms to 50 ms: at least ten, and at least until the grace is over."""
+    end = _clock() + grace
+    pause, looks = _FIRST_PAUSE, 0
+    while grace > 0 and (looks < _FEWEST_LOOKS or _clock() < end):
+        yield pause
+        looks += 1
+        pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+_RUNNERS: Final = ("pytest_asyncio", "pytest_aiohttp", "unittest", "aiohttp.pytest_plugin")
+
+
+def _called_by_a_runner() -> bool:
+    """Whether the runner that closes its loop is a test runner's, and not one of the code under test."""
+    frame: Any = sys._getframe(2)
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if not module.startswith(("asyncio", "pytest_httpleak", "contextlib")):
+            if module.startswith("anyio."):
+                return str(frame.f_code.co_qualname).startswith("TestRunner.")
+            return bool(module.startswith(_RUNNERS))
+        frame = frame.f_back
+    return False
+
+

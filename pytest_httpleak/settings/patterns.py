@@ -1,0 +1,44 @@
+"""Ignore patterns: which leaks are somebody else's, by the name of the resource or the file that made it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from pytest_httpleak.model import Kind
+from pytest_httpleak.settings.wording import unknown
+
+_CREATED = "created"
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """One ignore pattern: `kind:glob` looks at a resource's names, `created:glob` (kind None) at its creation stack."""
+
+    kind: Kind | None
+    glob: str
+
+    @classmethod
+    def parse(cls, text: str) -> Pattern:
+        """Read `threads:worker-*` or `created:*/vendored/*`; ValueError where the text is neither."""
+        word, colon, glob = (part.strip() for part in text.partition(":"))
+        if not colon or not glob:
+            raise ValueError(
+                f"unusable pattern {text!r}; write a kind and a glob, as in 'threads:worker-*', "
+                "or 'created:' and a glob for the files that create it"
+            )
+        if word == _CREATED:
+            return cls(None, glob)
+        try:
+            return cls(Kind(word), glob)
+        except ValueError:
+            raise ValueError(f"unusable pattern {text!r}: {unknown('kind', word, (*Kind, _CREATED))}") from None
+
+    def matches(self, kind: Kind, names: tuple[str, ...], files: tuple[str, ...]) -> bool:
+        """Whether a resource is meant: one of its `names`, or one of the posix paths in its creation stack, `files`."""
+        if self.kind is None:
+            return any(fnmatchcase(file, self.glob) for file in files)
+        return self.kind is kind and any(fnmatchcase(name, self.glob) for name in names)
+
+    def __str__(self) -> str:
+        return f"{_CREATED if self.kind is None else self.kind.value}:{self.glob}"

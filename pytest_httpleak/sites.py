@@ -1,0 +1,150 @@
+"""Where in the source something was made: raw frames at birth, sites only once somebody asks."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from types import CodeType, FrameType
+from typing import Final
+
+from pytest_httpleak.model import Site
+
+_PLUGIN: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_STANDARD: Final = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")})
+_INSTALLED: Final = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
+
+# Their own frames are never the user's code, not even where one of them runs its own tests from a source tree.
+_HTTP_PACKAGES: Final = frozenset(
+    "aiohttp anyio h11 h2 httpcore httpcore2 httpx httpx2 requests sniffio trio urllib3 urllib3_future uvloop".split()
+)
+_RUNNERS: Final = frozenset(("_pytest", "pluggy"))
+
+_USER: Final = 0
+_LIBRARY: Final = 1
+_RUNNER: Final = 2
+
+# Deep enough for the longest way from a library's socket call to the user's line (httpx over anyio needs about 40).
+_MAX_FRAMES: Final = 80
+_USER_FRAMES: Final = 6
+
+_sorts: dict[str, int] = {}
+_user_root: str | None = None
+
+
+def set_user_root(path: str) -> None:
+    """Counts the files below `path` (pytest's rootdir) as user code even where it lies among installed packages."""
+    global _user_root
+    _user_root = path.rstrip(os.sep) + os.sep
+    _sorts.clear()
+
+
+class Birth:
+    """The call stack at the birth of a resource, innermost frame first, as raw (code, instruction) pairs.
+
+    `parent` is the birth of the task or thread that made it, for stacks that have no frame of the user's.
+    """
+
+    __slots__ = ("frames", "has_user", "parent")
+
+    def __init__(self, frames: list[tuple[CodeType, int]], has_user: bool, parent: Birth | None) -> None:
+        self.frames = frames
+        self.has_user = has_user
+        self.parent = parent
+
+    def site(self) -> Site | None:
+        """The innermost line of the user's own code, or None where there is none."""
+        birth: Birth | None = self
+        while birth is not None:
+            for code, instruction in birth.frames:
+                if _sorts.get(code.co_filename, _LIBRARY) == _USER:
+                    return _site(code, instruction)
+            birth = birth.parent
+        return None
+
+    def is_import(self) -> bool:
+        """Whether it happened while a module was being imported: what is made then belongs to the process."""
+        frames = self.frames
+        for index, (code, _) in enumerate(frames):
+            if code.co_name == "<module>":
+                importer = frames[index + 1][0].co_filename if index + 1 < len(frames) else ""
+                if not importer or importer.startswith("<frozen importlib"):
+                    return True
+        return False
+
+    def stack(self) -> tuple[Site, ...]:
+        """All recorded frames as sites, innermost first; frames of the plugin are left out."""
+        sites: list[Site] = []
+        birth: Birth | None = self
+        while birth is not None:
+            sites += [
+                _site(code, instruction)
+                for code, instruction in birth.frames
+                if not code.co_filename.startswith(_PLUGIN)
+            ]
+            birth = birth.parent
+        return tuple(sites)
+
+
+def capture(depth: int) -> Birth:
+    """The stack of the caller `depth` frames up, as far as a few frames of the user's code."""
+    frame: FrameType | None = sys._getframe(depth)
+    frames: list[tuple[CodeType, int]] = []
+    users = 0
+    known = _sorts
+    while frame is not None:
+        code = frame.f_code
+        sort = known.get(code.co_filename)
+        if sort is None:
+            sort = _sort_of(frame)
+        if sort == _RUNNER:
+            break
+        frames.append((code, frame.f_lasti))
+        if sort == _USER:
+            users += 1
+            if users == _USER_FRAMES:
+                break
+        elif len(frames) >= _MAX_FRAMES:
+            break
+        frame = frame.f_back
+    return Birth(frames, users > 0, None)
+
+
+def is_user_file(filename: str) -> bool:
+    """Whether frames of that file were seen to be the user's own code."""
+    return _sorts.get(filename, _LIBRARY) == _USER
+
+
+def is_user_module(name: str, filename: str | None) -> bool:
+    """Whether a module with that name and file is the user's own code."""
+    return filename is not None and _classify(filename, name) == _USER
+
+
+def _sort_of(frame: FrameType) -> int:
+    filename = frame.f_code.co_filename
+    sort = _sorts[filename] = _classify(filename, frame.f_globals.get("__name__") or "")
+    return sort
+
+
+def _classify(filename: str, module: str) -> int:
+    package = module.partition(".")[0]
+    if package in _RUNNERS:
+        return _RUNNER
+    if package in _HTTP_PACKAGES or filename.startswith(_PLUGIN):
+        return _LIBRARY
+    if filename.startswith("<"):  # generated code, frozen modules; a doctest is its author's
+        return _USER if filename.startswith("<doctest ") else _LIBRARY
+    if _user_root is not None and filename.startswith(_user_root) and any(part in _user_root for part in _INSTALLED):
+        return _LIBRARY if any(part in filename[len(_user_root) - 1 :] for part in _INSTALLED) else _USER
+    if filename.startswith(_STANDARD) or any(part in filename for part in _INSTALLED):
+        return _LIBRARY
+    return _USER
+
+
+def _site(code: CodeType, instruction: int) -> Site:
+    line = code.co_firstlineno
+    for start, end, number in code.co_lines():
+        if start <= instruction < end and number is not None:
+            line = number
+            break
+    return Site(code.co_filename, line, code.co_name)

@@ -1,0 +1,158 @@
+"""Records of sockets, and what can be said of one: the ground that all connections stand on."""
+
+from __future__ import annotations
+
+import socket as _socket_module
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+from pytest_httpleak.model import Held, Kind, State, Suspect
+from pytest_httpleak.records import Record, Table, type_name
+
+
+class SocketRecord(Record):
+    """One socket object. `closed` once its descriptor was closed or handed on, `collected` when it died without that."""
+
+    __slots__ = ("accepted", "closed", "collected", "description", "holder", "transport")
+
+    kind: ClassVar[Kind] = Kind.SOCKETS
+    LIBRARY = "socket"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed = False
+        self.collected = False
+        self.accepted = False
+        self.description: str | None = None
+        self.holder: Record | None = None  # the connection that answers for it, once one does
+        self.transport: Callable[[], Any] | None = None  # asyncio's transport around it
+
+    def fd(self) -> int:
+        """The open descriptor, or -1."""
+        sock = None if self.closed else self.ref()
+        return -1 if sock is None else int(sock.fileno())
+
+    def is_open(self) -> bool:
+        """Whether the socket is open now and of this side's making."""
+        return not self.accepted and self.fd() >= 0
+
+    def is_over(self) -> bool:
+        return self.accepted or (self.closed and not self.collected)
+
+    def descriptors(self) -> Iterator[int]:
+        fd = self.fd()
+        if fd >= 0:
+            yield fd
+
+    def look(self) -> Suspect | None:
+        if self.accepted or self.blamed:
+            return None
+        if self.collected:
+            return self._dropped()
+        sock = None if self.closed else self.ref()
+        if sock is None or self._is_closing():
+            return None
+        fd = sock.fileno()
+        if fd < 0:
+            return None
+        what = describe(sock)
+        return self.suspect(
+            State.OPEN,
+            type_name(sock),
+            f"{what}, fd {fd}",
+            claims=self.claims(),
+            names=(what, *_addresses(sock)),
+            holds=(Held(Kind.FDS, f"fd {fd}", fd),),
+        )
+
+    def _dropped(self) -> Suspect | None:
+        if self.holder is not None:
+            return self.holder.orphaned(self)
+        what = self.description or "a socket, dropped while open"
+        return self.suspect(State.COLLECTED, "socket.socket", what, claims=self.claims(), names=(what,))
+
+    def _is_closing(self) -> bool:
+        """Whether asyncio has been told to close the socket, and will do so when its loop runs next."""
+        transport = None if self.transport is None else self.transport()
+        return transport is not None and transport.is_closing()
+
+    def claims(self) -> frozenset[object]:
+        """What this socket is named by where somebody else answers for it."""
+        return frozenset((("socket", id(self)),))
+
+    def held(self) -> Held:
+        """This socket as something that another resource holds."""
+        sock = self.ref()
+        fd = self.fd()
+        if sock is None or fd < 0:
+            return Held(Kind.SOCKETS, self.description or "a socket, dropped while open")
+        return Held(Kind.SOCKETS, describe(sock), fd)
+
+
+def record_of(sock: Any, table: Table) -> SocketRecord | None:
+    """The record of a socket, or of the one inside a wrapper of asyncio's or trio's."""
+    for _ in range(3):
+        record: SocketRecord | None = table.get(sock)
+        if record is not None or sock is None:
+            return record
+        sock = getattr(sock, "_sock", None)
+    return None
+
+
+def holding(record: Record, name: str, idle: list[Any], sockets: Table, *, depth: int) -> Suspect | None:
+    """The suspect for a client that holds these sockets of idle connections, or None if there are none."""
+    if not idle:
+        return None
+    known = [record_of(sock, sockets) for sock in idle]
+    claims: set[object] = set()
+    for sock, socket in zip(idle, known, strict=True):
+        claims |= {("fd", sock.fileno())} if socket is None else socket.claims()
+    number = len(idle)
+    return record.suspect(
+        State.OPEN,
+        name,
+        f"not closed, with {number} idle connection{'s' if number > 1 else ''}",
+        claims=frozenset(claims),
+        holds=tuple(socket.held() for socket in known if socket is not None),
+        depth=depth,
+        names=(name,),
+    )
+
+
+def describe(sock: Any) -> str:
+    """Family, type and addresses of a socket in a few words: `TCP 127.0.0.1:50112 -> 127.0.0.1:8000`."""
+    family, kind = sock.family, sock.type
+    if family in (_socket_module.AF_INET, _socket_module.AF_INET6):
+        name = {_socket_module.SOCK_STREAM: "TCP", _socket_module.SOCK_DGRAM: "UDP"}.get(kind, str(kind))
+    else:
+        name = getattr(family, "name", str(family)).removeprefix("AF_").lower() + " socket"
+    addresses = _addresses(sock)
+    if not addresses:
+        return f"{name}, not connected"
+    if len(addresses) == 1:
+        return f"{name} {addresses[0]}, {'listening' if _listens(sock) else 'not connected'}"
+    return f"{name} {addresses[0]} -> {addresses[1]}"
+
+
+def _addresses(sock: Any) -> tuple[str, ...]:
+    found = []
+    for ask in (sock.getsockname, sock.getpeername):
+        try:
+            address = ask()
+        except OSError:
+            break
+        if isinstance(address, tuple) and len(address) >= 2:
+            host, port = address[:2]
+            if not port:
+                break
+            found.append(f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}")
+        elif address:
+            found.append(address if isinstance(address, str) else repr(address))
+    return tuple(found)
+
+
+def _listens(sock: Any) -> bool:
+    try:
+        return bool(sock.getsockopt(_socket_module.SOL_SOCKET, _socket_module.SO_ACCEPTCONN))
+    except OSError:
+        return False
