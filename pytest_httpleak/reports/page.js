@@ -4,7 +4,7 @@
   const articles = [...document.querySelectorAll("article")];
   const search = document.getElementById("search");
   const nothing = document.getElementById("nothing");
-  let kind = "";
+  let kind = "";  // also the page's fragment: report.html#responses
   const filter = () => {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
@@ -16,14 +16,22 @@
     }
     nothing.hidden = shown > 0;
   };
+  const choose = (button) => {
+    kind = button.dataset.kind;
+    for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
+    filter();
+  };
   for (const button of buttons) {
     button.addEventListener("click", () => {
-      kind = button.dataset.kind;
-      for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
-      filter();
+      choose(button);
+      history.replaceState(null, "", `#${kind}`);
     });
   }
-  if (search) search.addEventListener("input", filter);
+  if (search) {
+    search.addEventListener("input", filter);
+    const wanted = buttons.find((button) => button.dataset.kind && `#${button.dataset.kind}` === location.hash);
+    if (wanted) choose(wanted);
+  }
 
   const chart = document.getElementById("chart");
   if (!chart) return;

@@ -39,7 +39,11 @@ def line_of(site: Site, rootdir: str) -> str:
 
 def code_line(site: Site, rootdir: str) -> str:
     """The line of code itself, without indentation and secrets; empty where the source cannot be read."""
-    return safe_code(linecache.getline(site.file, site.line) or linecache.getline(_absolute(site, rootdir), site.line))
+    try:
+        line = linecache.getline(site.file, site.line) or linecache.getline(_absolute(site, rootdir), site.line)
+    except ValueError:  # a name that no file can have, as code made by `compile` may
+        return ""
+    return safe_code(line)
 
 
 def callers(finding: Finding, rootdir: str) -> list[Site]:
@@ -69,5 +73,8 @@ def _relative(file: str, rootdir: str) -> str | None:
     if path.is_relative_to(rootdir):
         return path.relative_to(rootdir).as_posix()
     # A root that is reached through a symbolic link: /tmp on macOS, a home directory on a network drive.
-    real, root = Path(os.path.realpath(file)), os.path.realpath(rootdir)
+    try:
+        real, root = Path(os.path.realpath(file)), os.path.realpath(rootdir)
+    except (OSError, ValueError):
+        return None
     return real.relative_to(root).as_posix() if real.is_relative_to(root) else None

@@ -24,12 +24,12 @@ _QUERY: Final = re.compile(r"(?<=[\w/.~%*)\]}-])\?(?P<query>[\w%\[~&+*=.-]\S*)")
 
 # In code it ends at the quotation mark that closes its string.
 _CODE_URL: Final = re.compile(r"""://(?P<authority>[^\s/?#"'`]*)(?P<path>[^\s?#"'`]*)(?P<rest>[?#][^\s"'`]*)?""")
-_CODE_QUERY: Final = re.compile(r"""\?(?P<query>[\w.%\[\]{}-]+=[^\s"'`]*)""")
+_CODE_QUERY: Final = re.compile(r"""\?[\w.%\[\]{}-]+=[^\s"'`]*""")
 
 # Arguments of every HTTP library that carry headers, query values or credentials.
 _SECRET_ARGUMENT: Final = re.compile(r"\b(?:headers|params|auth|cookies)\s*=\s*[\w.]*")
 _SECRET_HEADER: Final = re.compile(
-    r"""(\b(?:proxy-)?authorization|\b(?:set-)?cookie|\bx-api-key)(["']?\]?\s*[:,=]\s*)"""
+    r"""(authorization|cookie|x-api-key)(["']?\]?\s*[:,=]\s*)"""
     r"""(?:[bfru]{0,2}"[^"]*"?|[bfru]{0,2}'[^']*'?|[^"',)]+)""",
     re.IGNORECASE,
 )
@@ -57,7 +57,7 @@ def redact_url(text: str) -> str:
 
 def redact_code(line: str) -> str:
     """A line of source code without the secrets that may be written in it: URLs, headers, parameters, credentials."""
-    line = _CODE_QUERY.sub(_hide_query, _CODE_URL.sub(_hide_parts, line))
+    line = _CODE_QUERY.sub(f"?{_HIDDEN}", _CODE_URL.sub(_hide_code_parts, line))
     return _SECRET_HEADER.sub(rf"\1\2{_HIDDEN}", _hide_arguments(line))
 
 
@@ -81,14 +81,18 @@ def _cut(text: str, limit: int | None) -> str:
 
 
 def _hide_parts(match: re.Match[str]) -> str:
+    rest = match["rest"] or ""
+    return _without_userinfo(match, _hidden_query(rest[1:]) if rest.startswith("?") else _trailing(rest))
+
+
+def _hide_code_parts(match: re.Match[str]) -> str:
+    return _without_userinfo(match, f"?{_HIDDEN}" if (match["rest"] or "").startswith("?") else "")
+
+
+def _without_userinfo(match: re.Match[str], rest: str) -> str:
     authority = match["authority"].rpartition("@")[2]
     if not _AUTHORITY.fullmatch(_PLACEHOLDER.sub("0", authority)):
         return f"://{_HIDDEN}"  # perhaps the beginning of a password with a slash in it
-    rest = match["rest"] or ""
-    if rest.startswith("?"):
-        rest = _hidden_query(rest[1:])
-    elif rest:
-        rest = _trailing(rest)
     return f"://{authority}{match['path']}{rest}"
 
 
