@@ -2,23 +2,206 @@
 
 from __future__ import annotations
 
-from typing import Any
+import difflib
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar, overload
 
-from pytest_httpleak.guard import Guard
+from pytest_httpleak.errors import LeakError
+from pytest_httpleak.model import Kind, PoolState
+from pytest_httpleak.reports.text import leak_text
+from pytest_httpleak.session import core
+from pytest_httpleak.session.blocks import Block
+from pytest_httpleak.session.core import Check, Session
+from pytest_httpleak.session.snapshots import Snapshot, pools, snapshot
+from pytest_httpleak.settings import Settings, default_settings, settings_from_keywords
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class CheckedBlock:
+    """`with` and `async with` around code that must not leak; raises `LeakError` at the end of a block that does.
+
+    Given by `httpleak.check()`. A block that raises keeps its own error.
+    """
+
+    def __init__(self, session: Session | None, settings: Settings, around: Check | None, name: str) -> None:
+        self._session = session
+        self._settings = settings
+        self._around = around
+        self._name = name
+        self._block: Block | None = None
+
+    def __enter__(self) -> None:
+        if self._session is not None:
+            parent = None if self._around is None else self._around.owner
+            self._block = Block(self._session, self._settings, parent)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        __tracebackhide__ = True
+        block, self._block = self._block, None
+        if block is None:
+            return
+        if kind is not None:
+            block.abandon()
+        else:
+            self._raise(block.end())
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        __tracebackhide__ = True
+        block, self._block = self._block, None
+        if block is None:
+            return
+        if kind is not None:
+            block.abandon()
+        else:
+            self._raise(await block.end_async())
+
+    def _raise(self, check: Check) -> None:
+        __tracebackhide__ = True
+        if check.leaks and self._session is not None:
+            text = leak_text(check.leaks, owner=self._name, rootdir=self._session.rootdir)
+            raise LeakError(text, check.leaks)
 
 
 class LeakCheck:
-    """What the fixture `httpleak` gives a test."""
+    """What the fixture `httpleak` gives a test: figures, checked blocks, tolerances at run time.
 
-    def __init__(self, guard: Guard | None, item: Any) -> None:
-        self._guard = guard
-        self._item = item
+    Inert where the run's mode is `off`: figures are 0, blocks check nothing.
+    """
 
-    @classmethod
-    def of_test(cls, guard: Guard | None, item: Any) -> LeakCheck:
-        """The interface to the check of a running test; inert where nothing is checked."""
-        return cls(guard, item)
+    def __init__(self, session: Session | None, check: Check | None) -> None:
+        self._session = session if check is not None else None
+        self._check = check
+
+    def snapshot(self) -> Snapshot:
+        """How many of each kind are open in the process now; `later - earlier` is what was added between."""
+        return Snapshot() if self._session is None else snapshot(self._session.watch)
+
+    def check(self, **keywords: Any) -> CheckedBlock:
+        """A block that is judged at its end, for `with` and `async with`; takes the marker's keys.
+
+        Raises `LeakError` at the end of the block; `TypeError` or `ValueError` for keys that cannot be used.
+        """
+        base = default_settings() if self._check is None else self._check.settings
+        settings = settings_from_keywords(base, keywords, "httpleak.check()")
+        return CheckedBlock(self._session, settings, self._check, "the block checked by httpleak.check()")
+
+    def tolerate(self, **keywords: Any) -> None:
+        """Lay the marker's keys over this test's settings: `tolerate(sockets=1)`."""
+        if self._check is not None:
+            self._check.settings = settings_from_keywords(self._check.settings, keywords, "httpleak.tolerate()")
+        else:
+            settings_from_keywords(default_settings(), keywords, "httpleak.tolerate()")
+
+    def ignore(self, *things: object) -> None:
+        """Leave these objects, and what they hold, to someone else: clients, sockets, files, tasks, threads, loops, fds."""
+        if self._session is not None:
+            for thing in things:
+                self._session.ignore(thing)
+
+    def pools(self) -> tuple[PoolState, ...]:
+        """The figures of each connection pool that is open in the process."""
+        return () if self._session is None else pools(self._session.watch)
+
+    def peak(self, kind: str) -> int:
+        """The highest number of that kind open at once in this test so far; of clients, the number made.
+
+        Raises `ValueError` for an unknown kind.
+        """
+        try:
+            wanted = Kind(kind)
+        except ValueError:
+            near = difflib.get_close_matches(str(kind), list(Kind), 1)
+            hint = f"; did you mean {str(near[0])!r}?" if near else "."
+            raise ValueError(
+                f"httpleak.peak() got an unknown kind {kind!r}{hint} Valid kinds: {', '.join(Kind)}"
+            ) from None
+        peaks = None if self._check is None else self._check.owner.peaks
+        return 0 if peaks is None else peaks.highest.get(wanted, 0)
 
 
-def no_leaks() -> None:
-    """Placeholder."""
+class _NoLeaks:
+    """`no_leaks(...)`: one check as context manager, as asynchronous context manager, and as decorator."""
+
+    def __init__(self, keywords: dict[str, Any]) -> None:
+        self._keywords = keywords
+        self._settings = settings_from_keywords(default_settings(), keywords, "no_leaks()")
+        self._entered: list[tuple[Session, bool, CheckedBlock]] = []
+
+    def _enter(self) -> CheckedBlock:
+        running = core.running()
+        session = running or Session(rootdir=os.getcwd())
+        if running is None:
+            session.start()
+        block = CheckedBlock(session, self._settings, None, "the code checked by no_leaks()")
+        self._entered.append((session, running is None, block))
+        return block
+
+    def _leave(self) -> tuple[CheckedBlock, Callable[[], None]]:
+        session, own, block = self._entered.pop()
+        return block, session.stop if own else lambda: None
+
+    def __enter__(self) -> None:
+        self._enter().__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        __tracebackhide__ = True
+        block, stop = self._leave()
+        try:
+            block.__exit__(*raised)
+        finally:
+            stop()
+
+    async def __aenter__(self) -> None:
+        await self._enter().__aenter__()
+
+    async def __aexit__(self, *raised: Any) -> None:
+        __tracebackhide__ = True
+        block, stop = self._leave()
+        try:
+            await block.__aexit__(*raised)
+        finally:
+            stop()
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        keywords = self._keywords
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def checked_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+                __tracebackhide__ = True
+                async with _NoLeaks(keywords):
+                    return await function(*args, **kwargs)
+
+            return checked_async  # type: ignore[return-value]  # R is the coroutine that it returns
+
+        @functools.wraps(function)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            __tracebackhide__ = True
+            with _NoLeaks(keywords):
+                return function(*args, **kwargs)
+
+        return checked
+
+
+@overload
+def no_leaks(function: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def no_leaks(**keywords: Any) -> _NoLeaks: ...
+def no_leaks(function: Callable[P, R] | None = None, /, **keywords: Any) -> Any:
+    """Check code for leaks anywhere: `with no_leaks():`, `async with no_leaks():`, `@no_leaks`, `@no_leaks(sockets=1)`.
+
+    Takes the marker's keys. Raises `LeakError` where the code leaks; `TypeError` or `ValueError` for unusable keys.
+    """
+    check = _NoLeaks(keywords)
+    return check if function is None else check(function)

@@ -118,6 +118,14 @@ class Guard:
         """The check of a test that is running."""
         return self._checks.get(item.nodeid)
 
+    def interface(self, item: pytest.Item, make: Callable[[Session, Check | None], Any]) -> Any:
+        """What the fixture gives a test, which from now on has its peaks counted."""
+        check = self._checks.get(item.nodeid)
+        if check is None or check.settings.mode is Mode.OFF:
+            return make(self.session, None)
+        self.session.want_peaks(check)
+        return make(self.session, check)
+
     def end_test(self, item: pytest.Item) -> None:
         """Judge the test, if that has not been done."""
         check = self._checks.get(item.nodeid)

@@ -146,6 +146,17 @@ class Watch:
         finally:
             self.pop(owner)
 
+    def is_main(self, ident: int) -> bool:
+        """Whether that is the thread in which the watch began, where the stack of owners counts."""
+        return ident == self._main
+
+    def pass_on(self, owner: Owner, heir: Owner) -> None:
+        """Let `heir` answer for the tasks and descriptors of `owner`."""
+        for table in (self.tasks, self.fds):
+            for key, (birth, of) in list(table.items()):
+                if of is owner:
+                    table[key] = (birth, heir)  # type: ignore[index,assignment]  # two tables of one shape
+
     def owner(self) -> Owner:
         """Whoever answers for what is made right now: a thread's starter, a task's creator, a callback's, the stack's top."""
         owner = self._answering()
@@ -251,6 +262,10 @@ class Watch:
         if table is None:
             table = self._tables[name] = Table(gone)
         return table
+
+    def tables(self) -> list[Table]:
+        """All tables of this watch."""
+        return list(self._tables.values())
 
     def everything(self) -> Iterator[Record]:
         """All records of living objects, whoever owns them."""

@@ -49,7 +49,7 @@ def httpleak(request: pytest.FixtureRequest) -> Iterator[LeakCheck]:
     from pytest_httpleak.api import LeakCheck
 
     guard = request.config.stash.get(GUARD, None)
-    yield LeakCheck.of_test(guard, request.node)
+    yield LeakCheck(None, None) if guard is None else guard.interface(request.node, LeakCheck)
 
 
 class Hooks:

@@ -13,12 +13,19 @@ from pytest_httpleak.adapters import Adapter, Hooks, Unsupported
 from pytest_httpleak.importing import AfterImport
 from pytest_httpleak.model import Finding, Suspect, Verdict, fingerprint
 from pytest_httpleak.ownership import Owner, Watch
+from pytest_httpleak.records import reachable
 from pytest_httpleak.session.judging import Judging
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.settings import Mode, Settings
 from pytest_httpleak.sites import set_user_root
 
 _clock = time.perf_counter
+_running: list[Session] = []
+
+
+def running() -> Session | None:
+    """The session that watches this process now, if one does."""
+    return next((session for session in reversed(_running) if session.is_on), None)
 
 
 class Check:
@@ -80,6 +87,7 @@ class Session:
         self._finder = AfterImport(wanted, imported)
         self._finder.install()
         self.watch.on = True
+        _running.append(self)
         self.watch.loop_closing = self.judging.loop_closing
         self.ledger.open()
         if hasattr(os, "register_at_fork"):
@@ -87,6 +95,8 @@ class Session:
 
     def stop(self) -> None:
         """Undo everything that was patched."""
+        if self in _running:
+            _running.remove(self)
         if self._finder is not None:
             self._finder.remove()
             self._finder = None
@@ -147,6 +157,24 @@ class Session:
                 owner.peaks = None
                 self.watch.peaking -= 1
             self.seconds += _clock() - began
+
+    def ignore(self, thing: object) -> None:
+        """Leave an object, and the pools and connections that it holds, to the process."""
+        root = self.watch.root
+        if isinstance(thing, int):
+            self.ledger.disown(thing)
+            return
+        if id(thing) in self.watch.tasks:
+            self.watch.tasks[id(thing)] = (self.watch.tasks[id(thing)][0], root)
+        for table in self.watch.tables():
+            for record in reachable(thing, table):
+                record.owner = root
+        fileno = getattr(thing, "fileno", None)
+        if callable(fileno):
+            try:
+                self.ledger.disown(fileno())
+            except (OSError, ValueError):  # closed, or a file that is none
+                return
 
     def drop(self, check: Check) -> None:
         """End an owner's life without judging it: what it leaves behind is nobody's leak."""

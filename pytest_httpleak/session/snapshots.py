@@ -1,0 +1,69 @@
+"""How much of each kind is open in the process at one moment, and the figures of its pools."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, fields
+from typing import Any
+
+from pytest_httpleak.model import Kind, PoolState
+from pytest_httpleak.ownership import Watch
+from pytest_httpleak.probes import descriptors, infrastructure, tasks
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Counts of what is open; the difference of two snapshots is what was added between them, negative where less is open.
+
+    `fds` are all descriptors of the process; `sockets` those that this side made, event loops' own pipes left out.
+    """
+
+    sockets: int = 0
+    fds: int = 0
+    tasks: int = 0
+    threads: int = 0
+    loops: int = 0
+    responses: int = 0
+    connections: int = 0
+    clients: int = 0
+    pools: int = 0
+
+    def __sub__(self, earlier: Snapshot) -> Snapshot:
+        if not isinstance(earlier, Snapshot):
+            return NotImplemented
+        return Snapshot(*(getattr(self, each.name) - getattr(earlier, each.name) for each in fields(Snapshot)))
+
+
+def snapshot(watch: Watch) -> Snapshot:
+    """Count what is open now."""
+    counts = dict.fromkeys(Kind, 0)
+    loop_fds = {fd for loop in watch.table("loops") for fd in loop.descriptors()}
+    for record in watch.everything():
+        if record.inner or record.kind in (Kind.TASKS, Kind.THREADS, Kind.LOOPS) or not record.is_open():
+            continue
+        if record.kind is Kind.SOCKETS and any(fd in loop_fds for fd in record.descriptors()):
+            continue
+        counts[record.kind] += 1
+    threads = [thread for thread in threading.enumerate() if not infrastructure.is_tool_thread(thread.name)]
+    return Snapshot(
+        sockets=counts[Kind.SOCKETS],
+        fds=descriptors.count() or len(descriptors.listing()),
+        tasks=sum(len(tasks.pending(loop)) for loop in watch.open_loops()),
+        threads=len(threads),
+        loops=len(watch.open_loops()),
+        responses=counts[Kind.RESPONSES],
+        connections=counts[Kind.CONNECTIONS],
+        clients=counts[Kind.CLIENTS],
+        pools=len(pools(watch)),
+    )
+
+
+def pools(watch: Watch) -> tuple[PoolState, ...]:
+    """The figures of every pool that is open, in the order in which they were made."""
+    states: list[Any] = []
+    for record in watch.everything():
+        state = getattr(record, "state", None)
+        figures = None if state is None else state()
+        if figures is not None:
+            states.append(figures)
+    return tuple(states)
