@@ -23,12 +23,14 @@ from pytest_httpleak.model import (
     test_row_as_data,
     test_row_from_data,
 )
+from pytest_httpleak.protocol import run_held
 from pytest_httpleak.session.core import Check, Session
 from pytest_httpleak.settings import Mode, RunSettings, Settings, settings_for
 
 FIXTURE = "httpleak"
 # Where a report carries its test's row, also on the way from an xdist worker to the controller.
 ROW = "httpleak_row"
+CLEAN = "clean"
 
 _clock = time.perf_counter
 
@@ -49,7 +51,8 @@ class Guard:
         self._fixture_rows: list[FixtureRow] = []
         self._errors: list[str] = []
         self.final: Run | None = None
-        self._rows: dict[str, TestRow] = {}
+        self._rows: dict[str, TestRow | None] = {}  # None for a clean test, as nearly all are
+        self._other_protocols: list[Any] = []
         self._began = _clock()
         self._active: pytest.Item | None = None
 
@@ -57,8 +60,16 @@ class Guard:
 
     def start(self) -> None:
         """Begin to watch, unless this process runs no tests."""
-        if not self.session.is_on and not self.is_controller and not self.config.getoption("collectonly", False):
+        if self.is_controller:
+            self._register("ControllerHooks")
+        elif not self.session.is_on and not self.config.getoption("collectonly", False):
             self.session.start(self._adapters())
+
+    def _register(self, name: str) -> None:
+        from pytest_httpleak import reporting_hooks
+
+        if not self.config.pluginmanager.has_plugin(f"httpleak-{name}"):
+            self.config.pluginmanager.register(getattr(reporting_hooks, name)(self), f"httpleak-{name}")
 
     def _adapters(self) -> list[Any]:
         return [each for group in self.config.hook.pytest_httpleak_adapters() for each in group]
@@ -67,7 +78,7 @@ class Guard:
         """Undo everything that was patched."""
         self.session.stop()
 
-    def collected(self, items: list[pytest.Item]) -> None:
+    def collected(self, items: list[pytest.Item], hooks: object) -> None:
         """Read every test's settings, so that wrong input is met before the first test runs; start if any is checked."""
         for item in items:
             settings = settings_for(item, self.settings)
@@ -75,6 +86,11 @@ class Guard:
                 self._settings[item.nodeid] = settings
         if self.settings.mode is not Mode.MARKED or any(map(self.is_checked, items)):
             self.start()
+        runs = [impl for impl in self.config.hook.pytest_runtest_protocol.get_hookimpls() if not _is_wrapper(impl)]
+        if any(impl.plugin is not hooks and impl.plugin_name != "runner" for impl in runs):
+            self._register("ForeignProtocolHooks")
+        before = next((index for index, impl in enumerate(runs) if impl.plugin is hooks), 0)
+        self._other_protocols = [impl for impl in reversed(runs[:before]) if impl.plugin_name != "runner"]
 
     def is_checked(self, item: pytest.Item) -> bool:
         """Whether a leak of that test is looked for at all."""
@@ -114,6 +130,16 @@ class Guard:
 
         item.__dict__["setup"] = setup
 
+    def protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        """Run a test with its call report held back, unless one of the plugins that would come next takes it."""
+        arguments = {"item": item, "nextitem": nextitem}
+        for impl in self._other_protocols:
+            result = impl.function(**{name: arguments[name] for name in impl.argnames})
+            if result is not None:
+                return bool(result)
+        run_held(self, item, nextitem)
+        return True
+
     def check_of(self, item: pytest.Item) -> Check | None:
         """The check of a test that is running."""
         return self._checks.get(item.nodeid)
@@ -137,26 +163,39 @@ class Guard:
             self.session.end(check)
 
     def after_teardown(self, item: pytest.Item) -> None:
-        """The test's teardown is over: raise what leaked, unless its call report is held back to say so."""
+        """The test's teardown is over: it is judged, if its finalizer never came to run."""
         item.__dict__.pop("setup", None)
         self.end_test(item)
         self._active = None
-        check = self._checks.get(item.nodeid)
+
+    def failing_rows(self) -> list[FixtureRow]:
+        """The rows of the fixtures that ended with this test and fail; they are handed out once."""
         rows = [row for row, fails in self.pending if fails]
-        findings = () if check is None or self.holding is item or item.stash.get(FAILED, False) else check.leaks
-        if findings or rows:
-            from pytest_httpleak.verdict import leak_error
+        self.pending = [(row, False) for row, _ in self.pending]
+        return rows
 
-            self.pending = [(row, False) for row, _ in self.pending]
-            __tracebackhide__ = True
-            raise leak_error(item.nodeid, findings, rows, self.session.rootdir)
+    def has_findings(self, item: pytest.Item) -> bool:
+        """Whether there is anything to say of a test or of the fixtures that ended with it."""
+        check = self._checks.get(item.nodeid)
+        return bool(self.pending) or (check is not None and bool(check.findings))
 
-    def row(self, item: pytest.Item) -> dict[str, Any]:
-        """What a test's last report carries: its row, and those of the fixtures that ended with it."""
+    def deliver(self, item: pytest.Item, report: pytest.TestReport, *, direct: bool) -> None:
+        """Take a test's row, and those of the fixtures that ended with it, or let its last report carry them."""
         check = self._checks.pop(item.nodeid, None)
-        data: dict[str, Any] = {"fixtures": [fixture_row_as_data(row) for row, _ in self.pending]}
+        data: Any = None
+        if self.pending or (check is not None and (check.findings or check.settings.mode is Mode.OFF)):
+            data = self._row(item, check)
+        elif check is not None:
+            data = CLEAN
         self.pending = []
-        if check is not None and self.is_checked(item):
+        if data is not None:
+            setattr(report, ROW, data)
+            if direct and not self.is_worker:
+                self.take(report)
+
+    def _row(self, item: pytest.Item, check: Check | None) -> dict[str, Any]:
+        data: dict[str, Any] = {"fixtures": [fixture_row_as_data(row) for row, _ in self.pending]}
+        if check is not None:
             off = check.settings.mode is Mode.OFF
             outcome = Outcome.UNCHECKED if off else outcome_of(check.findings)
             data["test"] = test_row_as_data(TestRow(item.nodeid, outcome, check.findings))
@@ -194,8 +233,9 @@ class Guard:
 
     def take(self, report: pytest.TestReport) -> None:
         """Take the rows that a report carries; of a test that ran more than once, the last run counts."""
-        data = getattr(report, ROW, None)
-        if data is None:
+        data = getattr(report, ROW)
+        if data == CLEAN:
+            self._rows[report.nodeid] = None
             return
         if "test" in data:
             row = test_row_from_data(data["test"])
@@ -224,8 +264,8 @@ class Guard:
             disabled=list(dict.fromkeys([*self.session.errors(), *self._errors])),
             seconds=_clock() - self._began,
         )
-        for row in self._rows.values():
-            run.count(row)
+        for nodeid, row in self._rows.items():
+            run.count(TestRow(nodeid, Outcome.CLEAN) if row is None else row)
         run.summary.complete = complete
         run.summary.seconds_in_plugin = round(self.session.seconds, 6)
         return run
@@ -236,8 +276,10 @@ class Guard:
         return any(row.outcome is Outcome.LEAKED for row in self._fixture_rows)
 
 
-FAILED = pytest.StashKey[bool]()
-GUARD = pytest.StashKey[Guard]()
+
+
+def _is_wrapper(impl: Any) -> bool:
+    return bool(impl.hookwrapper or impl.wrapper)
 
 
 def uses_fixture(item: pytest.Item) -> bool:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_httpleak import hookspecs
-from pytest_httpleak.guard import GUARD, ROW, Guard
 from pytest_httpleak.settings import Mode, add_options, marker_help, read_run_settings
 
 if TYPE_CHECKING:
     from pytest_httpleak.api import LeakCheck
+    from pytest_httpleak.guard import Guard
+
+# The guard is imported where it is wanted, so that a run without it does not pay for it.
+_GUARD = pytest.StashKey["Guard"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,6 +22,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    from pytest_httpleak import hookspecs
+
     pluginmanager.add_hookspecs(hookspecs)
 
 
@@ -28,17 +31,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", marker_help())
     run = read_run_settings(config)
     if run.mode is not Mode.OFF:
-        guard = config.stash[GUARD] = Guard(config, run)
+        from pytest_httpleak.guard import Guard
+
+        guard = config.stash[_GUARD] = Guard(config, run)
         config.pluginmanager.register(Hooks(guard), "httpleak-hooks")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    guard = config.stash.get(GUARD, None)
+    guard = config.stash.get(_GUARD, None)
     return f"httpleak: {Mode.OFF.value if guard is None else guard.settings.mode.value}"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    guard = config.stash.get(GUARD, None)
+    guard = config.stash.get(_GUARD, None)
     if guard is not None:
         guard.stop()
 
@@ -48,7 +53,7 @@ def httpleak(request: pytest.FixtureRequest) -> Iterator[LeakCheck]:
     """Snapshots, checked blocks, run-time tolerances and pool figures for the leak check of this test."""
     from pytest_httpleak.api import LeakCheck
 
-    guard = request.config.stash.get(GUARD, None)
+    guard = request.config.stash.get(_GUARD, None)
     yield LeakCheck(None, None) if guard is None else guard.interface(request.node, LeakCheck)
 
 
@@ -65,18 +70,11 @@ class Hooks:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        self._guard.collected(items)
+        self._guard.collected(items, self)
 
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-        if not self._guard.session.is_on or not self._guard.is_checked(item):
-            return None
-        verdict = sys.modules.get("pytest_httpleak.verdict") or _import_verdict()
-        return verdict.run_protocol(self._guard, item, nextitem, self) or None
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
-        self._guard.begin_test(item)
-        return (yield)
+        guard = self._guard
+        return guard.protocol(item, nextitem) if guard.session.is_on and guard.is_checked(item) else None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
@@ -85,54 +83,16 @@ class Hooks:
         with self._guard.fixture(fixturedef):
             return (yield)
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
-        __tracebackhide__ = True
-        try:
-            result = yield
-        except BaseException:
-            self._guard.end_test(item)
-            raise
-        self._guard.after_teardown(item)
-        return result
-
-    @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[Any]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        report = yield
-        if self._guard.session.is_on:
-            _import_verdict().finish_report(self._guard, item, call, report)
-        return report
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if not self._guard.is_worker and hasattr(report, ROW):
-            self._guard.take(report)
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        output = getattr(node, "workeroutput", {}).get("httpleak")
-        if output is not None:
-            self._guard.take_from_worker(output)
-
     @pytest.hookimpl(wrapper=True, trylast=True)  # within the terminal's, which shows the summary; around the runner's
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
+        from pytest_httpleak import finish
+
         result = yield
-        _import_finish().finish(self._guard, session, exitstatus)
+        finish.finish(self._guard, session, exitstatus)
         return result
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        _import_finish().summarise(self._guard, terminalreporter)
+        from pytest_httpleak import finish
 
-
-def _import_verdict() -> Any:
-    from pytest_httpleak import verdict
-
-    return verdict
-
-
-def _import_finish() -> Any:
-    from pytest_httpleak import finish
-
-    return finish
+        finish.summarise(self._guard, terminalreporter)

@@ -1,126 +1,74 @@
-"""Makes a leak the test's own failure: the call report is held back until the test has been judged."""
+"""Says a leak in pytest's reports: as the failure of the test, beside a failure of its own, or as a warning."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from _pytest._code.code import ReprFileLocation
-from _pytest.runner import call_and_report, show_test_item
 
 from pytest_httpleak.errors import HttpLeakWarning, LeakError
-from pytest_httpleak.guard import FAILED, ROW, Guard
+from pytest_httpleak.protocol import FAILED
 from pytest_httpleak.model import Finding, FixtureRow
 from pytest_httpleak.reports.text import leak_text, one_line, section_text
 
-
-def run_protocol(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, impl: Any) -> bool:
-    """Run a test as pytest does, with its call report held back; False where another plugin wants to run it."""
-    taken = _others_protocol(item, nextitem, impl)
-    if taken is not None:
-        return taken
-    ihook = item.ihook
-    ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    _run(guard, item, nextitem)
-    ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-    return True
+if TYPE_CHECKING:
+    from pytest_httpleak.guard import Guard
 
 
-def _others_protocol(item: pytest.Item, nextitem: pytest.Item | None, impl: Any) -> bool | None:
-    """Ask the plugins that would come after this one whether they run the test: re-run plugins do."""
-    arguments = {"item": item, "nextitem": nextitem}
-    impls = [each for each in item.ihook.pytest_runtest_protocol.get_hookimpls() if not each.hookwrapper and not each.wrapper]
-    later = impls[: next(index for index, each in enumerate(impls) if each.plugin is impl)]
-    for each in reversed(later):
-        if each.plugin_name == "runner":
-            continue
-        result = each.function(**{name: arguments[name] for name in each.argnames})
-        if result is not None:
-            return bool(result)
-    return None
+def raise_leaks(guard: Guard, item: pytest.Item) -> None:
+    """Raise what a test and the fixtures that ended with it have leaked, where another plugin runs the tests."""
+    __tracebackhide__ = True
+    guard.after_teardown(item)
+    check = guard.check_of(item)
+    rows = guard.failing_rows()
+    leaks = () if check is None or item.stash.get(FAILED, False) else check.leaks
+    if leaks or rows:
+        raise leak_error(item.nodeid, leaks, rows, guard.session.rootdir)
 
 
-def _run(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    ihook = item.ihook
-    has_request = hasattr(item, "_request")
-    if has_request and not item._request:  # a test that is run again
-        item._initrequest()  # type: ignore[attr-defined]
-    held: list[pytest.TestReport] = []
-    guard.holding = item
-    try:
-        report = call_and_report(item, "setup", log=False)
-        if not report.passed:
-            held.append(report)
-        else:
-            ihook.pytest_runtest_logreport(report=report)
-            setup_only = item.config.getoption("setuponly", False)
-            if item.config.getoption("setupshow", False):
-                _show(item, setup_only)
-            if not setup_only:
-                held.append(call_and_report(item, "call", log=False))
-        if item.session.shouldfail or item.session.shouldstop or _will_stop(item, held):
-            nextitem = None
-        held.append(call_and_report(item, "teardown", log=False, nextitem=nextitem))
-        _judge(guard, item, held)
-        setattr(held[-1], ROW, guard.row(item))
-    finally:
-        guard.holding = None
-        reports, held = held, []
-        for report in reports:
-            ihook.pytest_runtest_logreport(report=report)
-        if has_request:
-            item._request = False
-            item.funcargs = None  # type: ignore[attr-defined]
-
-
-def _show(item: pytest.Item, setup_only: bool) -> None:
-    try:
-        show_test_item(item, add_space=not setup_only)
-    except TypeError:  # pytest before 9.1
-        show_test_item(item)
-
-
-def _will_stop(item: pytest.Item, held: Sequence[pytest.TestReport]) -> bool:
-    """Whether `--maxfail` will end the run with what is held back; then every fixture is torn down with this test."""
-    limit = item.config.getvalue("maxfail")
-    failed = sum(1 for report in held if report.failed and not hasattr(report, "wasxfail"))
-    return bool(failed and limit and item.session.testsfailed + failed >= limit)
-
-
-def _judge(guard: Guard, item: pytest.Item, held: list[pytest.TestReport]) -> None:
-    """Let the test's leaks fail its call report, or stand beside the failure that it has already."""
+def judge(guard: Guard, item: pytest.Item, held: list[pytest.TestReport]) -> None:
+    """Let the leaks fail the reports that are held back, or stand beside the failure that is there already."""
+    rootdir = guard.session.rootdir
+    rows = guard.failing_rows()
+    if rows:
+        error = leak_error(item.nodeid, (), rows, rootdir)
+        held[-1] = _replaced(item, held[-1], error) if held[-1].passed else _beside(held[-1], str(error))
     check = guard.check_of(item)
     if check is None or not check.findings:
         return
     report = held[0]
     if check.leaks and report.when == "call" and not report.failed and not hasattr(report, "wasxfail"):
-        held[0] = _failed(item, report, check.leaks, guard.session.rootdir)
+        held[0] = _replaced(item, report, leak_error(item.nodeid, check.leaks, (), rootdir))
     elif check.leaks:
-        text = section_text(check.leaks, owner=item.nodeid, rootdir=guard.session.rootdir)
-        report.sections.append(("httpleak", text))
+        _beside(report, section_text(check.leaks, owner=item.nodeid, rootdir=rootdir))
     if check.warnings:
-        _warn(item, held[0], check.warnings, guard.session.rootdir)
+        _warn(item, held[0], check.warnings, rootdir)
     for finding in check.leaks:
-        held[0].user_properties.append(("httpleak", one_line(finding, rootdir=guard.session.rootdir)))
+        held[0].user_properties.append(("httpleak", one_line(finding, rootdir=rootdir)))
 
 
-def _failed(
-    item: pytest.Item, report: pytest.TestReport, leaks: tuple[Finding, ...], rootdir: str
-) -> pytest.TestReport:
-    error = leak_error(item.nodeid, leaks, (), rootdir)
+def _replaced(item: pytest.Item, report: pytest.TestReport, error: LeakError) -> pytest.TestReport:
+    """The report of the same phase, failed by a leak: made as pytest makes it, so that `xfail` and `raises=` apply."""
 
     def leaked() -> None:
         __tracebackhide__ = True
         raise error
 
-    call = pytest.CallInfo.from_call(leaked, when="call")
+    call = pytest.CallInfo.from_call(leaked, when=report.when or "call")
     call.start, call.stop, call.duration = report.start, report.stop, report.duration
     failed: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
     failed.sections = list(report.sections)
-    if failed.failed:
+    if failed.failed and call.excinfo is not None:
+        _shorten(call.excinfo, failed)
         item.ihook.pytest_exception_interact(node=item, call=call, report=failed)
     return failed
+
+
+def _beside(report: pytest.TestReport, text: str) -> pytest.TestReport:
+    report.sections.append(("httpleak", text))
+    return report
 
 
 def _warn(
@@ -158,8 +106,7 @@ def finish_report(guard: Guard, item: pytest.Item, call: pytest.CallInfo[Any], r
     if call.excinfo is not None and isinstance(call.excinfo.value, LeakError) and report.failed:
         _shorten(call.excinfo, report)
     if call.when == "teardown":
-        if guard.holding is not item:
-            setattr(report, ROW, guard.row(item))
+        guard.deliver(item, report, direct=False)
         item.stash[FAILED] = False
 
 

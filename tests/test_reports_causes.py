@@ -6,7 +6,20 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from report_samples import ROOT, SOURCE, fixture_row, lost_socket, note, peak, response, row, run, site, thread, write_source
+from report_samples import (
+    ROOT,
+    SOURCE,
+    fixture_row,
+    lost_socket,
+    note,
+    peak,
+    response,
+    row,
+    run,
+    site,
+    thread,
+    write_source,
+)
 
 from pytest_httpleak.model import Site, State, Verdict
 from pytest_httpleak.reports.causes import causes, first_names, notes, owner_of_test

@@ -80,6 +80,10 @@ def test_several_leaks_are_numbered_below_their_total() -> None:
     ]
 
 
+def test_a_total_without_a_broken_limit_names_none() -> None:
+    assert text_of(response(), thread()).splitlines()[0] == "2 leaks: 1 HTTP response, 1 thread"
+
+
 def test_the_lines_that_broke_a_limit_are_named_with_short_paths() -> None:
     assert "  made by: 12 from tests/test_api.py:40" in text_of(peak()).splitlines()
 
@@ -148,7 +152,9 @@ def test_a_summary_that_says_that_it_is_open_is_not_repeated() -> None:
 
 
 def test_a_summary_that_names_its_type_is_not_given_it_again() -> None:
-    assert headline(thread(summary="threading.Thread poller")) == "1 thread leaked: threading.Thread poller, still running"
+    assert (
+        headline(thread(summary="threading.Thread poller")) == "1 thread leaked: threading.Thread poller, still running"
+    )
 
 
 def test_a_finding_without_any_text_is_named_by_its_kind() -> None:
@@ -246,7 +252,9 @@ def test_warnings_and_known_leaks_stand_below_the_new_ones() -> None:
     ]
 
 
-@pytest.mark.parametrize(("number", "last"), [(20, ""), (21, "and 1 more; a report (--httpleak-report=PATH) has them all")])
+@pytest.mark.parametrize(
+    ("number", "last"), [(20, ""), (21, "and 1 more; a report (--httpleak-report=PATH) has them all")]
+)
 def test_at_most_twenty_causes_are_shown(number: int, last: str) -> None:
     rows = [row(f"a.py::test_{each}", thread(created=site(each + 1))) for each in range(number)]
     lines = grouped_text(run(*rows))
@@ -283,7 +291,11 @@ def test_the_closing_line_gives_the_figures_and_the_cost() -> None:
 
 
 def test_the_closing_line_names_warnings_and_fixtures_where_there_are_any() -> None:
-    twice = [fixture_row(lost_socket()), fixture_row(lost_socket()), fixture_row()]  # two xdist workers, and a clean one
+    twice = [
+        fixture_row(lost_socket()),
+        fixture_row(lost_socket()),
+        fixture_row(),
+    ]  # two xdist workers, and a clean one
     shown = closing_line(run(row("a.py::b", thread(verdict=Verdict.WARNED)), fixtures=twice))
     assert shown.startswith("httpleak: 1 checked, 0 leaked, 1 warned, 0 tolerated, 0 known, 1 fixture leaked; ")
 

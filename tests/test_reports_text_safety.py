@@ -89,7 +89,7 @@ def test_a_long_text_is_whole_where_no_limit_is_set() -> None:
         ("1http://user:s3cret@h", "1http://h"),
         ("/items?token=s3cret", "/items?***"),
         ("GET /items?s3cret [200]", "GET /items?*** [200]"),
-        ("GET http://h/p?q=\"s3cret\"<s3cret>= [200]", "GET http://h/p?*** [200]"),
+        ('GET http://h/p?q="s3cret"<s3cret>= [200]', "GET http://h/p?*** [200]"),
         ("from http://a?x=s3cret to http://u:s3cret@b", "from http://a?*** to http://b"),
         ("fetch('http://h/p?a=s3cret')", "fetch('http://h/p?***')"),
         ("see http://h/p?a=s3cret.", "see http://h/p?***."),
@@ -155,7 +155,7 @@ def test_a_very_long_text_is_looked_through_in_no_time() -> None:
         ('get(url, headers={"a": "s3cret",', "get(url, headers=***"),
         ('client.headers["Authorization"] = "Bearer s3cret"', 'client.headers["Authorization"] = ***'),
         ("connection.putheader('Cookie', f's3cret')", "connection.putheader('Cookie', ***)"),
-        (r'sock.send(b"GET / HTTP/1.1\r\nAuthorization: Basic s3cret")', r'sock.send(b"GET / HTTP/1.1\r\nAuthorization: ***")'),
+        (r'send(b"GET / HTTP/1.1\r\nAuthorization: Basic s3cret")', r'send(b"GET / HTTP/1.1\r\nAuthorization: ***")'),
         ('get(auth=("a", params={"s3cret": 1}))', "get(auth=***)"),
     ],
 )  # fmt: skip

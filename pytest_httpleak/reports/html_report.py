@@ -21,7 +21,7 @@ from pytest_httpleak.reports.wording import UNKNOWN_LINE, counted, described, he
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_httpleak.model import Finding, Run
+    from pytest_httpleak.model import Finding, PoolState, Run
 
 _MAX_CAUSES: Final = 500
 _MAX_OWNERS: Final = 200
@@ -178,7 +178,7 @@ def _trend(run: Run) -> Html | None:
 def _pools(run: Run) -> Html | None:
     if not run.pools:
         return None
-    names = "library,origin,idle,active,expired,waiting,limit,per host,made,requests,reuse,created,owner".split(",")
+    names = "library,origin,idle,active,expired,waiting,limit,per host,made,requests,reuse".split(",")
     rows = []
     for pool in run.pools[:_MAX_POOLS]:
         numbers: tuple[int | str | None, ...] = (
@@ -188,12 +188,16 @@ def _pools(run: Run) -> Html | None:
             pool.connections_made, pool.requests,
             "-" if pool.reuse is None else f"{pool.reuse:.1f}",
         )  # fmt: skip
-        created = "" if pool.created is None else line_of(pool.created, run.rootdir)
-        cells = (tag("td", number, class_="number") for number in numbers)
-        ends = (tag("td", created, class_="wide"), tag("td", safe_name(pool.owner), class_="wide"))
-        rows.append(tag("tr", tag("td", safe(pool.library)), tag("td", safe(pool.origin), class_="wide"), cells, ends))
+        cells = (tag("td", number) for number in numbers)
+        rows.append(tag("tr", tag("td", safe(pool.library)), _origin(pool, run.rootdir), cells))
     more = _more(len(run.pools) - _MAX_POOLS, "pools")
     return tag("section", tag("h2", "Connection pools"), _table(names, rows), more)
+
+
+def _origin(pool: PoolState, rootdir: str) -> Html:
+    created = "" if pool.created is None else line_of(pool.created, rootdir)
+    about = ", ".join(filter(None, (safe_name(pool.owner), created)))
+    return tag("td", safe(pool.origin), tag("br"), tag("span", about, class_="hint"), class_="wide")
 
 
 def _notes(run: Run) -> Html | None:
@@ -209,7 +213,7 @@ def _notes(run: Run) -> Html | None:
         rows.append(
             tag(
                 "tr",
-                tag("td", safe_name(group.note.name)),
+                tag("td", safe_name(group.note.name), class_="name"),
                 message,
                 tag("td", where, class_="wide"),
                 tag("td", group.count),

@@ -7,7 +7,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, cast
 
 from pytest_httpleak import model
-from pytest_httpleak.reports.places import relative_path
+from pytest_httpleak.reports.places import relative_path, shortened
 from pytest_httpleak.reports.text_safety import plain, redact_url
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _finding(finding: dict[str, Any], root: str) -> None:
         if finding[key] is not None:
             finding[key] = _harmless(finding[key])
     for held in finding["holds"]:
-        held["summary"] = _harmless(held["summary"])
+        held["summary"] = _harmless(shortened(held["summary"], root))
     for site in (finding["created"], *finding["stack"]):
         _site(site, root)
 

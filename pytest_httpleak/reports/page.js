@@ -46,7 +46,7 @@
     for (const point of points) if (Math.abs(point[0] - x) < Math.abs(nearest[0] - x)) nearest = point;
     cursor.setAttribute("x1", nearest[0]);
     cursor.setAttribute("x2", nearest[0]);
-    const counts = names.map((name, index) => `${nearest[3 + index] ?? "?"} ${name}`).join(", ");
+    const counts = names.map((name, index) => `${name} ${nearest[3 + index] ?? "?"}`).join(", ");
     reading.textContent = `test ${nearest[1]}: ${counts}: ${nearest[2]}`;
   });
 })();

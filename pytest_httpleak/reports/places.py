@@ -22,6 +22,11 @@ def relative_path(file: str, rootdir: str) -> str:
     return _relative(file, rootdir) or file
 
 
+def shortened(text: str, rootdir: str) -> str:
+    """`text` with the root taken off the paths in it."""
+    return text.replace(rootdir.rstrip("/\\") + os.sep, "") if rootdir else text
+
+
 def is_below(file: str, rootdir: str) -> bool:
     """Whether `file` lies below `rootdir`, or is written relative to it."""
     return _relative(file, rootdir) is not None or not (PurePath(file).is_absolute() or file.startswith("<"))

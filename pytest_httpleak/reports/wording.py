@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import TYPE_CHECKING, Final
 
 from pytest_httpleak.model import Finding, Kind, State, Verdict
+from pytest_httpleak.reports.places import shortened
 from pytest_httpleak.reports.text_safety import safe
 
 if TYPE_CHECKING:
@@ -76,15 +76,11 @@ def amount(kind: Kind, count: int) -> str:
 
 def state(finding: Finding) -> str:
     """What had become of a leaked resource when it was judged: `still open`, `never closed`, `still pending`, ..."""
-    match finding.state:
-        case State.COLLECTED:
-            return _DROPPED
-        case State.PENDING | State.RUNNING:
-            return f"still {finding.state.value}"
-        case State.PEAK:
-            return "over its limit"
-        case State.OPEN:
-            return _OPEN.get(finding.kind, "still open")
+    if finding.state is State.COLLECTED:
+        return _DROPPED
+    if finding.state is State.OPEN:
+        return _OPEN.get(finding.kind, "still open")
+    return f"still {finding.state.value}"
 
 
 def subject(finding: Finding) -> str:
@@ -123,7 +119,7 @@ def held_lines(finding: Finding, rootdir: str) -> list[str]:
     """
     lines: list[str] = []
     for each in finding.holds[:_MAX_HELD]:
-        summary = safe(each.summary.replace(rootdir.rstrip("/\\") + os.sep, "") if rootdir else each.summary)
+        summary = safe(shortened(each.summary, rootdir))
         kind = "" if finding.state is State.PEAK or _names_itself(each.kind, summary) else f"{noun(each.kind)} "
         descriptor = "" if each.fd is None or re.search(rf"\bfd {each.fd}\b", summary) else f" (fd {each.fd})"
         lines.append(f"{kind}{summary}{descriptor}")

@@ -1,0 +1,72 @@
+"""Runs one test as pytest does, with its call report held back until it has been judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pytest
+from _pytest.runner import call_and_report, show_test_item
+
+if TYPE_CHECKING:
+    from pytest_httpleak.guard import Guard
+
+FAILED = pytest.StashKey[bool]()
+
+
+def run_held(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Run the test, and log its reports once its leaks are known."""
+    ihook = item.ihook
+    ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    has_request = hasattr(item, "_request")
+    if has_request and not item._request:  # a test that is run again
+        item._initrequest()  # type: ignore[attr-defined]
+    held: list[pytest.TestReport] = []
+    guard.holding = item
+    try:
+        _run(guard, item, nextitem, held)
+        if guard.has_findings(item):
+            from pytest_httpleak.verdict import judge
+
+            judge(guard, item, held)
+        guard.deliver(item, held[-1], direct=True)
+    finally:
+        guard.holding = None
+        for report in held:
+            ihook.pytest_runtest_logreport(report=report)
+        if has_request:
+            item._request = False
+            item.funcargs = None  # type: ignore[attr-defined]
+    ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+
+def _run(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, held: list[pytest.TestReport]) -> None:
+    guard.begin_test(item)
+    report = call_and_report(item, "setup", log=False)
+    if not report.passed:
+        held.append(report)
+    else:
+        item.ihook.pytest_runtest_logreport(report=report)
+        setup_only = item.config.getoption("setuponly", False)
+        if item.config.getoption("setupshow", False):
+            _show(item, setup_only)
+        if not setup_only:
+            held.append(call_and_report(item, "call", log=False))
+    if item.session.shouldfail or item.session.shouldstop or _will_stop(item, held):
+        nextitem = None
+    held.append(call_and_report(item, "teardown", log=False, nextitem=nextitem))
+    guard.after_teardown(item)
+
+
+def _show(item: pytest.Item, setup_only: bool) -> None:
+    try:
+        show_test_item(item, add_space=not setup_only)
+    except TypeError:  # pytest before 9.1
+        show_test_item(item)
+
+
+def _will_stop(item: pytest.Item, held: Sequence[pytest.TestReport]) -> bool:
+    """Whether `--maxfail` will end the run with what is held back; then every fixture is torn down with this test."""
+    limit = item.config.getvalue("maxfail")
+    failed = sum(1 for report in held if report.failed and not hasattr(report, "wasxfail"))
+    return bool(failed and limit and item.session.testsfailed + failed >= limit)

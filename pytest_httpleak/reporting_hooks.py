@@ -1,0 +1,69 @@
+"""Hooks that only some runs need: where another plugin runs the tests, or where xdist's workers do."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_httpleak import verdict
+from pytest_httpleak.guard import ROW
+
+if TYPE_CHECKING:
+    from pytest_httpleak.guard import Guard
+
+
+class ForeignProtocolHooks:
+    """For tests that another plugin runs, such as one that runs failed tests again: a leak is an error at teardown."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
+        if self._guard.holding is not item and self._guard.is_checked(item):
+            self._guard.begin_test(item)
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+        __tracebackhide__ = True
+        try:
+            result = yield
+        except BaseException:
+            self._guard.end_test(item)
+            raise
+        if self._guard.holding is not item:
+            verdict.raise_leaks(self._guard, item)
+        return result
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[Any]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if self._guard.holding is not item:
+            verdict.finish_report(self._guard, item, call, report)
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if not self._guard.is_worker and hasattr(report, ROW):
+            self._guard.take(report)
+
+
+class ControllerHooks:
+    """For xdist's controller, which runs no tests and writes the reports."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if hasattr(report, ROW):
+            self._guard.take(report)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        output = getattr(node, "workeroutput", {}).get("httpleak")
+        if output is not None:
+            self._guard.take_from_worker(output)
