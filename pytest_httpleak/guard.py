@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,6 +51,7 @@ class Guard:
         self._fixture_rows: list[FixtureRow] = []
         self._errors: list[str] = []
         self.final: Run | None = None
+        self.failed_writes: list[str] = []
         self._rows: dict[str, TestRow | None] = {}  # None for a clean test, as nearly all are
         self._other_protocols: list[Any] = []
         self._began = _clock()
@@ -257,8 +258,8 @@ class Guard:
         """All that the run has found so far."""
         run = Run(
             version=__version__,
-            python=platform.python_version(),
-            platform=platform.platform(),
+            python=sys.version.partition(" ")[0],
+            platform=sys.platform,
             rootdir=self.session.rootdir,
             fixtures=list(self._fixture_rows),
             disabled=list(dict.fromkeys([*self.session.errors(), *self._errors])),

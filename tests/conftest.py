@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from marked import Leaks, Marked, closed
 
 from pytest_httpleak.model import Finding
 from pytest_httpleak.session.core import Session
@@ -20,11 +22,24 @@ pytest_plugins = ["pytester"]
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """The base URL of `tests/server.py`, which runs in a process of its own."""
-    program = Path(__file__).with_name("server.py")
-    with subprocess.Popen([sys.executable, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with _running() as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="session")
+def tls_server() -> Iterator[str]:
+    """The base URL of the same server behind TLS; `data/localhost.pem` vouches for it."""
+    with _running(str(Path(__file__).with_name("data") / "localhost.pem")) as port:
+        yield f"https://127.0.0.1:{port}"
+
+
+@contextmanager
+def _running(*arguments: str) -> Iterator[int]:
+    command = [sys.executable, str(Path(__file__).with_name("server.py")), *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        yield int(process.stdout.readline())
         process.stdin.close()
         process.wait(10)
 
@@ -53,3 +68,17 @@ def leaks(session: Session) -> Callable[..., tuple[Finding, ...]]:
         return check.findings
 
     return run
+
+
+@pytest.fixture
+def kept() -> Iterator[list[Any]]:
+    """What outlives the leaking functions of a test; closed at the test's end."""
+    things: list[Any] = []
+    yield things
+    closed(things)
+
+
+@pytest.fixture
+def marked(session: Session, leaks: Leaks, kept: list[Any]) -> Marked:
+    """Runs functions whose comments say what they leak."""
+    return Marked(session, leaks, kept)

@@ -1,11 +1,14 @@
 """The HTTP/1.1 server of the tests: `python server.py` prints its port, and ends when its standard input is closed.
 
+With the name of a PEM file as argument it speaks TLS.
+
 /ok, /big (4 MB), /status/NNN, /204, /redirect, /close, /reset (part of a body), /hang, /slow, /chunked (endless), /count.
 """
 
 from __future__ import annotations
 
 import json
+import ssl
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -90,6 +93,10 @@ class Server(ThreadingHTTPServer):
 
 if __name__ == "__main__":
     server = Server(("127.0.0.1", 0), Handler)
+    if len(sys.argv) > 1:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(sys.argv[1])
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     print(server.server_port, flush=True)
     sys.stdin.read()

@@ -22,9 +22,8 @@ from report_samples import (
 )
 
 from pytest_httpleak.model import Finding, Held, Kind, State, Verdict
+from pytest_httpleak.reports.closing import closing_line, closing_lines
 from pytest_httpleak.reports.text import (
-    closing_line,
-    closing_lines,
     grouped_text,
     leak_text,
     notes_text,

@@ -6,8 +6,11 @@ An adapter is a module of this package with `MODULES`, the names of the modules 
 
 from __future__ import annotations
 
+import ast
 import importlib
+import os
 import pkgutil
+import re
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any, Protocol, cast
@@ -47,10 +50,35 @@ class Adapter(Protocol):
         """Patch `module`, which has just been imported; raise `Unsupported` where its internals are unknown."""
 
 
+class Lazy:
+    """An adapter of this package that is imported only when its library is: most suites use one or two."""
+
+    def __init__(self, name: str, modules: tuple[str, ...]) -> None:
+        self.__name__ = name
+        self.MODULES = modules
+
+    def attach(self, module: ModuleType, hooks: Hooks) -> None:
+        """Import the adapter and let it attach."""
+        cast(Adapter, importlib.import_module(self.__name__)).attach(module, hooks)
+
+
 def found() -> list[Adapter]:
     """All adapters of this package, in the order of their names."""
     names = sorted(info.name for info in pkgutil.iter_modules(__path__))
-    return [cast(Adapter, importlib.import_module(f"{__name__}.{name}")) for name in names]
+    return [_lazy(f"{__name__}.{name}") for name in names]
+
+
+def _lazy(name: str) -> Adapter:
+    """The adapter of that name, with its `MODULES` read from its source where that can be had: it is one line."""
+    path = os.path.join(__path__[0], f"{name.rpartition('.')[2]}.py")
+    try:
+        with open(path, encoding="utf-8") as source:
+            declared = re.search(r"^MODULES = (\(.*\))$", source.read(2000), re.MULTILINE)
+    except OSError:  # an archive, or compiled files alone
+        declared = None
+    if declared is None:
+        return cast(Adapter, importlib.import_module(name))
+    return Lazy(name, ast.literal_eval(declared[1]))
 
 
 def by_module(adapters: Iterable[Adapter]) -> dict[str, list[Adapter]]:

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import os
 import secrets
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pytest_httpleak.reports import html_report, json_report, markdown_report, prom_report, sarif_report
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pytest_httpleak.model import Run
 
-_RENDERERS: Final[dict[str, Callable[[Run], str]]] = {
-    ".json": json_report.render,
-    ".html": html_report.render,
-    ".sarif": sarif_report.render,
-    ".md": markdown_report.render,
-    ".prom": prom_report.render,
+# The module of this package whose `render` makes that form; imported when it is asked for.
+_RENDERERS: Final[dict[str, str]] = {
+    ".json": "json_report",
+    ".html": "html_report",
+    ".sarif": "sarif_report",
+    ".md": "markdown_report",
+    ".prom": "prom_report",
 }
 
 SUFFIXES: Final = tuple(_RENDERERS)
@@ -36,7 +34,8 @@ def write_report(path: str | os.PathLike[str], run: Run) -> None:
     suffix = Path(path).suffix.lower()
     if suffix not in _RENDERERS:
         raise ValueError(f"{os.fspath(path)}: unknown kind of report {suffix!r}. Valid suffixes: {', '.join(SUFFIXES)}")
-    write_atomically(path, _RENDERERS[suffix](run))
+    renderer = importlib.import_module(f"pytest_httpleak.reports.{_RENDERERS[suffix]}")
+    write_atomically(path, renderer.render(run))
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-from pytest_httpleak.model import Outcome, Verdict
+from pytest_httpleak.model import Verdict
 from pytest_httpleak.reports.causes import Cause, causes, first_names, notes
 from pytest_httpleak.reports.places import callers, code_line, line_of, place
 from pytest_httpleak.reports.text_safety import safe, safe_name
@@ -96,28 +96,6 @@ def notes_text(run: Run) -> list[str]:
         if group.note.hint:
             lines.append(_labelled("fix", safe(group.note.hint)))
     return [*lines, ""] if lines else []
-
-
-def closing_lines(run: Run) -> list[str]:
-    """What did not work in this run, then the one closing line."""
-    lines = [f"httpleak: switched off for the rest of this run: {safe(each)}" for each in run.disabled]
-    if not run.summary.complete:
-        lines.append("httpleak: incomplete: some tests were not judged to their end, so more may leak than is shown")
-    return [*lines, closing_line(run)]
-
-
-def closing_line(run: Run) -> str:
-    """`httpleak: 12 checked, 2 leaked, 1 tolerated, 0 known; 0.004 s in the plugin (0.3 % of the run)`."""
-    summary = run.summary
-    words = [f"{summary.checked:,} checked", f"{summary.leaked:,} leaked"]
-    if summary.warned:
-        words.append(f"{summary.warned:,} warned")
-    words += [f"{summary.tolerated:,} tolerated", f"{summary.known:,} known"]
-    fixtures = len({(row.name, row.file, row.line) for row in run.fixtures if row.outcome is Outcome.LEAKED})
-    if fixtures:
-        words.append(f"{counted(fixtures, 'fixture')} leaked")
-    share = f" ({100 * summary.seconds_in_plugin / run.seconds:.1f} % of the run)" if run.seconds > 0 else ""
-    return f"httpleak: {', '.join(words)}; {summary.seconds_in_plugin:.3f} s in the plugin{share}"
 
 
 def _details(finding: Finding, rootdir: str) -> list[str]:

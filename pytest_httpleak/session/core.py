@@ -8,12 +8,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from pytest_httpleak import adapters as adapters_package
-from pytest_httpleak import rules
 from pytest_httpleak.adapters import Adapter, Hooks, Unsupported
 from pytest_httpleak.importing import AfterImport
 from pytest_httpleak.model import Finding, Suspect, Verdict, fingerprint
 from pytest_httpleak.ownership import Owner, Watch
-from pytest_httpleak.records import reachable
 from pytest_httpleak.session.judging import Judging
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.settings import Mode, Settings
@@ -160,6 +158,8 @@ class Session:
 
     def ignore(self, thing: object) -> None:
         """Leave an object, and the pools and connections that it holds, to the process."""
+        from pytest_httpleak.records import reachable
+
         root = self.watch.root
         if isinstance(thing, int):
             self.ledger.disown(thing)
@@ -188,6 +188,8 @@ class Session:
             self.ledger.open()
 
     def _findings(self, check: Check, suspects: list[Suspect]) -> tuple[Finding, ...]:
+        from pytest_httpleak import rules
+
         settings = check.settings
         causes = self.judging.causes(check.owner, suspects, settings.grace, check.tasks_before) if suspects else []
         counted, ignored = rules.split_ignored(causes, settings.ignore, self._relative(causes))

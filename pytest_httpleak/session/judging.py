@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
-from pytest_httpleak import hints, rules
 from pytest_httpleak.model import Finding, Held, Kind, State, Suspect
 from pytest_httpleak.ownership import Owner, Watch
 from pytest_httpleak.patches import Wall
-from pytest_httpleak.probes import infrastructure, references, tasks
+from pytest_httpleak.probes import tasks
 from pytest_httpleak.records import Record
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.settings import Settings
@@ -55,13 +54,14 @@ class Judging:
 
     def first_look(self, owner: Owner, tasks_before: int) -> list[Suspect]:
         """What an owner is suspected of at first sight; on the way of every test, so a clean one must pass quickly."""
-        suspects = self.look(owner, tasks_before)
-        if not suspects and self._ledger.has_moved():
+        moved = self._ledger.has_moved()
+        suspects = self.look(owner, tasks_before, moved=moved)
+        if moved and not suspects:
             self._ledger.open()
         return suspects
 
-    def look(self, owner: Owner, tasks_before: int) -> list[Suspect]:
-        """What an owner is suspected of at this moment."""
+    def look(self, owner: Owner, tasks_before: int, *, moved: bool = True) -> list[Suspect]:
+        """What an owner is suspected of at this moment; `moved` is False where no descriptor can have been added."""
         suspects = list(owner.left)
         for record in owner.records:
             if record.owner is owner and not record.blamed:
@@ -70,9 +70,11 @@ class Judging:
                     suspects.append(suspect)
         if self._watch.births_of_tasks != tasks_before:
             suspects += self._pending(owner)
-        moved = self._ledger.has_moved() and bool(self._ledger.unaccounted(owner))
+        moved = moved and bool(self._ledger.unaccounted(owner))
         if not moved and not any(suspect.kind is Kind.SOCKETS for suspect in suspects):
             return suspects
+        from pytest_httpleak.probes import infrastructure
+
         explained = set(self._held_descriptors(sockets=False))
         suspects = [suspect for suspect in suspects if not self._is_explained(suspect, explained)]
         if moved:
@@ -161,6 +163,8 @@ class Judging:
 
     def causes(self, owner: Owner, suspects: list[Suspect], grace: float, tasks_before: int) -> list[Suspect]:
         """What is really leaked: collected once, waited for, and told apart from what may live as long as the process."""
+        from pytest_httpleak import hints, rules
+
         gc.collect()
         suspects = self.look(owner, tasks_before)
         for pause in _pauses(grace):
@@ -195,6 +199,8 @@ class Judging:
 
     def _excused(self, suspects: list[Suspect], records: dict[int, Record]) -> set[int]:
         """Keys of suspects that live as long as the process: first-use globals, and clients in an attribute of their own."""
+        from pytest_httpleak.probes import infrastructure, references
+
         excused = set()
         for suspect in suspects:
             record = records.get(suspect.key)
@@ -214,7 +220,11 @@ class Judging:
     def _held_by(self, suspect: Suspect, records: dict[int, Record]) -> str | None:
         record = records.get(suspect.key)
         thing = None if record is None or suspect.state is State.COLLECTED else record.ref()
-        return None if thing is None else references.held_by(thing)
+        if thing is None:
+            return None
+        from pytest_httpleak.probes import references
+
+        return references.held_by(thing)
 
     def settle_accounts(self, causes: list[Suspect]) -> None:
         """Let no wider owner report again what has been reported now."""
