@@ -1,8 +1,7 @@
-"""The end of a run: the summary in the terminal, the report files, the exit status."""
+"""The end of a run: the summary in the terminal, the files that are written, the exit status."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,43 +16,49 @@ _INCOMPLETE = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
 _GREEN = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
-def finish(guard: Guard, session: pytest.Session, exitstatus: int) -> None:
-    """Write the reports, or hand what was found to the controller."""
-    if guard.is_worker:
-        guard.config.workeroutput["httpleak"] = guard.output()  # type: ignore[attr-defined]
-        return
-    complete = exitstatus not in _INCOMPLETE and not session.shouldstop and not session.shouldfail
-    run = guard.final = guard.result(complete=complete)
-    if guard.has_late_leaks and session.exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    guard.failed_writes = list(_written(guard, run))
-    if guard.failed_writes and session.exitstatus in _GREEN:
-        session.exitstatus = pytest.ExitCode.USAGE_ERROR  # a gate that cannot report must not look green
+class Ending:
+    """What is to be said and done once the last test is over."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._run: Run | None = None
+        self._lines: list[str] = []
+
+    def finish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Write the files, or hand what was found to the controller; never raises."""
+        guard = self._guard
+        results, watched = guard.results, guard.session
+        if guard.is_worker:
+            guard.config.workeroutput["httpleak"] = results.output(watched.seconds, watched.errors())  # type: ignore[attr-defined]
+            return
+        complete = exitstatus not in _INCOMPLETE and not session.shouldstop and not session.shouldfail
+        run = self._run = results.run(watched.seconds, watched.errors(), complete=complete)
+        if guard.has_late_leaks and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if not guard.has_files_to_write and not results.needed:
+            return
+        from pytest_httpleak import gate
+
+        self._lines, status = gate.close(guard, run, deselected=_is_partial(session))
+        if status is not None and session.exitstatus in _GREEN:
+            session.exitstatus = status
+
+    def summarise(self, terminal: pytest.TerminalReporter) -> None:
+        """Show each cause once, what the gate has to say, and the closing line."""
+        run = self._run
+        if run is None or not (run.tests or run.fixtures or run.disabled or self._lines):
+            return
+        terminal.section("httpleak")
+        for line in (*_found(run), *self._lines, *closing_lines(run)):
+            terminal.write_line(line)
 
 
-def _written(guard: Guard, run: Run) -> Iterator[str]:
-    """Write each report; give a line for each that could not be written."""
-    for path in guard.settings.reports:
-        from pytest_httpleak.reports.files import write_report
-
-        yield from _attempt(f"the report {path}", lambda path=path: write_report(path, run))  # type: ignore[misc]
-
-
-def _attempt(what: str, write: Callable[[], None]) -> Iterator[str]:
-    try:
-        write()
-    except Exception as error:  # whatever it is, the run's own result must be shown
-        yield f"httpleak: {what} could not be written: {type(error).__name__}: {error}"
-
-
-def summarise(guard: Guard, terminal: pytest.TerminalReporter) -> None:
-    """Show each cause once, and the closing line."""
-    run = guard.final
-    if run is None or not (run.tests or run.fixtures or run.disabled or guard.failed_writes):
-        return
-    terminal.section("httpleak")
-    for line in (*_found(run), *guard.failed_writes, *closing_lines(run)):
-        terminal.write_line(line)
+def _is_partial(session: pytest.Session) -> bool:
+    """Whether only some of the suite's tests have run: then what was not seen may still be there."""
+    option = session.config.option
+    named = bool(session.config.args_source is pytest.Config.ArgsSource.ARGS and session.config.args)
+    chosen = any(getattr(option, name, None) for name in ("keyword", "markexpr", "deselect", "lf", "failedfirst", "stepwise"))
+    return named or chosen or bool(session.shouldstop or session.shouldfail)
 
 
 def _found(run: Run) -> list[str]:

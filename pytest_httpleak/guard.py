@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,27 +9,22 @@ from typing import Any
 
 import pytest
 
-from pytest_httpleak import __version__
+from pytest_httpleak.finish import Ending
 from pytest_httpleak.model import (
     Finding,
     FixtureRow,
     Outcome,
-    Run,
     TestRow,
     fixture_row_as_data,
-    fixture_row_from_data,
     outcome_of,
     test_row_as_data,
-    test_row_from_data,
 )
 from pytest_httpleak.protocol import run_held
+from pytest_httpleak.results import CLEAN, ROW, Results
 from pytest_httpleak.session.core import Check, Session
 from pytest_httpleak.settings import Mode, RunSettings, Settings, settings_for
 
 FIXTURE = "httpleak"
-# Where a report carries its test's row, also on the way from an xdist worker to the controller.
-ROW = "httpleak_row"
-CLEAN = "clean"
 
 _clock = time.perf_counter
 
@@ -42,20 +36,31 @@ class Guard:
         self.config = config
         self.settings = run
         self.session = Session(rootdir=str(config.rootpath))
+        self.results = Results(str(config.rootpath))
+        self.ending = Ending(self)
+        self.baseline = self._load_baseline()
+        self.session.known = _Everything() if run.update_baseline else self.baseline
+        self.has_late_leaks = False
         self.is_worker = hasattr(config, "workerinput")
         self.is_controller = not self.is_worker and config.getoption("dist", "no") != "no"
         self.holding: pytest.Item | None = None
         self.pending: list[tuple[FixtureRow, bool]] = []
         self._checks: dict[str, Check] = {}
         self._settings: dict[str, Settings] = {}
-        self._fixture_rows: list[FixtureRow] = []
-        self._errors: list[str] = []
-        self.final: Run | None = None
-        self.failed_writes: list[str] = []
-        self._rows: dict[str, TestRow | None] = {}  # None for a clean test, as nearly all are
         self._other_protocols: list[Any] = []
-        self._began = _clock()
         self._active: pytest.Item | None = None
+
+    def _load_baseline(self) -> Any:
+        if self.settings.baseline is None:
+            return None
+        from pytest_httpleak.gate import load_baseline
+
+        return load_baseline(self.settings.baseline)
+
+    @property
+    def has_files_to_write(self) -> bool:
+        """Whether the end of the run has more to do than to show what was found."""
+        return bool(self.settings.reports or self.baseline is not None or self.settings.github)
 
     # -- the run -------------------------------------------------------------------------------------------------------
 
@@ -186,13 +191,15 @@ class Guard:
         data: Any = None
         if self.pending or (check is not None and (check.findings or check.settings.mode is Mode.OFF)):
             data = self._row(item, check)
+        elif check is not None and check.settings.tolerate is not self.settings.default.tolerate:
+            data = self._row(item, check)
         elif check is not None:
             data = CLEAN
         self.pending = []
         if data is not None:
             setattr(report, ROW, data)
             if direct and not self.is_worker:
-                self.take(report)
+                self.results.take(report)
 
     def _row(self, item: pytest.Item, check: Check | None) -> dict[str, Any]:
         data: dict[str, Any] = {"fixtures": [fixture_row_as_data(row) for row, _ in self.pending]}
@@ -200,6 +207,8 @@ class Guard:
             off = check.settings.mode is Mode.OFF
             outcome = Outcome.UNCHECKED if off else outcome_of(check.findings)
             data["test"] = test_row_as_data(TestRow(item.nodeid, outcome, check.findings))
+            if check.settings.tolerate != self.settings.default.tolerate:
+                data["tolerances"] = {item.nodeid.partition("[")[0]: _needs(check)}
         return data
 
     # -- fixtures of wider scopes --------------------------------------------------------------------------------------
@@ -226,61 +235,30 @@ class Guard:
             return
         row = _fixture_row(fixturedef, check.findings)
         if self._active is None:  # torn down after the last test, as after -x: nobody's report is left to carry it
-            self._fixture_rows.append(row)
+            self.results.add_fixture(row)
+            self.has_late_leaks = self.has_late_leaks or bool(check.leaks)
         else:
             self.pending.append((row, bool(check.leaks)))
 
-    # -- results -------------------------------------------------------------------------------------------------------
 
-    def take(self, report: pytest.TestReport) -> None:
-        """Take the rows that a report carries; of a test that ran more than once, the last run counts."""
-        data = getattr(report, ROW)
-        if data == CLEAN:
-            self._rows[report.nodeid] = None
-            return
-        if "test" in data:
-            row = test_row_from_data(data["test"])
-            self._rows[row.nodeid] = row
-        self._fixture_rows += [fixture_row_from_data(each) for each in data["fixtures"]]
+class _Everything:
+    """Knows every leak: the run writes the baseline, so what it finds is being recorded."""
 
-    def take_from_worker(self, output: dict[str, Any]) -> None:
-        """Take what an xdist worker found outside its tests' reports."""
-        self.session.seconds += output["seconds"]
-        self._fixture_rows += [fixture_row_from_data(each) for each in output["fixtures"]]
-        self._errors += [each for each in output["errors"] if each not in self._errors]
-
-    def output(self) -> dict[str, Any]:
-        """What a worker hands to the controller at its end."""
-        rows = [fixture_row_as_data(row) for row in self._fixture_rows]
-        return {"seconds": self.session.seconds, "fixtures": rows, "errors": self.session.errors()}
-
-    def result(self, *, complete: bool = True) -> Run:
-        """All that the run has found so far."""
-        run = Run(
-            version=__version__,
-            python=sys.version.partition(" ")[0],
-            platform=sys.platform,
-            rootdir=self.session.rootdir,
-            fixtures=list(self._fixture_rows),
-            disabled=list(dict.fromkeys([*self.session.errors(), *self._errors])),
-            seconds=_clock() - self._began,
-        )
-        for nodeid, row in self._rows.items():
-            run.count(TestRow(nodeid, Outcome.CLEAN) if row is None else row)
-        run.summary.complete = complete
-        run.summary.seconds_in_plugin = round(self.session.seconds, 6)
-        return run
-
-    @property
-    def has_late_leaks(self) -> bool:
-        """Whether a fixture leaked after the last test, where no report could fail for it."""
-        return any(row.outcome is Outcome.LEAKED for row in self._fixture_rows)
-
-
+    def knows(self, fingerprint: str) -> bool:
+        """True."""
+        return True
 
 
 def _is_wrapper(impl: Any) -> bool:
     return bool(impl.hookwrapper or impl.wrapper)
+
+
+def _needs(check: Check) -> dict[str, list[int]]:
+    """By kind: how many leaks are tolerated, and how many there were."""
+    found: dict[str, int] = {}
+    for finding in check.findings:
+        found[finding.kind.value] = found.get(finding.kind.value, 0) + finding.count
+    return {kind.value: [allowed, found.get(kind.value, 0)] for kind, allowed in check.settings.tolerate.items()}
 
 
 def uses_fixture(item: pytest.Item) -> bool:

@@ -85,14 +85,10 @@ class Hooks:
 
     @pytest.hookimpl(wrapper=True, trylast=True)  # within the terminal's, which shows the summary; around the runner's
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
-        from pytest_httpleak import finish
-
         result = yield
-        finish.finish(self._guard, session, exitstatus)
+        self._guard.ending.finish(session, exitstatus)
         return result
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        from pytest_httpleak import finish
-
-        finish.summarise(self._guard, terminalreporter)
+        self._guard.ending.summarise(terminalreporter)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_httpleak import verdict
-from pytest_httpleak.guard import ROW
+from pytest_httpleak.results import ROW
 
 if TYPE_CHECKING:
     from pytest_httpleak.guard import Guard
@@ -49,7 +49,7 @@ class ForeignProtocolHooks:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if not self._guard.is_worker and hasattr(report, ROW):
-            self._guard.take(report)
+            self._guard.results.take(report)
 
 
 class ControllerHooks:
@@ -60,10 +60,8 @@ class ControllerHooks:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if hasattr(report, ROW):
-            self._guard.take(report)
+            self._guard.results.take(report)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        output = getattr(node, "workeroutput", {}).get("httpleak")
-        if output is not None:
-            self._guard.take_from_worker(output)
+        self._guard.results.take_from_worker(getattr(node, "workeroutput", {}).get("httpleak"))

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 from pytest_httpleak.model import Kind, Outcome
 from pytest_httpleak.reports.causes import Cause, Owner, causes, notes
 from pytest_httpleak.reports.chart import growth_rows, line_chart
+from pytest_httpleak.reports.closing import closing_lines
 from pytest_httpleak.reports.markup import Html, tag, text
 from pytest_httpleak.reports.places import callers, code_line, line_of, place
-from pytest_httpleak.reports.text import closing_lines
 from pytest_httpleak.reports.text_safety import safe, safe_name
 from pytest_httpleak.reports.wording import UNKNOWN_LINE, counted, described, held_label, held_lines, noun
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from pytest_httpleak.model import Verdict
 from pytest_httpleak.reports.causes import Cause, causes, first_names, notes
+from pytest_httpleak.reports.closing import closing_lines
 from pytest_httpleak.reports.places import code_line, line_of, place
-from pytest_httpleak.reports.text import closing_lines
 from pytest_httpleak.reports.text_safety import safe, safe_name
 from pytest_httpleak.reports.wording import UNKNOWN_LINE, counted, described, noun
 

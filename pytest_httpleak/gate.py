@@ -1,0 +1,108 @@
+"""The CI gate: reports, the baseline, tolerances that nobody needs any more, annotations for GitHub."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_httpleak.reports import baseline as baselines
+from pytest_httpleak.reports.files import write_atomically, write_report
+from pytest_httpleak.reports.text_safety import safe_name
+
+if TYPE_CHECKING:
+    from pytest_httpleak.guard import Guard
+    from pytest_httpleak.model import Run
+
+_MOST_NAMED = 20  # lines of one list in the terminal
+
+
+def close(guard: Guard, run: Run, *, deselected: bool) -> tuple[list[str], pytest.ExitCode | None]:
+    """Do all that the options ask for at the end; give the lines to show, and the exit status if one is called for.
+
+    What cannot be written is named and turns a green status into 4: a gate that cannot report must not look green.
+    """
+    run.platform = platform.platform()
+    lines: list[str] = []
+    failed: list[str] = []
+    for path in guard.settings.reports:
+        failed += _attempt(f"the report {path}", lambda path=path: write_report(path, run))  # type: ignore[misc]
+    if guard.baseline is not None:
+        lines += _compared(guard, guard.baseline, run, failed, deselected=deselected)
+    stale = list(_stale(guard))
+    lines += stale
+    if guard.settings.github:
+        lines += _github(run, failed)
+    if failed:
+        return [*lines, *failed], pytest.ExitCode.USAGE_ERROR
+    strict = bool(stale) and guard.settings.strict_tolerances
+    return lines, pytest.ExitCode.TESTS_FAILED if strict else None
+
+
+def load_baseline(path: Path | None) -> baselines.Baseline | None:
+    """Read the baseline, if one is named. Raises pytest.UsageError for a file that is none."""
+    try:
+        return None if path is None else baselines.Baseline.load(path)
+    except baselines.BaselineError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def _attempt(what: str, write: Callable[[], None]) -> Iterator[str]:
+    try:
+        write()
+    except Exception as error:  # whatever it is, the run's own result must be shown
+        yield f"httpleak: {what} could not be written: {type(error).__name__}: {error}"
+
+
+def _compared(
+    guard: Guard, baseline: baselines.Baseline, run: Run, failed: list[str], *, deselected: bool
+) -> Iterator[str]:
+    path = guard.settings.baseline
+    found = baseline.compare(run, partial=deselected)
+    if guard.settings.update_baseline and path is not None:
+        text = baseline.render(run, partial=deselected)
+        failed += _attempt(f"the baseline {path}", lambda: write_atomically(path, text))
+        kept = len(found.seen) + len(found.new) + len(found.untested)
+        yield f"httpleak: baseline {path}: {kept} leaks recorded, {len(found.new)} of them new, {len(found.gone)} removed"
+    elif found.gone:
+        yield "httpleak: in the baseline, but no longer seen (--httpleak-update-baseline removes them):"
+    yield from _listed([str(entry) for entry in found.gone])
+
+
+def _stale(guard: Guard) -> Iterator[str]:
+    """Markers that tolerate more than was needed in any of their tests."""
+    lines = []
+    for place, kinds in guard.results.needed.items():
+        for kind, (allowed, needed) in kinds.items():
+            if needed < allowed:
+                lines.append(f"{safe_name(place)}: the marker tolerates {kind}={allowed}, but {needed or 'none'} leaked")
+    if lines:
+        yield "httpleak: tolerances that are wider than needed:"
+        yield from _listed(lines)
+
+
+def _listed(lines: list[str]) -> Iterator[str]:
+    for line in lines[:_MOST_NAMED]:
+        yield f"  {line}"
+    if len(lines) > _MOST_NAMED:
+        yield f"  and {len(lines) - _MOST_NAMED} more"
+
+
+def _github(run: Run, failed: list[str]) -> list[str]:
+    """Annotations on standard output, and the summary of the job in the file that GitHub names."""
+    from pytest_httpleak.reports import github, markdown_report
+
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        text = markdown_report.render(run)
+
+        def append() -> None:
+            with open(summary, "a", encoding="utf-8") as file:
+                file.write(text + "\n")
+
+        failed += _attempt(f"the job summary {summary}", append)
+    return github.annotations(run, workspace=os.environ.get("GITHUB_WORKSPACE"))

@@ -1,0 +1,92 @@
+"""The rows of a run as they come in: from the tests of this process, or from xdist's workers."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from pytest_httpleak import __version__
+from pytest_httpleak.model import (
+    FixtureRow,
+    Outcome,
+    Run,
+    TestRow,
+    fixture_row_as_data,
+    fixture_row_from_data,
+    test_row_from_data,
+)
+
+# Where a report carries its test's row, also on the way from an xdist worker to the controller.
+ROW = "httpleak_row"
+CLEAN = "clean"
+
+_clock = time.perf_counter
+
+
+class Results:
+    """What has been found so far. Of a test that ran more than once the last run counts."""
+
+    def __init__(self, rootdir: str) -> None:
+        self._rootdir = rootdir
+        self._rows: dict[str, TestRow | None] = {}  # None for a clean test, as nearly all are
+        self._fixtures: list[FixtureRow] = []
+        self._errors: list[str] = []
+        self._seconds = 0.0
+        self._lost_workers = False
+        self._began = _clock()
+        self.needed: dict[str, dict[str, tuple[int, int]]] = {}
+
+    def take(self, report: pytest.TestReport) -> None:
+        """Take the rows that a report carries."""
+        data = getattr(report, ROW)
+        if data == CLEAN:
+            self._rows[report.nodeid] = None
+            return
+        if "test" in data:
+            row = test_row_from_data(data["test"])
+            self._rows[row.nodeid] = row
+        for place, kinds in data.get("tolerances", {}).items():
+            self._note_need(place, kinds)
+        self._fixtures += [fixture_row_from_data(each) for each in data["fixtures"]]
+
+    def _note_need(self, place: str, kinds: dict[str, list[int]]) -> None:
+        known = self.needed.setdefault(place, {})
+        for kind, (allowed, needed) in kinds.items():
+            known[kind] = (allowed, max(needed, known.get(kind, (allowed, 0))[1]))
+
+    def add_fixture(self, row: FixtureRow) -> None:
+        """Take the row of a fixture that ended after the last test."""
+        self._fixtures.append(row)
+
+    def take_from_worker(self, output: dict[str, Any] | None) -> None:
+        """Take what an xdist worker found outside its tests' reports; None from one that has crashed."""
+        if output is None:
+            self._lost_workers = True
+            return
+        self._seconds += output["seconds"]
+        self._fixtures += [fixture_row_from_data(each) for each in output["fixtures"]]
+        self._errors += [each for each in output["errors"] if each not in self._errors]
+
+    def output(self, seconds: float, errors: list[str]) -> dict[str, Any]:
+        """What a worker hands to the controller at its end."""
+        return {"seconds": seconds, "fixtures": [fixture_row_as_data(row) for row in self._fixtures], "errors": errors}
+
+    def run(self, seconds: float, errors: list[str], *, complete: bool) -> Run:
+        """All that the run has found."""
+        run = Run(
+            version=__version__,
+            python=sys.version.partition(" ")[0],
+            platform=sys.platform,
+            rootdir=self._rootdir,
+            fixtures=list(self._fixtures),
+            disabled=list(dict.fromkeys([*errors, *self._errors])),
+            seconds=_clock() - self._began,
+        )
+        for nodeid, row in self._rows.items():
+            run.count(TestRow(nodeid, Outcome.CLEAN) if row is None else row)
+        run.summary.complete = complete and not self._lost_workers
+        run.summary.seconds_in_plugin = round(seconds + self._seconds, 6)
+        return run
