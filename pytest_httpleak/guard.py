@@ -150,6 +150,10 @@ class Guard:
         """The check of a test that is running."""
         return self._checks.get(item.nodeid)
 
+    def put_check(self, item: pytest.Item, check: Check) -> None:
+        """Let this check stand for the test."""
+        self._checks[item.nodeid] = check
+
     def interface(self, item: pytest.Item, make: Callable[[Session, Check | None], Any]) -> Any:
         """What the fixture gives a test, which from now on has its peaks counted."""
         check = self._checks.get(item.nodeid)
@@ -206,7 +210,7 @@ class Guard:
         if check is not None:
             off = check.settings.mode is Mode.OFF
             outcome = Outcome.UNCHECKED if off else outcome_of(check.findings)
-            data["test"] = test_row_as_data(TestRow(item.nodeid, outcome, check.findings))
+            data["test"] = test_row_as_data(TestRow(item.nodeid, outcome, check.findings, attempts=check.runs, repeated=check.repeated))
             if check.settings.tolerate != self.settings.default.tolerate:
                 data["tolerances"] = {item.nodeid.partition("[")[0]: _needs(check)}
         return data

@@ -25,6 +25,8 @@ def run_held(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None) -> N
     guard.holding = item
     try:
         _run(guard, item, nextitem, held)
+        if guard.settings.confirm:
+            _confirm(guard, item, nextitem, held[0])
         if guard.has_findings(item):
             from pytest_httpleak.verdict import judge
 
@@ -40,13 +42,21 @@ def run_held(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None) -> N
     ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
 
 
-def _run(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, held: list[pytest.TestReport]) -> None:
+def _run(
+    guard: Guard,
+    item: pytest.Item,
+    nextitem: pytest.Item | None,
+    held: list[pytest.TestReport],
+    *,
+    log: bool = True,
+) -> None:
     guard.begin_test(item)
     report = call_and_report(item, "setup", log=False)
     if not report.passed:
         held.append(report)
     else:
-        item.ihook.pytest_runtest_logreport(report=report)
+        if log:
+            item.ihook.pytest_runtest_logreport(report=report)
         setup_only = item.config.getoption("setuponly", False)
         if item.config.getoption("setupshow", False):
             _show(item, setup_only)
@@ -56,6 +66,15 @@ def _run(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, held: li
         nextitem = None
     held.append(call_and_report(item, "teardown", log=False, nextitem=nextitem))
     guard.after_teardown(item)
+
+
+def _confirm(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, report: pytest.TestReport) -> None:
+    check = guard.check_of(item)
+    if check is None or not check.leaks or report.when != "call" or not report.passed:
+        return
+    from pytest_httpleak.confirming import confirm
+
+    confirm(guard, item, check, lambda: _run(guard, item, nextitem, [], log=False))
 
 
 def _show(item: pytest.Item, setup_only: bool) -> None:

@@ -29,7 +29,7 @@ def running() -> Session | None:
 class Check:
     """One judged life - a test's, a wider fixture's, a block's - with the settings that count for it and its findings."""
 
-    __slots__ = ("breached", "findings", "judged", "owner", "settings", "tasks_before")
+    __slots__ = ("findings", "judged", "owner", "repeated", "runs", "settings", "tasks_before")
 
     def __init__(self, owner: Owner, settings: Settings) -> None:
         self.owner = owner
@@ -37,6 +37,8 @@ class Check:
         self.findings: tuple[Finding, ...] = ()
         self.judged = False
         self.tasks_before = 0
+        self.runs = 1
+        self.repeated = 1
 
     @property
     def leaks(self) -> tuple[Finding, ...]:

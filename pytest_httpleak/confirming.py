@@ -1,0 +1,50 @@
+"""`--httpleak-confirm`: a leaking test is run again, and only a leak that repeats fails it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pytest_httpleak.model import Finding, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+
+    from pytest_httpleak.guard import Guard
+    from pytest_httpleak.session.core import Check
+
+
+def confirm(guard: Guard, item: pytest.Item, first: Check, run_again: Callable[[], object]) -> None:
+    """Run the test again, up to as often as asked for, until each of its leaks has repeated; then say how often it did.
+
+    Whatever the repetitions do besides leaking is not reported: the first run's result stands.
+    """
+    leaks = first.leaks
+    seen = Counter({_cause(finding): 1 for finding in leaks})
+    runs = 1
+    for _ in range(guard.settings.confirm):
+        if hasattr(item, "_request"):
+            item._initrequest()  # type: ignore[attr-defined]
+        run_again()
+        runs += 1
+        again = guard.check_of(item)
+        seen.update({_cause(finding) for finding in (() if again is None else again.findings)} & set(seen))
+        if all(seen[_cause(finding)] > 1 for finding in leaks):
+            break
+    first.findings = tuple(_confirmed(finding, seen[_cause(finding)], runs) for finding in first.findings)
+    first.runs, first.repeated = runs, max(seen.values())
+    guard.put_check(item, first)
+
+
+def _cause(finding: Finding) -> Any:
+    return finding.kind, finding.library, finding.created or finding.summary
+
+
+def _confirmed(finding: Finding, times: int, runs: int) -> Finding:
+    if finding.verdict is not Verdict.LEAKED:
+        return finding
+    told = replace(finding, summary=f"{finding.summary}, in {times} of {runs} runs")
+    return told if times > 1 else told.judged(Verdict.WARNED)
