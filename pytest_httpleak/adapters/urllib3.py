@@ -238,7 +238,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     if version.split(".")[0] not in ("1", "2"):
         raise Unsupported(f"urllib3 {version} is not one of the versions known, 1.26 and 2")
     from_one = version.startswith("1.")
-    watch = hooks.watch
+    watch: Any = hooks.watch
     sockets, managers = watch.table("sockets"), watch.table("urllib3 managers")
     pools, connections = watch.table("urllib3 pools"), watch.table("urllib3 connections")
     responses = watch.table("urllib3 responses")
@@ -255,7 +255,11 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 
     def pool_made(pool: Any, manager: Any, /, *args: Any, **kwargs: Any) -> None:
         record, of = pools.get(pool), managers.get(manager)
-        if record is not None and of is not None:
+        if of is None:  # made before the watch began, as `urllib3.request`'s own: its pools are nobody's but the process's
+            of = PoolManagerRecord(sockets, pools)
+            of.owner = watch.root
+            managers.put(manager, of)
+        if record is not None:
             record.managed, record.library = of, of.library
             record.birth, record.owner = of.birth, of.owner
 
