@@ -1,0 +1,44 @@
+"""Runs pytest inside a test: hermetic, in a process of its own, with the plugin and a JSON report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+class Inner:
+    """Inner runs in one folder; `report` is that of the last one."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self.pytester = pytester
+        self.path: Path = pytester.path
+        self.report: dict[str, Any] = {}
+
+    def write(self, **files: str) -> None:
+        """Write test files: `write(test_a="...")`."""
+        self.pytester.makepyfile(**files)
+
+    def run(self, *args: str, plugin: tuple[str, ...] = ("-p", "httpleak")) -> pytest.RunResult:
+        """Run pytest with the plugin."""
+        path = self.path / "report.json"
+        path.unlink(missing_ok=True)
+        common = ("-p", "no:cacheprovider", "--httpleak-grace=0.02", f"--httpleak-report={path}")
+        result = self.pytester.runpytest_subprocess(*plugin, *common, *args)
+        self.report = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        return result
+
+    def outcomes(self) -> dict[str, str]:
+        """Outcome by test name, without file and class."""
+        return {row["nodeid"].rpartition("::")[2]: row["outcome"] for row in self.report["tests"]}
+
+
+@pytest.fixture
+def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Inner:
+    """Inner runs without any plugin but those that are named."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "PYTEST_ADDOPTS"):
+        monkeypatch.delenv(name, raising=False)
+    return Inner(pytester)

@@ -1,0 +1,123 @@
+"""The CI gate from end to end: baseline, reports, tolerances, annotations."""
+
+from __future__ import annotations
+
+import json
+
+from inner import Inner
+
+LEAKY = "import socket\nKEPT = []\ndef leak(): KEPT.append(socket.socket())\n"
+
+
+def suite(*names: str, clean: tuple[str, ...] = ()) -> str:
+    """A test file in which each named test leaks a socket by a function of its own, so that each is a leak of its own."""
+    parts = ["import socket", "KEPT = []"]
+    parts += [f"def test_{name}():\n    KEPT.append(socket.socket())" for name in names]
+    parts += [f"def test_{name}():\n    socket.socket().close()" for name in clean]
+    return "\n".join(parts) + "\n"
+
+
+def test_the_story_of_a_suite_with_old_leaks(inner: Inner) -> None:
+    inner.write(test_old=suite("a", "b", "c", "d", "e"))
+    inner.run("--httpleak-baseline=known.json", "--httpleak-update-baseline").assert_outcomes(passed=5)
+    assert len(json.loads((inner.path / "known.json").read_text())["leaks"]) == 5
+
+    inner.run("--httpleak-baseline=known.json").assert_outcomes(passed=5)
+    assert set(inner.outcomes().values()) == {"known"}
+
+    inner.write(test_old="\n\n# lines have moved\n" + suite("f", "a", "b", "c", "d", clean=("e",)))
+    result = inner.run("--httpleak-baseline=known.json")
+    result.assert_outcomes(passed=5, failed=1)
+    result.stdout.fnmatch_lines(["*test_f*", "*no longer seen*", "*in test_e*", "*1 leaked*"])
+
+    inner.run("--httpleak-baseline=known.json", "--httpleak-update-baseline").assert_outcomes(passed=6)
+    owners = [leak["owner"] for leak in json.loads((inner.path / "known.json").read_text())["leaks"]]
+    assert owners == [f"test_old.py::test_{name}" for name in "abcdf"]
+
+
+def test_a_part_of_the_suite_does_not_empty_the_baseline(inner: Inner) -> None:
+    inner.write(test_old=suite("a", "b"))
+    inner.run("--httpleak-baseline=known.json", "--httpleak-update-baseline")
+    inner.run("--httpleak-baseline=known.json", "--httpleak-update-baseline", "-k", "test_a")
+    assert len(json.loads((inner.path / "known.json").read_text())["leaks"]) == 2
+
+
+def test_reordered_parameters_stay_known(inner: Inner) -> None:
+    text = LEAKY + "import pytest\n@pytest.mark.parametrize('x', [{}])\ndef test_x(x): leak()\n"
+    inner.write(test_x=text.format("1, 2"))
+    inner.run("--httpleak-baseline=known.json", "--httpleak-update-baseline")
+    inner.write(test_x=text.format("2, 1, 3"))
+    inner.run("--httpleak-baseline=known.json").assert_outcomes(passed=3)
+
+
+def test_a_foreign_file_is_no_baseline_and_stays_as_it_is(inner: Inner) -> None:
+    inner.write(test_a=suite("a"))
+    (inner.path / "known.json").write_text('{"other": 1}')
+    result = inner.run("--httpleak-baseline=known.json", "--httpleak-update-baseline")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*known.json*httpleak-baseline*"])
+    assert (inner.path / "known.json").read_text() == '{"other": 1}'
+
+
+def test_a_report_that_cannot_be_written_is_named_and_not_green(inner: Inner) -> None:
+    inner.write(test_a=suite(clean=("a",)))
+    (inner.path / "folder.md").mkdir()
+    result = inner.run("--httpleak-report=folder.md")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*folder.md*"])
+
+
+def test_a_wider_tolerance_than_needed_is_named(inner: Inner) -> None:
+    inner.write(
+        test_a=LEAKY
+        + "import pytest\n@pytest.mark.httpleak(sockets=3)\ndef test_wide(): leak()\n"
+        + "@pytest.mark.httpleak(sockets=1)\ndef test_exact(): leak()\n"
+    )
+    result = inner.run()
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*test_wide: the marker tolerates sockets=3, but 1 leaked"])
+    result.stdout.no_fnmatch_line("*test_exact: the marker*")
+    assert inner.run("-o", "httpleak_strict_tolerances=true").ret == 1
+
+
+def test_github_gets_an_annotation_for_each_new_leak(inner: Inner, monkeypatch: object) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")  # type: ignore[attr-defined]
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(inner.path / "summary.md"))  # type: ignore[attr-defined]
+    inner.write(test_a=suite("a", clean=("b",)))
+    result = inner.run()
+    result.stdout.fnmatch_lines(["::error file=test_a.py,line=4*"])
+    assert "test_a.py" in (inner.path / "summary.md").read_text("utf-8")
+    inner.run("-o", "httpleak_github=false").stdout.no_fnmatch_line("::error*")
+
+
+def test_a_stopped_run_writes_what_it_has_and_says_that_it_is_incomplete(inner: Inner) -> None:
+    inner.write(test_a=suite("a", "b"))
+    inner.run("-x").assert_outcomes(failed=1)
+    assert inner.report["summary"]["complete"] is False
+    assert inner.outcomes() == {"test_a": "leaked"}
+
+
+def test_an_interrupted_run_writes_what_it_has(inner: Inner) -> None:
+    inner.write(test_a=suite("a") + "def test_interrupt(): raise KeyboardInterrupt\n")
+    assert inner.run().ret == 2
+    assert inner.report["summary"]["complete"] is False
+    assert inner.outcomes()["test_a"] == "leaked"
+
+
+def test_secrets_in_urls_never_reach_any_output(inner: Inner, server: str) -> None:
+    url = server.replace("http://", "http://joe:hunter2@") + "/big?token=s3cret"
+    inner.write(
+        test_a=f"""
+        import urllib.request
+        KEPT = []
+        def test_a():
+            request = urllib.request.Request({url.replace("joe:hunter2@", "")!r}, headers={{"Authorization": "Bearer abc123"}})
+            KEPT.append(urllib.request.urlopen(request))
+        """
+    )
+    suffixes = ("html", "md", "sarif", "prom")
+    result = inner.run(*(f"--httpleak-report=out.{suffix}" for suffix in suffixes), "--junitxml=j.xml")
+    result.assert_outcomes(failed=1)
+    texts = [result.stdout.str(), json.dumps(inner.report), (inner.path / "j.xml").read_text("utf-8")]
+    texts += [(inner.path / f"out.{suffix}").read_text("utf-8") for suffix in suffixes]
+    assert not [text for text in texts if "s3cret" in text or "abc123" in text or "hunter2" in text]

@@ -1,0 +1,78 @@
+"""Adapters are handed a library once the tested code has imported it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from pytest_httpleak import adapters
+from pytest_httpleak.importing import AfterImport
+
+NAME = "a_library_to_import"
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A module on the path that nobody has imported yet."""
+    path = tmp_path / f"{NAME}.py"
+    path.write_text("VALUE = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield path
+    sys.modules.pop(NAME, None)
+
+
+@pytest.fixture
+def seen() -> Iterator[list[ModuleType]]:
+    """The modules that were handed over."""
+    modules: list[ModuleType] = []
+    finder = AfterImport({NAME: object()}, modules.append)
+    finder.install()
+    yield modules
+    finder.remove()
+    assert finder not in sys.meta_path
+
+
+def test_a_module_is_handed_over_when_it_has_been_executed(library: Path, seen: list[ModuleType]) -> None:
+    module = importlib.import_module(NAME)
+    assert seen == [module]
+    assert "exec_module" not in vars(module.__spec__.loader)  # type: ignore[union-attr]
+
+
+def test_a_module_is_handed_over_again_when_it_is_reloaded(library: Path, seen: list[ModuleType]) -> None:
+    module = importlib.import_module(NAME)
+    importlib.reload(module)
+    assert seen == [module, module]
+
+
+def test_a_module_that_fails_to_import_is_not_handed_over(library: Path, seen: list[ModuleType]) -> None:
+    library.write_text("raise ValueError('broken')\n")
+    with pytest.raises(ValueError, match="broken"):
+        importlib.import_module(NAME)
+    assert seen == []
+
+
+def test_a_module_that_is_there_already_is_handed_over_at_once(library: Path) -> None:
+    module = importlib.import_module(NAME)
+    seen: list[ModuleType] = []
+    finder = AfterImport({NAME: object()}, seen.append)
+    finder.install()
+    finder.remove()
+    assert seen == [module]
+
+
+def test_a_library_that_nobody_imports_is_never_looked_for(seen: list[ModuleType]) -> None:
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("a_library_that_does_not_exist")
+    assert seen == []
+
+
+def test_every_adapter_of_the_package_says_which_modules_it_wants_without_being_imported() -> None:
+    wanted = adapters.by_module(adapters.found())
+    assert {"httpx", "httpx2", "httpcore", "httpcore2", "urllib3", "requests", "aiohttp", "http.client"} <= set(wanted)
+    for adapter in adapters.found():
+        assert importlib.import_module(adapter.__name__).MODULES == adapter.MODULES

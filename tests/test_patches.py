@@ -1,0 +1,91 @@
+"""Patches, and the wall around them."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+
+from pytest_httpleak.patches import Patches, Wall
+
+
+class Base:
+    def inherited(self) -> str:
+        return "inherited"
+
+
+class Thing(Base):
+    def method(self, value: int = 1) -> int:
+        return value * 2
+
+
+@pytest.fixture
+def patches() -> Any:
+    made = Patches()
+    yield made
+    made.undo()
+
+
+def test_a_note_sees_the_result_and_the_arguments(patches: Patches) -> None:
+    seen: list[Any] = []
+    patches.after(Wall("w"), Thing, "method", lambda *args, **kwargs: seen.append((args[0], args[2:], kwargs)))
+    assert Thing().method(3) == 6
+    assert Thing().method(value=4) == 8
+    assert seen == [(6, (3,), {}), (8, (), {"value": 4})]
+
+
+def test_a_note_before_runs_although_the_call_raises(patches: Patches) -> None:
+    seen: list[Any] = []
+    patches.before(Wall("w"), Thing, "method", lambda *args: seen.append(len(args)))
+    with pytest.raises(TypeError):
+        Thing().method(None)  # type: ignore[arg-type]
+    assert seen == [2]
+
+
+def test_an_error_in_a_note_switches_it_off_and_is_named_once(patches: Patches) -> None:
+    wall = Wall("the adapter for x")
+    calls: list[int] = []
+
+    def note(*args: object) -> None:
+        calls.append(1)
+        raise ZeroDivisionError("boom")
+
+    patches.after(wall, Thing, "method", note)
+    assert [Thing().method(1), Thing().method(2)] == [2, 4]
+    assert (wall.on, len(calls)) == (False, 1)
+    assert wall.error is not None
+    assert wall.error.startswith("the adapter for x was switched off: ZeroDivisionError: boom at ")
+
+
+def test_signature_and_name_stay(patches: Patches) -> None:
+    before = inspect.signature(Thing.method)
+    patches.after(Wall("w"), Thing, "method", lambda *_: None)
+    assert inspect.signature(Thing.method) == before
+    assert Thing.method.__qualname__ == "Thing.method"
+
+
+def test_undo_puts_back_the_very_same_function() -> None:
+    found, patches = Thing.__dict__["method"], Patches()
+    patches.after(Wall("w"), Thing, "method", lambda *_: None)
+    patches.before(Wall("w"), Thing, "method", lambda *_: None)
+    patches.undo()
+    assert Thing.__dict__["method"] is found
+
+
+def test_undo_leaves_no_copy_of_what_was_inherited() -> None:
+    patches = Patches()
+    patches.after(Wall("w"), Thing, "inherited", lambda *_: None)
+    patches.undo()
+    assert "inherited" not in vars(Thing)
+
+
+def test_undo_leaves_a_later_wrapper_of_somebody_else_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    patches = Patches()
+    patches.after(Wall("w"), Thing, "method", lambda *_: None)
+    ours = Thing.__dict__["method"]
+    monkeypatch.setattr(Thing, "method", lambda self, value=1: ours(self, value) + 1)
+    theirs = Thing.__dict__["method"]
+    patches.undo()
+    assert Thing.__dict__["method"] is theirs
+    assert Thing().method(2) == 5

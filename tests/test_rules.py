@@ -1,0 +1,123 @@
+"""From suspects to findings, by tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pytest_httpleak import rules
+from pytest_httpleak.model import Held, Kind, Site, State, Suspect, Verdict
+from pytest_httpleak.settings import Pattern
+
+HERE = Site("/src/app.py", 3, "fetch")
+THERE = Site("/src/app.py", 9, "poll")
+
+
+def suspect(kind: Kind, key: int, *claims: object, **fields: object) -> Suspect:
+    made = Suspect(kind, "lib", "lib.Thing", State.OPEN, f"thing {key}", key, created=HERE, claims=frozenset(claims))
+    return replace(made, **fields)  # type: ignore[arg-type]
+
+
+RESPONSE = suspect(Kind.RESPONSES, 1, "socket", always=True)
+CLIENT = suspect(Kind.CLIENTS, 2, "socket")
+CONNECTION = suspect(Kind.CONNECTIONS, 3, "socket")
+SOCKET = suspect(Kind.SOCKETS, 4, "socket")
+FD = suspect(Kind.FDS, 5, "socket")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [(RESPONSE, CLIENT), (RESPONSE, CONNECTION, SOCKET), (CLIENT, CONNECTION), (CONNECTION, SOCKET), (SOCKET, FD)],
+    ids=lambda group: "+".join(each.kind for each in group),
+)
+def test_the_most_telling_kind_answers_for_what_it_holds(given: tuple[Suspect, ...]) -> None:
+    assert rules.causes(reversed(given)) == [given[0]]
+
+
+def test_a_client_with_another_connection_is_a_cause_beside_its_response() -> None:
+    client = replace(CLIENT, claims=frozenset(("socket", "another")))
+    assert rules.causes([client, RESPONSE]) == [RESPONSE, client]
+
+
+def test_two_responses_on_one_connection_are_two_causes() -> None:
+    other = replace(RESPONSE, key=9)
+    assert len(rules.causes([RESPONSE, other])) == 2
+
+
+def test_a_suspect_without_claims_is_always_a_cause() -> None:
+    assert rules.causes([RESPONSE, suspect(Kind.THREADS, 7)])[1].kind is Kind.THREADS
+
+
+def test_an_outer_client_comes_before_the_pool_inside_it() -> None:
+    pool = replace(CLIENT, key=8, depth=2)
+    assert rules.causes([pool, CLIENT]) == [CLIENT]
+
+
+def test_an_excused_client_is_no_cause_and_still_answers_for_its_connection() -> None:
+    assert rules.causes([CLIENT, SOCKET], excused={CLIENT.key}) == []
+
+
+def test_parts_of_one_resource_are_one_suspect() -> None:
+    first = suspect(Kind.CLIENTS, 2, "a", holds=(Held(Kind.SOCKETS, "a"),))
+    second = suspect(Kind.CLIENTS, 2, "b", holds=(Held(Kind.SOCKETS, "b"),))
+    (merged,) = rules.causes([first, second])
+    assert merged.claims == {"a", "b"}
+    assert [held.summary for held in merged.holds] == ["a", "b"]
+
+
+def test_the_same_line_is_one_finding_with_a_count() -> None:
+    (finding,) = rules.findings([suspect(Kind.SOCKETS, key) for key in range(3)])
+    assert finding.count == 3
+
+
+def test_two_lines_are_two_findings() -> None:
+    assert len(rules.findings([SOCKET, replace(SOCKET, created=THERE)])) == 2
+
+
+def test_two_kinds_on_one_line_are_two_findings() -> None:
+    assert len(rules.findings([SOCKET, FD])) == 2
+
+
+def test_what_has_no_line_is_told_apart_by_what_it_is() -> None:
+    unknown = replace(FD, created=None)
+    assert len(rules.findings([unknown, replace(unknown, summary="another")])) == 2
+
+
+def test_kinds_that_are_not_watched_are_left_out() -> None:
+    assert rules.findings([SOCKET, FD], kinds=(Kind.FDS,))[0].kind is Kind.FDS
+
+
+def test_a_long_list_of_held_things_is_cut() -> None:
+    holds = tuple(Held(Kind.SOCKETS, f"socket {number}") for number in range(20))
+    (finding,) = rules.findings([replace(CLIENT, holds=holds)])
+    assert finding.holds[-1].summary == "and 12 more"
+
+
+@pytest.mark.parametrize(
+    ("tolerated", "verdict"), [(0, Verdict.LEAKED), (1, Verdict.LEAKED), (2, Verdict.TOLERATED), (3, Verdict.TOLERATED)]
+)
+def test_a_kind_is_tolerated_up_to_its_number(tolerated: int, verdict: Verdict) -> None:
+    found = rules.findings([SOCKET, replace(SOCKET, key=9, created=THERE)])
+    assert {each.verdict for each in rules.judged(found, {Kind.SOCKETS: tolerated}, Verdict.LEAKED)} == {verdict}
+
+
+def test_a_tolerance_of_another_kind_helps_nothing() -> None:
+    assert rules.judged(rules.findings([SOCKET]), {Kind.FDS: 1}, Verdict.LEAKED)[0].verdict is Verdict.LEAKED
+
+
+@pytest.mark.parametrize(
+    ("pattern", "ignored"),
+    [
+        ("sockets:127.*", True),
+        ("fds:127.*", False),
+        ("sockets:10.*", False),
+        ("created:*/app.py", True),
+        ("created:app.py", True),
+        ("created:*/other.py", False),
+    ],
+)
+def test_patterns_ignore_by_name_or_by_who_made_it(pattern: str, ignored: bool) -> None:
+    named = replace(SOCKET, names=("127.0.0.1:80",), stack=(HERE,))
+    counted, left_out = rules.split_ignored([named], [Pattern.parse(pattern)], {HERE.file: "app.py"})
+    assert (len(counted), len(left_out)) == ((0, 1) if ignored else (1, 0))

@@ -1,0 +1,76 @@
+"""Which line is the user's."""
+
+from __future__ import annotations
+
+import json
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from pytest_httpleak import sites
+from pytest_httpleak.sites import Birth, capture, is_user_module
+
+PACKAGES = sysconfig.get_path("purelib")
+STANDARD = sysconfig.get_path("stdlib")
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "user"),
+    [
+        ("app.client", "/src/app/client.py", True),
+        ("test_a", "/src/tests/test_a.py", True),
+        ("app", "/src/.venv/lib/python3.11/site-packages/app.py", False),
+        ("app", "/usr/lib/python3/dist-packages/app.py", False),
+        ("app", f"{PACKAGES}/app.py", False),
+        ("json", f"{STANDARD}/json/__init__.py", False),
+        ("urllib3.pool", "/src/urllib3/src/urllib3/pool.py", False),
+        ("gen", "<string>", False),
+        ("doc", "<doctest doc[0]>", True),
+        ("none", None, False),
+    ],
+)
+def test_user_code_is_neither_installed_nor_standard_nor_generated(name: str, file: str | None, user: bool) -> None:
+    assert is_user_module(name, file) is user
+
+
+def test_tests_that_are_installed_themselves_are_user_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sites, "_user_root", f"{PACKAGES}/app/")
+    monkeypatch.setattr(sites, "_sorts", {})
+    assert is_user_module("app.tests.test_a", f"{PACKAGES}/app/tests/test_a.py")
+    assert not is_user_module("other", f"{PACKAGES}/other.py")
+
+
+def test_the_site_is_the_innermost_line_of_user_code() -> None:
+    def through_a_library() -> Birth:
+        births: list[Birth] = []
+        json.loads("{}", object_hook=lambda _: births.append(capture(1)))
+        return births[0]
+
+    site = through_a_library().site()
+    assert site is not None
+    assert (Path(site.file).name, site.function) == ("test_sites.py", "<lambda>")
+
+
+def test_a_stack_without_user_code_has_the_site_of_its_maker() -> None:
+    maker = capture(1)
+    assert Birth([], False, maker).site() == maker.site()
+
+
+def test_nothing_is_known_of_a_stack_without_user_code_and_maker() -> None:
+    assert Birth([], False, None).site() is None
+
+
+def test_the_line_is_that_of_the_call() -> None:
+    birth = capture(1); site = birth.site()  # noqa: E702 - both on the line that is asserted
+    assert site is not None
+    assert "birth = capture(1)" in Path(site.file).read_text().splitlines()[site.line - 1]
+
+
+def test_what_is_made_while_a_module_is_imported_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "imported_here.py").write_text("from pytest_httpleak.sites import capture\nBIRTH = capture(1)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import imported_here  # type: ignore[import-not-found]
+
+    assert imported_here.BIRTH.is_import()
+    assert not capture(1).is_import()
