@@ -209,15 +209,16 @@ class Watch:
         worker = self._worker(ident) if ident != self._main else None
         return None if worker is None else worker.birth
 
-    def maker(self) -> tuple[str, int] | None:
-        """The task or helper thread that is running, as a key; None for the main thread outside any task."""
+    def maker(self) -> Callable[[], Any] | None:
+        """A weak reference to the running task or helper thread; None for the main thread outside any task."""
         loop = self.running_loop()
         if loop is not None:
             task = self.current_task(loop)
             if task is not None:
-                return ("task", id(task))
+                return weakref.ref(task)
         ident = threading.get_ident()
-        return None if ident == self._main else ("thread", ident)
+        thread = None if ident == self._main else _active_threads.get(ident)
+        return None if thread is None else weakref.ref(thread)
 
     def add(self, record: Record, *, opened: bool = True) -> None:
         """Give a record its birth and its owner, and let the owner keep it."""

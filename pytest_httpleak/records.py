@@ -41,7 +41,7 @@ class Record:
         self.inner = False  # part of a client that is recorded itself
         self.birth = None
         self.owner = None
-        self.maker: tuple[str, int] | None = None
+        self.maker: Callable[[], Any] | None = None
 
     def look(self) -> Suspect | None:
         """What this resource is suspected of at this moment, or None while all is well."""
@@ -58,6 +58,10 @@ class Record:
     def descriptors(self) -> Iterator[int]:
         """The open descriptors that this resource answers for."""
         return iter(())
+
+    def freed(self, suspect: Suspect) -> Suspect | None:
+        """What becomes of a suspicion that only the garbage collector has put right: nothing, or a leak by itself."""
+        return None
 
     def orphaned(self, socket: Any) -> Suspect | None:
         """The suspect for a socket of this resource that was dropped while open, when nothing else speaks for it."""
@@ -157,8 +161,8 @@ class Recorder(Protocol):
     def owner(self) -> Any:
         """Whoever answers for what is made right now."""
 
-    def maker(self) -> tuple[str, int] | None:
-        """The task or helper thread that is running, as a key; None for the main thread outside any task."""
+    def maker(self) -> Callable[[], Any] | None:
+        """A weak reference to the running task or helper thread; None for the main thread outside any task."""
 
     def birth(self) -> Birth:
         """The present call stack, or that of whoever made the running task or thread."""

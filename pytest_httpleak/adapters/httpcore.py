@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from pytest_httpleak.adapters import Hooks, Unsupported
 from pytest_httpleak.model import Held, Kind, PoolState, State, Suspect
@@ -15,20 +16,35 @@ from pytest_httpleak.socketrecords import SocketRecord, record_of
 
 MODULES = ("httpcore", "httpcore2")
 
+_CLOSE_RESPONSE: Final = {
+    False: "use `with client.stream(...) as response:`, or call `response.close()` in a `finally`",
+    True: "use `async with client.stream(...) as response:`, or `await response.aclose()` in a `finally`",
+}
+_CLOSE_POOL: Final = {
+    False: "use it in a `with` block, or call its `.close()` in a `finally`",
+    True: "use it in an `async with` block, or `await` its `.aclose()` in a `finally`",
+}
+_LOST_SLOT: Final = (
+    "until the client is closed nothing gives this slot back, and with all slots lost each request ends in PoolTimeout: "
+    "upgrade {library}, or keep the request from being cancelled half-way{shield}"
+)
+
 
 class PoolRecord(Record):
     """One connection pool. `front` is the library that wraps it, by whose names its users know responses."""
 
-    __slots__ = ("clients", "front", "made", "orphans", "requests", "sockets", "type")
+    __slots__ = ("clients", "front", "is_async", "made", "requests", "sockets", "transport", "type")
 
     kind: ClassVar[Kind] = Kind.CLIENTS
 
-    def __init__(self, library: str, type_name: str, sockets: Table) -> None:
+    def __init__(self, library: str, type_name: str, sockets: Table, *, is_async: bool) -> None:
         super().__init__()
         self.library = library
         self.type = type_name
         self.sockets = sockets
+        self.is_async = is_async
         self.front: str | None = None
+        self.transport: str | None = None  # the transport of the front's that made it
         self.clients: Record | None = None
         self.made = 0
         self.requests = 0
@@ -39,12 +55,13 @@ class PoolRecord(Record):
         return [] if pool is None else [connection for connection in pool.connections if not connection.is_closed()]
 
     def open(self) -> list[tuple[Any, SocketRecord | None, int]]:
-        """Connection, socket record and descriptor of each connection that has a socket."""
+        """Connection, socket record and descriptor of each connection that has an open socket."""
         found = []
         for connection in self.connections():
             sock = socket_of(connection)
-            if sock is not None:
-                found.append((connection, record_of(sock, self.sockets), sock.fileno()))
+            fd = -1 if sock is None else int(sock.fileno())
+            if fd >= 0:
+                found.append((connection, record_of(sock, self.sockets), fd))
         return found
 
     def descriptors(self) -> Iterator[int]:
@@ -52,59 +69,71 @@ class PoolRecord(Record):
             yield fd
 
     def look(self) -> Suspect | None:
-        return self.unclosed(self, self.type, depth=2)
+        suspect = self.unclosed(self, self.transport or self.type, depth=2)
+        return None if suspect is None else replace(suspect, hint=_CLOSE_POOL[self.is_async])
 
     def unclosed(self, record: Record, type_name: str, *, depth: int) -> Suspect | None:
         """The suspect for whoever has left this pool open (`record`), or None if no connection is open."""
-        found = [(socket, fd) for _, socket, fd in self.open() if fd >= 0]
+        found = self.open()
         if not found:
             return None
-        claims = {claim for socket, fd in found for claim in (socket.claims() if socket is not None else {("fd", fd)})}
+        claims = {
+            claim for _, socket, fd in found for claim in (socket.claims() if socket is not None else {("fd", fd)})
+        }
         return record.suspect(
             State.OPEN,
             type_name,
             f"not closed, with {len(found)} open connection{'s' if len(found) > 1 else ''}",
+            library=self.front if record is self else None,
             claims=frozenset(claims),
-            holds=tuple(socket.held() for socket, _ in found if socket is not None),
+            holds=tuple(socket.held() for _, socket, _ in found if socket is not None),
             names=(type_name,),
             depth=depth,
         )
 
-    def orphaned(self, socket: Any) -> Suspect | None:
+    def orphaned(self, socket: SocketRecord) -> Suspect | None:
+        """The suspect for a socket that died with its pool: the client's business if that died too."""
         if self.ref() is not None:
             return None
-        if self.clients is not None:
-            return self.clients.orphaned(socket)
-        return self.dropped(self, self.type, socket)
-
-    @staticmethod
-    def dropped(record: Record, type_name: str, socket: Any) -> Suspect:
-        """The suspect for a pool or client that was collected with this socket open."""
-        return record.suspect(
+        suspect = None if self.clients is None else self.clients.orphaned(socket)
+        if suspect is not None:
+            return suspect
+        return self.suspect(
             State.COLLECTED,
-            type_name,
+            self.transport or self.type,
             "dropped without being closed, with a connection open",
+            library=self.front,
             claims=socket.claims(),
             holds=(socket.held(),),
-            names=(type_name,),
+            names=(self.transport or self.type,),
+            hint=_CLOSE_POOL[self.is_async],
         )
 
+    def is_lost(self, connection: Any) -> bool:
+        """Whether a connection is neither idle nor closed although no request in the pool's books has it."""
+        pool = self.ref()
+        if pool is None or connection.is_idle() or connection.is_closed():
+            return False
+        if any(request.connection is connection for request in list(pool._requests)):
+            return False
+        # httpcore2 throws a slot that was never connected away before it gives out the next one.
+        return not hasattr(connection, "is_connected") or bool(connection.is_connected())
+
     def state(self) -> PoolState | None:
-        """The pool's figures now."""
+        """The pool's figures now. A lost slot counts as active: it is taken, and nobody will give it back."""
         pool = self.ref()
         if pool is None:
             return None
-        connections = self.connections()
+        connections, requests = self.connections(), list(pool._requests)
         idle = [connection for connection in connections if connection.is_idle()]
         expired = sum(1 for connection in idle if connection.has_expired())
-        connecting = sum(1 for connection in connections if getattr(connection, "_connection", connection) is None)
-        requests = list(pool._requests)
-        origins = {_url(request.request)[1].partition("://")[2].partition("/")[0] for request in requests}
-        shown = sorted({_origin(connection) for connection in connections} | {f"http://{each}" for each in origins - {""}})
+        connecting = sum(1 for each in connections if _is_connecting(each) and not self.is_lost(each))
+        origins = {_origin(connection) for connection in connections}
+        origins |= {_place(request.request.url) for request in requests if request.connection is None}
         most, keep = pool._max_connections, pool._max_keepalive_connections
         return PoolState(
             library=self.front or self.library,
-            origin=", ".join(shown[:3]) or "(no connection)",
+            origin=", ".join(sorted(origins)[:3]) or "(no connection)",
             idle=len(idle) - expired,
             active=len(connections) - len(idle) - connecting,
             expired=expired,
@@ -118,11 +147,22 @@ class PoolRecord(Record):
             owner=str(self.owner.name),
         )
 
+    def figures(self) -> str:
+        """The pool's figures in a few words, lost slots apart."""
+        state = self.state()
+        if state is None:
+            return ""
+        lost = sum(1 for connection in self.connections() if self.is_lost(connection))
+        words = [f"{state.active - lost} active", f"{state.idle + state.expired} idle"]
+        words += [f"{number} {word}" for number, word in ((state.connecting, "connecting"), (lost, "lost")) if number]
+        limit = "none" if state.max_connections is None else state.max_connections
+        return f" (pool: {', '.join(words)}, {state.waiting} waiting, max {limit})"
+
 
 class SlotRecord(Record):
-    """One connection in a pool's books: lost when it is neither idle nor closed and no request has it."""
+    """One connection in a pool's books, from the request that it was given to last: that one loses it, if it is lost."""
 
-    __slots__ = ("pool", "pools", "sockets")
+    __slots__ = ("pool", "request")
 
     kind: ClassVar[Kind] = Kind.CONNECTIONS
 
@@ -130,13 +170,30 @@ class SlotRecord(Record):
         super().__init__()
         self.library = library
         self.pool = pool
+        self.request: RequestRecord | None = None
 
     def is_open(self) -> bool:
         connection = self.ref()
         return connection is not None and not connection.is_closed()
 
-    def orphaned(self, socket: Any) -> Suspect | None:
-        return self.pool.orphaned(socket)
+    def is_over(self) -> bool:
+        return self.ref() is None
+
+    def orphaned(self, socket: SocketRecord) -> Suspect | None:
+        """The suspect for a socket that died with this connection, or that its living pool has dropped."""
+        if self.pool.ref() is None:
+            return self.pool.orphaned(socket)
+        if self.ref() is not None:
+            return None
+        return self.suspect(
+            State.COLLECTED,
+            self.pool.type,
+            "threw a connection away without closing it",
+            library=self.pool.front,
+            claims=socket.claims(),
+            holds=(socket.held(),),
+            hint=_lost_hint(self.pool),
+        )
 
     def descriptors(self) -> Iterator[int]:
         connection = self.ref()
@@ -146,132 +203,143 @@ class SlotRecord(Record):
 
     def look(self) -> Suspect | None:
         connection, pool = self.ref(), self.pool.ref()
-        if connection is None or pool is None or connection not in pool.connections:
+        if connection is None or pool is None or connection not in pool.connections or not self.pool.is_lost(connection):
             return None
-        if connection.is_idle() or connection.is_closed():
-            return None
-        if any(request.connection is connection for request in list(pool._requests)):
-            return None
-        if hasattr(connection, "is_connected") and not connection.is_connected():
-            return None  # httpcore2 throws such a slot away before it gives out the next one
-        sock = socket_of(connection)
-        socket = None if sock is None else record_of(sock, self.pool.sockets)
-        what = "a pool slot for" if sock is None else "a connection to"
-        limit = "unlimited" if pool._max_connections == sys.maxsize else str(pool._max_connections)
-        return self.suspect(
-            State.OPEN,
-            self.pool.type,
-            f"{what} {_origin(connection)} was given to a request that is over, and never came back "
-            f"(it counts against max_connections={limit} until the client is closed)",
-            library=self.pool.front or self.library,
-            claims=frozenset((("slot", id(connection)),)) | (socket.claims() if socket is not None else frozenset()),
-            holds=() if socket is None else (socket.held(),),
-            names=(_origin(connection),),
-        )
+        request = self.request
+        what = _origin(connection) if request is None else request.summary
+        how = "given up (cancelled, timed out or failed) before it was answered"
+        if request is not None and request.stream is not None:
+            how = "given up while it was being answered"
+        return _slot_taken(self, self.pool, connection, f"slot still taken by {what}, a request that was {how}")
 
 
 class RequestRecord(Record):
     """One request in a pool's books: a response once it has been answered; lost if its sender is gone before that."""
 
-    __slots__ = ("pool", "pools", "status", "stream")
+    __slots__ = ("method", "pool", "status", "stream", "threads", "url")
 
     kind: ClassVar[Kind] = Kind.RESPONSES
 
-    def __init__(self, library: str, pools: Table) -> None:
+    def __init__(self, library: str, request: Any, threads: Table) -> None:
         super().__init__()
         self.library = library
-        self.pools = pools
-        self.pool: PoolRecord | None = None
-        self.stream: Callable[[], Any] | None = None
+        self.method, self.url = request.method, request.url  # mere bytes: nothing that could be held
+        self.threads = threads
+        self.pool: PoolRecord | None = None  # once it has been given a connection
+        self.stream: Callable[[], Any] | None = None  # once it has been answered
         self.status: int | None = None
 
+    @property
+    def summary(self) -> str:
+        """Method and URL in words."""
+        return f"{_text(self.method)} {_place(self.url)}{_text(self.url.target)}"
+
     def is_open(self) -> bool:
-        return self.stream is not None and self._booked() is not None
+        return self.stream is not None and self._connection() is not None
 
     def is_over(self) -> bool:
         return self.ref() is None
 
-    def _booked(self) -> Any:
-        """The request, as long as it stands in its pool's books."""
+    def _connection(self) -> Any:
+        """The connection that the request has by its pool's books, as long as it is open."""
         request = self.ref()
-        if request is None:
-            return None
-        if self.pool is None:
-            for record in self.pools:
-                pool = record.ref()
-                if pool is not None and request in pool._requests:
-                    self.pool = record
-                    return request
-            return None
-        pool = self.pool.ref()
-        return request if pool is not None and request in pool._requests else None
-
-    def look(self) -> Suspect | None:
-        request = self._booked()
-        if request is None or self.pool is None:
+        pool = None if self.pool is None else self.pool.ref()
+        if request is None or pool is None or request not in pool._requests:
             return None
         connection = request.connection
-        if connection is not None and connection.is_closed():
-            return None  # the client was closed; only its books are stale
-        method, url = _url(request.request)
+        # A closed client leaves stale entries in its books, and so does a stream that was closed behind its pool's back.
+        return None if connection is None or connection.is_closed() else connection
+
+    def look(self) -> Suspect | None:
+        connection, pool = self._connection(), self.pool
+        if connection is None or pool is None:
+            return None
         if self.stream is None:
-            return self._lost(connection, f"{method} {url}")
-        state = State.COLLECTED if self.stream() is None else State.OPEN
-        sock = None if connection is None else socket_of(connection)
-        socket = None if sock is None else record_of(sock, self.pool.sockets)
-        summary = f"{method} {url}" + ("" if self.status is None else f" [{self.status}]")
-        held = Held(Kind.CONNECTIONS, self._connection_text(connection))
+            if self._has_sender():
+                return None
+            return _slot_taken(
+                self, pool, connection, f"slot still taken by {self.summary}, a request whose answer nobody waits for any more"
+            )
+        if connection.is_idle():  # only HTTP/2: the stream was closed behind its pool's back
+            return None
+        sock = socket_of(connection)
+        socket = None if sock is None else record_of(sock, pool.sockets)
+        summary = self.summary + ("" if self.status is None else f" [{self.status}]")
+        held = Held(Kind.CONNECTIONS, f"a connection to {_origin(connection)}{pool.figures()}")
         return self.suspect(
-            state,
-            f"{self.pool.front}.Response" if self.pool.front else f"{self.library}.Response",
+            State.COLLECTED if self.stream() is None else State.OPEN,
+            f"{pool.front or self.library}.Response",
             summary,
-            library=self.pool.front or self.library,
+            library=pool.front,
             claims=frozenset() if socket is None else socket.claims(),
             holds=(held,) if socket is None else (held, socket.held()),
             always=True,
-            names=(url, summary),
+            names=(self.summary.partition(" ")[2], summary),
+            hint=_CLOSE_RESPONSE[pool.is_async],
         )
 
-    def _lost(self, connection: Any, summary: str) -> Suspect | None:
-        if self.maker is not None and self.maker[0] == "task":
-            task = self.pools.running(self.maker[1]) if hasattr(self.pools, "running") else None
-            if task is not None:
-                return None
-        claims = frozenset() if connection is None else frozenset((("slot", id(connection)),))
-        if self.pool is None or connection is None:
-            return None
-        return self.suspect(
-            State.OPEN,
-            self.pool.type,
-            f"{summary} was given up before it was answered, and still has its pool slot",
-            kind=Kind.CONNECTIONS,
-            library=self.pool.front or self.library,
-            claims=claims,
-            names=(summary,),
-        )
+    def freed(self, suspect: Suspect) -> Suspect | None:
+        return replace(suspect, state=State.COLLECTED)
 
-    def _connection_text(self, connection: Any) -> str:
-        figures = ""
-        state = None if self.pool is None else self.pool.state()
-        if state is not None:
-            limit = "none" if state.max_connections is None else state.max_connections
-            figures = f" (pool: {state.active} active, {state.idle} idle, {state.waiting} waiting, max {limit})"
-        return "no connection" if connection is None else f"a connection to {_origin(connection)}{figures}"
+    def _has_sender(self) -> bool:
+        """Whether the task or thread that sent the request is still at it; then that one is the leak."""
+        sender = None if self.maker is None else self.maker()
+        if sender is None:
+            return False
+        if hasattr(sender, "done"):
+            return not sender.done()
+        thread = self.threads.get(sender)
+        return bool(sender.is_alive()) and not (thread is not None and thread.pooled)
+
+
+def _slot_taken(record: Record, pool: PoolRecord, connection: Any, summary: str) -> Suspect:
+    sock = socket_of(connection)
+    socket = None if sock is None or sock.fileno() < 0 else record_of(sock, pool.sockets)
+    what = "a place for a connection" if socket is None else "a connection"
+    held = Held(Kind.CONNECTIONS, f"{what} to {_origin(connection)}{pool.figures()}")
+    return record.suspect(
+        State.OPEN,
+        pool.type,
+        summary,
+        kind=Kind.CONNECTIONS,
+        library=pool.front,
+        claims=frozenset((("slot", id(connection)),)) | (frozenset() if socket is None else socket.claims()),
+        holds=(held,) if socket is None else (held, socket.held()),
+        names=(_origin(connection), summary),
+        hint=_lost_hint(pool),
+    )
+
+
+def _lost_hint(pool: PoolRecord) -> str:
+    return _LOST_SLOT.format(library=pool.library, shield=" (`asyncio.shield`)" if pool.is_async else "")
 
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
     """Record pools, the connections they make, and each request from the moment it enters a pool's books."""
     library = module.__name__
+    flavours = [_Flavour(library, "_sync", ""), _Flavour(library, "_async", "Async")]
+    response_class = _first(module, "Response")
     watch = hooks.watch
-    sockets = watch.table("sockets")
+    sockets, threads = watch.table("sockets"), watch.table("threads")
     pools, slots = watch.table("httpcore pools"), watch.table("httpcore slots")
     requests = watch.table("httpcore requests")
+    makers: set[Any] = set()  # classes whose `create_connection` is watched
 
     def pool_born(_: None, pool: Any, /, *args: Any, **kwargs: Any) -> None:
         if pools.get(pool) is None:
-            record = PoolRecord(library, f"{library}.{type(pool).__name__}", sockets)
+            cls = type(pool)
+            watch_connections(cls)
+            record = PoolRecord(
+                library, f"{library}.{cls.__name__}", sockets, is_async=hasattr(cls, "handle_async_request")
+            )
             pools.put(pool, record)
             watch.add(record)
+
+    def watch_connections(cls: Any) -> None:
+        for each in cls.__mro__:
+            if "create_connection" in vars(each) and each not in makers:
+                makers.add(each)
+                hooks.after(each, "create_connection", slot_made)
 
     def slot_made(connection: Any, pool: Any, /, *args: Any, **kwargs: Any) -> None:
         record = pools.get(pool)
@@ -282,76 +350,76 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             watch.add(slot)
 
     def request_born(_: None, pool_request: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = RequestRecord(library, pools)
+        record = RequestRecord(library, pool_request.request, threads)
         requests.put(pool_request, record)
         watch.add(record, opened=False)
 
-    def answered(stream_class: Any) -> Callable[..., None]:
-        def note(_: None, stream: Any, /, *args: Any, **kwargs: Any) -> None:
-            pool_request, pool = _parts(stream)
-            record = requests.get(pool_request)
-            if record is None:
-                return
-            record.stream = weakref.ref(stream)
-            record.pool = pools.get(pool)
-            if record.pool is not None:
-                record.pool.requests += 1
-            connection = pool_request.connection
-            slot = slots.get(connection)
-            if slot is not None:
-                sock = socket_of(connection)
-                socket = None if sock is None else record_of(sock, sockets)
-                if socket is not None:
-                    socket.holder = slot
-            watch.opened(record)
+    def given(_: None, pool_request: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
+        record, slot = requests.get(pool_request), slots.get(connection)
+        if record is None or slot is None:
+            return
+        record.pool = slot.pool
+        slot.request, slot.birth, slot.maker = record, record.birth, record.maker
+        if slot.owner is not record.owner:
+            slot.owner = record.owner
+            record.owner.keep(slot)
 
-        return note
+    def answered(_: None, stream: Any, /, *args: Any, **kwargs: Any) -> None:
+        pool_request = _booked(stream)
+        record = requests.get(pool_request)
+        if record is None or record.pool is None:
+            return
+        record.stream = weakref.ref(stream)
+        record.pool.requests += 1
+        sock = socket_of(pool_request.connection)
+        socket = None if sock is None else record_of(sock, sockets)
+        if socket is not None:
+            socket.holder = slots.get(pool_request.connection)
+        watch.opened(record)
 
     def status_known(_: None, response: Any, /, *args: Any, **kwargs: Any) -> None:
-        stream = response.stream
-        if type(stream) in streams:
-            record = requests.get(_parts(stream)[0])
+        if type(response.stream) in streams:
+            record = requests.get(_booked(response.stream))
             if record is not None:
                 record.status = response.status
 
-    streams = set()
-    for flavour in ("_sync", "_async"):
-        pool_module = sys.modules.get(f"{library}.{flavour}.connection_pool")
-        if pool_module is None:
-            raise Unsupported(f"{library} has no {flavour}.connection_pool")
-        prefix = "Async" if flavour == "_async" else ""
-        pool_class = getattr(pool_module, f"{prefix}ConnectionPool")
-        request_class = _first(pool_module, "PoolRequest", "AsyncPoolRequest", "RequestStatus", f"{prefix}PoolRequest")
-        stream_class = _first(
-            pool_module, "PoolByteStream", "PoolAsyncByteStream", "AsyncPoolByteStream", "ConnectionPoolByteStream"
-        )
-        streams.add(stream_class)
-        hooks.after(pool_class, "__init__", pool_born)
-        hooks.after(request_class, "__init__", request_born)
-        hooks.after(stream_class, "__init__", answered(stream_class))
-        for cls in (pool_class, *_subclasses(pool_class)):
-            if "create_connection" in vars(cls):
-                hooks.after(cls, "create_connection", slot_made)
-    hooks.after(module.Response, "__init__", status_known)
+    streams = {flavour.stream for flavour in flavours}
+    for flavour in flavours:
+        hooks.after(flavour.pool, "__init__", pool_born)
+        hooks.after(flavour.request, "__init__", request_born)
+        hooks.after(flavour.request, flavour.give, given)
+        hooks.after(flavour.stream, "__init__", answered)
+        watch_connections(flavour.pool)
+    hooks.after(response_class, "__init__", status_known)
 
 
-def _first(module: ModuleType, *names: str) -> Any:
+class _Flavour:
+    """The classes of the blocking or the asynchronous half of the library; raises Unsupported where one is missing."""
+
+    def __init__(self, library: str, package: str, prefix: str) -> None:
+        module = sys.modules.get(f"{library}.{package}.connection_pool")
+        if module is None:
+            raise Unsupported(f"{library} has no {package}.connection_pool")
+        self.pool = _first(module, f"{prefix}ConnectionPool")
+        self.request = _first(module, f"{prefix}PoolRequest", "RequestStatus")  # the second until 1.0.2
+        self.stream = _first(module, "PoolByteStream", "ConnectionPoolByteStream")
+        _first(self.pool, "create_connection")
+        _first(self.pool, "connections")
+        name = "assign_to_connection" if hasattr(self.request, "assign_to_connection") else "set_connection"
+        _first(self.request, name)
+        self.give = name
+
+
+def _first(place: Any, *names: str) -> Any:
     for name in names:
-        if hasattr(module, name):
-            return getattr(module, name)
-    raise Unsupported(f"{module.__name__} has none of {', '.join(names)}")
+        if hasattr(place, name):
+            return getattr(place, name)
+    raise Unsupported(f"{place.__name__} has no {' or '.join(names)}")
 
 
-def _subclasses(cls: Any) -> Iterator[Any]:
-    for sub in cls.__subclasses__():
-        yield sub
-        yield from _subclasses(sub)
-
-
-def _parts(stream: Any) -> tuple[Any, Any]:
-    """The pool's request and the pool behind a response's stream."""
-    request = getattr(stream, "_pool_request", None)
-    return (getattr(stream, "_status", None) if request is None else request), stream._pool
+def _booked(stream: Any) -> Any:
+    """The entry in the pool's books behind a response's stream."""
+    return stream._status if hasattr(stream, "_status") else stream._pool_request
 
 
 def socket_of(connection: Any) -> Any:
@@ -368,15 +436,24 @@ def socket_of(connection: Any) -> Any:
     return None
 
 
-def _url(request: Any) -> tuple[str, str]:
-    url = request.url
-    host = url.host.decode("ascii", "replace")
+def _is_connecting(connection: Any) -> bool:
+    inner = connection
+    while hasattr(inner, "_connection"):
+        inner = inner._connection
+    return inner is None
+
+
+def _text(data: bytes) -> str:
+    return data.decode("ascii", "replace")
+
+
+def _place(url: Any) -> str:
+    """Scheme, host and port of a URL in words."""
+    host = _text(url.host)
     host = f"[{host}]" if ":" in host else host
-    port = "" if url.port is None else f":{url.port}"
-    target = url.target.decode("ascii", "replace")
-    return request.method.decode("ascii", "replace"), f"{url.scheme.decode('ascii', 'replace')}://{host}{port}{target}"
+    return f"{_text(url.scheme)}://{host}" + ("" if url.port is None else f":{url.port}")
 
 
 def _origin(connection: Any) -> str:
-    origin = getattr(connection, "_origin", None) or getattr(connection, "_remote_origin", None)
+    origin = getattr(connection, "_remote_origin", None) or getattr(connection, "_origin", None)
     return "an unknown origin" if origin is None else str(origin)

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
-from pytest_httpleak.adapters import Hooks
+from pytest_httpleak.adapters import Hooks, Unsupported
 from pytest_httpleak.model import Held, Kind, State, Suspect
 from pytest_httpleak.records import Record, Table, reachable, type_name
 
 MODULES = ("httpx", "httpx2")
 
+_CLOSE: Final = {
+    False: "use `with {}.Client() as client:`, or call `client.close()` in a `finally`",
+    True: "use `async with {}.AsyncClient() as client:`, or `await client.aclose()` in a `finally`",
+}
+
 
 class ClientRecord(Record):
     """A `Client` or `AsyncClient`. One that never opened a connection may stay open: it holds nothing."""
 
-    __slots__ = ("pools", "type")
+    __slots__ = ("hint", "pools", "type")
 
     kind: ClassVar[Kind] = Kind.CLIENTS
 
-    def __init__(self, library: str, name: str, pools: Table) -> None:
+    def __init__(self, library: str, client: Any, pools: Table) -> None:
         super().__init__()
         self.library = library
-        self.type = name
+        self.type = type_name(client)
+        self.hint = _CLOSE[hasattr(client, "aclose")].format(library)
         self.pools = pools
 
-    def _pools(self, client: Any) -> list[Any]:
-        transports = [client._transport, *client._mounts.values()]
+    def inside(self) -> list[Any]:
+        """The records of the pools that the client's transports hold, however they are wrapped."""
+        client = self.ref()
+        transports = [] if client is None else [client._transport, *client._mounts.values()]
         found = {id(record): record for transport in transports for record in reachable(transport, self.pools)}
         return list(found.values())
 
@@ -35,16 +43,17 @@ class ClientRecord(Record):
         client = self.ref()
         return client is not None and not client.is_closed
 
+    def is_over(self) -> bool:
+        return self.ref() is None
+
     def descriptors(self) -> Iterator[int]:
-        client = self.ref()
-        for pool in () if client is None else self._pools(client):
+        for pool in self.inside():
             yield from pool.descriptors()
 
     def look(self) -> Suspect | None:
-        client = self.ref()
-        if client is None or client.is_closed:
+        if not self.is_open():
             return None
-        suspects = [pool.unclosed(self, self.type, depth=0) for pool in self._pools(client)]
+        suspects = [pool.unclosed(self, self.type, depth=0) for pool in self.inside()]
         open_ones = [suspect for suspect in suspects if suspect is not None]
         if not open_ones:
             return None
@@ -52,7 +61,9 @@ class ClientRecord(Record):
         holds: tuple[Held, ...] = sum((suspect.holds for suspect in open_ones), ())
         number = len(claims)
         summary = f"not closed, with {number} open connection{'s' if number > 1 else ''}"
-        return self.suspect(State.OPEN, self.type, summary, claims=claims, holds=holds, names=(self.type,))
+        return self.suspect(
+            State.OPEN, self.type, summary, claims=claims, holds=holds, names=(self.type,), hint=self.hint
+        )
 
     def orphaned(self, socket: Any) -> Suspect | None:
         if self.ref() is not None:
@@ -64,32 +75,40 @@ class ClientRecord(Record):
             claims=socket.claims(),
             holds=(socket.held(),),
             names=(self.type,),
+            hint=self.hint,
         )
 
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
     """Record clients, and tell the pools inside them by whose names they are known."""
     library = module.__name__
+    clients_of, transports_of = ("Client", "AsyncClient"), ("HTTPTransport", "AsyncHTTPTransport")
+    for name in (*clients_of, *transports_of):
+        if not hasattr(module, name):
+            raise Unsupported(f"{library} has no {name}")
     watch = hooks.watch
     pools, clients = watch.table("httpcore pools"), watch.table("httpx clients")
 
     def born(_: None, client: Any, /, *args: Any, **kwargs: Any) -> None:
         if clients.get(client) is not None:
             return
-        name = type_name(client)
-        record = ClientRecord(library, name, pools)
+        if not hasattr(client, "_transport") or not hasattr(client, "_mounts"):
+            raise Unsupported(f"{library} keeps its transports in a place that is not known")
+        record = ClientRecord(library, client, pools)
         clients.put(client, record)
         watch.add(record)
-        for pool in record._pools(client):
+        for pool in record.inside():
+            pool.front = library
             if pool.clients is None:
                 pool.clients = record
 
     def transport_born(_: None, transport: Any, /, *args: Any, **kwargs: Any) -> None:
         for pool in reachable(transport, pools):
             pool.front = library
+            pool.transport = type_name(transport)
             pool.inner = True
 
-    for name in ("Client", "AsyncClient"):
+    for name in clients_of:
         hooks.after(getattr(module, name), "__init__", born)
-    for name in ("HTTPTransport", "AsyncHTTPTransport"):
+    for name in transports_of:
         hooks.after(getattr(module, name), "__init__", transport_born)

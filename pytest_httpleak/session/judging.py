@@ -165,8 +165,10 @@ class Judging:
         """What is really leaked: collected once, waited for, and told apart from what may live as long as the process."""
         from pytest_httpleak import hints, rules
 
+        before = suspects
         gc.collect()
         suspects = self.look(owner, tasks_before)
+        freed = self._freed(owner, before, suspects)
         for pause in _pauses(grace):
             if not suspects or not self._can_settle(suspects):
                 break
@@ -174,12 +176,23 @@ class Judging:
             suspects = self.look(owner, tasks_before)
         records = {record.key: record for record in self._watch.everything()}
         records |= {id(record): record for record in owner.records}
-        found = rules.causes(suspects, self._excused(suspects, records))
+        found = rules.causes([*freed, *suspects], self._excused(suspects, records))
         self._ledger.open()
         return [
             replace(suspect, held_by=self._held_by(suspect, records), hint=suspect.hint or hints.hint(suspect))
             for suspect in found
         ]
+
+    def _freed(self, owner: Owner, before: list[Suspect], after: list[Suspect]) -> list[Suspect]:
+        """What only the garbage collector has put right just now, where no thread of the owner's can have done it."""
+        left = {suspect.key for suspect in after}
+        gone = [suspect for suspect in before if suspect.key not in left]
+        records = {id(record): record for record in owner.records}
+        threads = (record for record in owner.records if record.kind is Kind.THREADS and record.is_open())
+        if not gone or self._watch.borrowed or any(True for _ in threads):
+            return []
+        freed = (records[suspect.key].freed(suspect) for suspect in gone if suspect.key in records)
+        return [suspect for suspect in freed if suspect is not None]
 
     def _can_settle(self, suspects: list[Suspect]) -> bool:
         """Whether time can change anything: not if this thread is the only one and no loop can be run."""
