@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from pytest_httpleak.records import Record, Table, Worker
 from pytest_httpleak.sites import Birth, capture
 
 _active_threads: dict[int, Any] = getattr(threading, "_active", {})
+_fstat = os.fstat
 
 # Records an owner may collect before the finished ones among them are dropped: a session's server makes them for hours.
 _PRUNE_AT = 512
@@ -23,7 +25,7 @@ _PRUNE_AT = 512
 class Owner:
     """The process, a fixture of a wider scope, a test, or a checked block: what it made, until it is judged."""
 
-    __slots__ = ("grace", "left", "name", "over", "parent", "peaks", "prune_at", "records", "scope")
+    __slots__ = ("descriptors", "grace", "left", "name", "over", "parent", "peaks", "prune_at", "records", "scope")
 
     def __init__(self, name: str, scope: str, parent: Owner | None = None) -> None:
         self.name = name
@@ -31,6 +33,7 @@ class Owner:
         self.parent = parent
         self.records: list[Record] = []
         self.left: list[Suspect] = []  # tasks that were pending when their loop ended
+        self.descriptors = 0  # bare ones that it was given, so that a look knows whether there is any to ask for
         self.grace = 0.5  # seconds
         self.over = False
         self.peaks: Peaks | None = None
@@ -111,7 +114,8 @@ class Watch:
         self.births = 0
         self.births_of_tasks = 0
         self.tasks: dict[int, tuple[Birth, Owner]] = {}
-        self.fds: dict[int, tuple[Birth | None, Owner]] = {}
+        self.sent: dict[int, tuple[Birth, Owner]] = {}  # by coroutine: tasks that are about to be made
+        self.fds: dict[int, tuple[Birth | None, Owner, tuple[int, int] | None]] = {}
         self.borrowed: dict[int, list[Worker]] = {}
         self.loops: dict[int, Any] = {}
         self.loop_closing: Callable[..., None] = lambda loop, *, cancelled: None
@@ -152,10 +156,13 @@ class Watch:
 
     def pass_on(self, owner: Owner, heir: Owner) -> None:
         """Let `heir` answer for the tasks and descriptors of `owner`."""
-        for table in (self.tasks, self.fds):
-            for key, (birth, of) in list(table.items()):
-                if of is owner:
-                    table[key] = (birth, heir)  # type: ignore[index,assignment]  # two tables of one shape
+        for task, (birth, of) in list(self.tasks.items()):
+            if of is owner:
+                self.tasks[task] = (birth, heir)
+        for fd, (origin, of, identity) in list(self.fds.items()):
+            if of is owner:
+                self.fds[fd] = (origin, heir, identity)
+        heir.descriptors += owner.descriptors
 
     def owner(self) -> Owner:
         """Whoever answers for what is made right now: a thread's starter, a task's creator, a callback's, the stack's top."""
@@ -171,7 +178,7 @@ class Watch:
                 if owner is not None:
                     return owner
             else:
-                known = self.tasks.get(id(task))
+                known = self.of_task(task)
                 if known is not None:
                     return known[1]
         ident = threading.get_ident()
@@ -193,18 +200,29 @@ class Watch:
 
     def birth(self, depth: int = 3) -> Birth:
         """The present call stack; where it has no frame of the user's, with that of the task's or thread's creation."""
+        loop = self.running_loop()
+        task = None if loop is None else self.current_task(loop)
+        if task is not None:
+            known = self.of_task(task)
+            if known is not None:  # below a task's coroutine there is only the loop, and whoever runs that
+                birth = capture(depth, getattr(task.get_coro(), "cr_frame", None))
+                if not birth.has_user:
+                    birth.parent = known[0]
+                return birth
         birth = capture(depth)
         if not birth.has_user:
             birth.parent = self._maker_birth()
         return birth
 
+    def of_task(self, task: Any) -> tuple[Birth, Owner] | None:
+        """The birth and the owner of a task, or None for one whose making was not seen."""
+        coroutine = id(task.get_coro())
+        known = self.tasks.get(id(task))
+        if known is not None and known[0].of == coroutine:
+            return known
+        return self.sent.get(coroutine) if self.sent else None  # a task that runs before its maker has been handed it
+
     def _maker_birth(self) -> Birth | None:
-        loop = self.running_loop()
-        if loop is not None:
-            task = self.current_task(loop)
-            known = None if task is None else self.tasks.get(id(task))
-            if known is not None:
-                return known[0]
         ident = threading.get_ident()
         worker = self._worker(ident) if ident != self._main else None
         return None if worker is None else worker.birth
@@ -236,18 +254,36 @@ class Watch:
 
     def task_made(self, task: Any) -> None:
         """Note the birth and the owner of an asyncio task; by its identity alone, since tasks are many and short."""
-        owner = self._answering()
-        birth = self.birth(4)
+        coroutine = id(task.get_coro())
+        sent = self.sent.pop(coroutine, None) if self.sent else None
+        birth, owner = sent if sent is not None else (self.birth(4), self._answering())
+        birth.of = coroutine
         self.tasks[id(task)] = (birth, self.root if owner.over else owner)
         self.births_of_tasks += 1
         if self.peaking:
             self.opened(TaskRecord(task, birth))
 
-    def descriptor_made(self, fd: int) -> None:
-        """Note the birth and the owner of a bare descriptor."""
+    def task_coming(self, coroutine: object, depth: int = 3) -> None:
+        """Note the birth and the owner of a task before it is made: it may run at once, or be made in another thread."""
+        self.sent[id(coroutine)] = (self.birth(depth), self._answering())
+
+    def descriptor_made(self, fd: int, depth: int = 5) -> None:
+        """Note the birth and the owner of a bare descriptor, and its identity, since numbers are used again."""
         owner = self._answering()
-        self.fds[fd] = (self.birth(5), self.root if owner.over else owner)
+        birth = self.birth(depth)
+        if owner.over or (not birth.frames and birth.parent is None):  # the latter is the test runner's own
+            owner = self.root
+        self.give(fd, birth, owner)
         self.births += 1
+
+    def give(self, fd: int, birth: Birth | None, owner: Owner) -> None:
+        """Let `owner` answer for a bare descriptor, as long as it is the one that is open now."""
+        try:
+            status = _fstat(fd)
+        except OSError:
+            return
+        self.fds[fd] = (birth, owner, (status.st_dev, status.st_ino))
+        owner.descriptors += 1
 
     def opened(self, record: Record) -> None:
         """Let whoever is running count a resource that is open from now on, and the test or block around it too."""
@@ -257,11 +293,11 @@ class Watch:
                 each.peaks.born(record)
             each = each.parent
 
-    def table(self, name: str, gone: Callable[[Any], None] | None = None) -> Table:
+    def table(self, name: str) -> Table:
         """The table of that name, shared by all adapters of this watch."""
         table = self._tables.get(name)
         if table is None:
-            table = self._tables[name] = Table(gone)
+            table = self._tables[name] = Table()
         return table
 
     def tables(self) -> list[Table]:

@@ -51,7 +51,7 @@ class Patches:
                     wall.fall(error)
             return result
 
-        self._put(owner, name, wrapper)
+        self.put(owner, name, wrapper)
 
     def before(self, wall: Wall, owner: Any, name: str, note: Callable[..., object]) -> None:
         """Call `note(*args, **kwargs)` before each call of `owner.name`."""
@@ -67,14 +67,15 @@ class Patches:
                     wall.fall(error)
             return original(*args, **kwargs)
 
-        self._put(owner, name, wrapper)
+        self.put(owner, name, wrapper)
 
     def replace(self, owner: Any, name: str, make: Callable[[Any], Callable[..., Any]]) -> None:
         """Put `make(original)` in the place of `owner.name`; it must keep its own errors in."""
         original = getattr(owner, name)
-        self._put(owner, name, functools.wraps(original)(make(original)))
+        self.put(owner, name, functools.wraps(original)(make(original)))
 
-    def _put(self, owner: Any, name: str, wrapper: Any) -> None:
+    def put(self, owner: Any, name: str, wrapper: Any) -> None:
+        """Put `wrapper` itself in the place of `owner.name`."""
         found = vars(owner).get(name, _MISSING)
         setattr(owner, name, wrapper)
         self._done.append((owner, name, found, wrapper))

@@ -115,24 +115,25 @@ class Worker:
 class Table:
     """Records by the identity of their object, forgotten when the object dies."""
 
-    __slots__ = ("_gone", "records")
+    __slots__ = ("_forget", "gone", "records")
 
-    def __init__(self, gone: Callable[[Any], None] | None = None) -> None:
+    def __init__(self) -> None:
         self.records: dict[int, Any] = {}
+        self.gone: Callable[[Any], None] | None = None  # set by the adapter that fills the table
         records = self.records
 
         def forget(ref: KeyedRef) -> None:
             record = ref.record
             if records.get(record.key) is record:
                 del records[record.key]
-            if gone is not None:
-                gone(record)
+            if self.gone is not None:
+                self.gone(record)
 
-        self._gone = forget
+        self._forget = forget
 
     def put(self, thing: object, record: Record) -> None:
         """Record `thing`, weakly."""
-        ref = KeyedRef(thing, self._gone)
+        ref = KeyedRef(thing, self._forget)
         ref.record = record
         record.ref = ref
         record.key = id(thing)
@@ -151,6 +152,7 @@ class Recorder(Protocol):
     """What an adapter is given to report births to."""
 
     on: bool
+    root: Any  # the owner of what belongs to the process
 
     def add(self, record: Record, *, opened: bool = True) -> None:
         """Give a record its birth and its owner: whoever is responsible for what is made right now."""
@@ -167,8 +169,15 @@ class Recorder(Protocol):
     def birth(self) -> Birth:
         """The present call stack, or that of whoever made the running task or thread."""
 
-    def table(self, name: str, gone: Callable[[Any], None] | None = None) -> Table:
+    def table(self, name: str) -> Table:
         """The table of that name, shared by all adapters of this watch."""
+
+
+def is_at_work(maker: Callable[[], Any] | None, threads: Table) -> bool:
+    """Whether what was begun is still being done, in a helper thread that is alive and is reported for itself."""
+    thread = None if maker is None else maker()
+    record = None if thread is None else threads.get(thread)
+    return record is not None and not record.pooled and thread.is_alive()
 
 
 def reachable(thing: object, table: Table, *, depth: int = 3) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Descriptors made through `open` and `os`: only where and for whom; whether one is still open, the descriptors tell."""
+"""Descriptors made through `open`, `os` and their kin: only where and for whom; whether one is still open, they tell."""
 
 from __future__ import annotations
 
@@ -6,19 +6,27 @@ import _io
 import builtins
 import io
 import os
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks
 
-MODULES = ("os",)
+MODULES = ("os", "select", "selectors", "socket", "sqlite3", "mmap")
 
 _ONE = ("open", "dup", "memfd_create", "eventfd", "timerfd_create", "pidfd_open", "posix_openpt")
 _TWO = ("pipe", "pipe2", "openpty")
+_SELECTORS = ("EpollSelector", "DevpollSelector", "KqueueSelector")
+_POLLERS = ("epoll", "kqueue", "devpoll")
+_fstat = os.fstat
 
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
     """Note the birth of each descriptor that a call returns."""
+    _ATTACH[module.__name__](module, hooks)
+
+
+def _os(module: ModuleType, hooks: Hooks) -> None:
     watch: Any = hooks.watch
     made = watch.descriptor_made
 
@@ -29,13 +37,13 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         made(fds[0])
         made(fds[1])
 
+    def forked(result: Any, /, *args: Any, **kwargs: Any) -> None:
+        if result[0]:
+            made(result[1])
+
     def opened(file: Any, name: Any = None, /, *args: Any, **kwargs: Any) -> None:
-        if isinstance(name, int):
-            return  # a descriptor wrapped in a file object has its birth already
-        try:
-            made(file.fileno())
-        except (OSError, ValueError, AttributeError):
-            return  # somebody's stand-in for a file
+        if not isinstance(name, int):  # a descriptor wrapped in a file object has its birth already
+            _note(made, file)
 
     for name in _ONE:
         if hasattr(module, name):
@@ -43,8 +51,192 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     for name in _TWO:
         if hasattr(module, name):
             hooks.after(module, name, two)
+    if hasattr(module, "forkpty"):
+        hooks.after(module, "forkpty", forked)
+    _dup2(module, hooks)
     if builtins.open is io.open is _io.open:
         hooks.after(builtins, "open", opened)
         wrapper = builtins.open
         for place in (io, _io):  # all three, so that `open` is still found, and pickled, by its own name
             hooks.patches.replace(place, "open", lambda original: wrapper)
+
+
+def _dup2(module: ModuleType, hooks: Hooks) -> None:
+    """A number that was open before stays its owner's, whatever is put in its place: so output is redirected."""
+    watch: Any = hooks.watch
+    wall = hooks.wall
+
+    def make(original: Any) -> Any:
+        def dup2(fd: Any, fd2: Any, *args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            is_new = isinstance(fd2, int) and not _is_open(fd2)
+            result = original(fd, fd2, *args, **kwargs)
+            if wall.on:
+                try:
+                    if is_new:
+                        watch.descriptor_made(result, 4)
+                    elif result in watch.fds:
+                        birth, owner, _ = watch.fds[result]
+                        watch.give(result, birth, owner)
+                except Exception as error:
+                    wall.fall(error)
+            return result
+
+        return dup2
+
+    hooks.patches.replace(module, "dup2", make)
+
+
+def _sockets(module: ModuleType, hooks: Hooks) -> None:
+    watch: Any = hooks.watch
+    sockets = watch.table("sockets")
+
+    def received(result: Any, /, *args: Any, **kwargs: Any) -> None:
+        for fd in result[1]:
+            watch.descriptor_made(fd)
+
+    def detached(fd: Any, sock: Any, /) -> None:
+        record = sockets.get(sock)
+        if record is not None and fd >= 0:  # a bare number from now on, with the origin of the socket that it was
+            watch.give(fd, record.birth, record.owner)
+
+    if hasattr(module, "recv_fds"):
+        hooks.after(module, "recv_fds", received)
+    hooks.after(module.socket, "detach", detached)
+
+
+def _selectors(module: ModuleType, hooks: Hooks) -> None:
+    watch: Any = hooks.watch
+
+    def born(_: None, selector: Any, /, *args: Any, **kwargs: Any) -> None:
+        _note(watch.descriptor_made, selector)
+
+    for name in _SELECTORS:
+        if hasattr(module, name):
+            hooks.after(getattr(module, name), "__init__", born)
+
+
+def _pollers(module: ModuleType, hooks: Hooks) -> None:
+    watch: Any = hooks.watch
+
+    def made(poller: Any, before: Any) -> None:
+        _note(watch.descriptor_made, poller, 7)
+
+    for name in _POLLERS:
+        if hasattr(module, name):
+            hooks.patches.put(module, name, _stand_in(getattr(module, name), (), hooks, lambda args: None, made))
+
+
+def _maps(module: ModuleType, hooks: Hooks) -> None:
+    """A map of a file has a descriptor of its own, which it does not tell."""
+    watch: Any = hooks.watch
+    cls = module.mmap
+
+    def before(args: Any) -> set[int]:
+        return _numbers() if args and args[0] != -1 else set()
+
+    def made(_: Any, before: set[int]) -> None:
+        for fd in _numbers() - before if before else ():
+            watch.descriptor_made(fd, 6)
+
+    hooks.patches.put(module, "mmap", _stand_in(cls, (cls,), hooks, before, made))
+
+
+def _databases(module: ModuleType, hooks: Hooks) -> None:
+    watch: Any = hooks.watch
+    wall = hooks.wall
+
+    def make(original: Any) -> Any:
+        def connect(*args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            before = _numbers() if wall.on else set()
+            connection = original(*args, **kwargs)
+            if before:
+                try:
+                    for fd in _numbers() - before:
+                        watch.descriptor_made(fd, 4)
+                except Exception as error:
+                    wall.fall(error)
+            return connection
+
+        return connect
+
+    hooks.patches.replace(module, "connect", make)
+
+
+_ATTACH: dict[str, Callable[[ModuleType, Hooks], None]] = {
+    "mmap": _maps,
+    "os": _os,
+    "select": _pollers,
+    "selectors": _selectors,
+    "socket": _sockets,
+    "sqlite3": _databases,
+}
+
+
+def _note(made: Callable[[int, int], None], thing: Any, depth: int = 6) -> None:
+    try:
+        fd = thing.fileno()
+    except (OSError, ValueError, AttributeError):
+        return  # closed already, or somebody's stand-in for a file
+    made(fd, depth)
+
+
+def _numbers() -> set[int]:
+    """The numbers that are open now; none where the system does not tell."""
+    try:
+        return {fd for fd in map(int, os.listdir("/proc/self/fd")) if _is_open(fd)}
+    except OSError:
+        return set()
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        _fstat(fd)
+    except OSError:  # that of the listing itself
+        return False
+    return True
+
+
+def _stand_in(
+    original: Any, bases: tuple[type, ...], hooks: Hooks, before: Callable[[Any], Any], made: Callable[[Any, Any], None]
+) -> Any:
+    """A class to put in the place of one that is written in C: the same to every question, but its births are noted.
+
+    What it makes is an instance of the original; `bases` are for classes that may be inherited from.
+    """
+    wall = hooks.wall
+
+    class Kind(type):
+        def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            if cls is not stand_in:
+                return super().__call__(*args, **kwargs)
+            known = _guarded(before, args) if wall.on else None
+            thing = original(*args, **kwargs)
+            if wall.on:
+                _guarded(made, thing, known)
+            return thing
+
+        def __instancecheck__(cls, thing: Any) -> bool:
+            return isinstance(thing, original) if cls is stand_in else super().__instancecheck__(thing)
+
+        def __subclasscheck__(cls, other: Any) -> bool:
+            return issubclass(other, original) if cls is stand_in else super().__subclasscheck__(other)
+
+        def __getattr__(cls, name: str) -> Any:
+            return getattr(original, name)
+
+        def __repr__(cls) -> str:
+            return repr(original) if cls is stand_in else super().__repr__()
+
+    def _guarded(note: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return note(*args)
+        except Exception as error:
+            wall.fall(error)
+            return None
+
+    about = {"__doc__": original.__doc__, "__module__": original.__module__, "__qualname__": original.__qualname__}
+    stand_in: Any = Kind(original.__name__, bases, about)
+    return stand_in

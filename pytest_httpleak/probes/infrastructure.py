@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
-from pytest_httpleak.model import Site
+from pytest_httpleak.model import Suspect
 
 # Packages whose own threads and descriptors are the tool's, whatever test first set them off.
 _TOOLS: Final = frozenset(
@@ -16,13 +16,17 @@ _TOOLS: Final = frozenset(
 _THREAD_PREFIXES: Final = ("pydevd.", "execnet", "pytest_timeout")
 
 
-def made_by_a_tool(stack: Iterable[Site]) -> bool:
-    """Whether the innermost code outside the standard library in a stack is that of a tool around the tests."""
-    for site in stack:
+def is_of_a_tool(suspect: Suspect) -> bool:
+    """Whether the innermost code outside the standard library that made something is that of a tool around the tests.
+
+    Where no line of the user's was on the way, another plugin of pytest's counts as a tool too, and so does the standard
+    library alone: somebody called it from outside the tests.
+    """
+    for site in suspect.stack:
         package = _package(site.file)
         if package is not None:
-            return package in _TOOLS
-    return False
+            return package in _TOOLS or (suspect.created is None and package.startswith("pytest_"))
+    return suspect.created is None and bool(suspect.stack)
 
 
 def _package(file: str) -> str | None:

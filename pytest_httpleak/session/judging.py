@@ -55,7 +55,7 @@ class Judging:
     def first_look(self, owner: Owner, tasks_before: int) -> list[Suspect]:
         """What an owner is suspected of at first sight; on the way of every test, so a clean one must pass quickly."""
         moved = self._ledger.has_moved()
-        suspects = self.look(owner, tasks_before, moved=moved)
+        suspects = self.look(owner, tasks_before, moved=moved or owner.descriptors > 0)
         if moved and not suspects:
             self._ledger.open()
         return suspects
@@ -70,8 +70,8 @@ class Judging:
                     suspects.append(suspect)
         if self._watch.births_of_tasks != tasks_before:
             suspects += self._pending(owner)
-        moved = moved and bool(self._ledger.unaccounted(owner))
-        if not moved and not any(suspect.kind is Kind.SOCKETS for suspect in suspects):
+        moved = moved and self._ledger.owes(owner)
+        if not moved and not suspects:
             return suspects
         from pytest_httpleak.probes import infrastructure
 
@@ -80,7 +80,7 @@ class Judging:
         if moved:
             explained |= set(self._held_descriptors(sockets=True)) | infrastructure.descriptors()
             suspects += self._ledger.suspects(owner, explained)
-        return [suspect for suspect in suspects if not infrastructure.made_by_a_tool(suspect.stack)]
+        return [suspect for suspect in suspects if not infrastructure.is_of_a_tool(suspect)]
 
     def _look_at(self, record: Record) -> Suspect | None:
         try:

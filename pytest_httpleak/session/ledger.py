@@ -2,85 +2,154 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
 from pytest_httpleak.model import Kind, State, Suspect
 from pytest_httpleak.ownership import Owner, Watch
 from pytest_httpleak.probes import descriptors
+from pytest_httpleak.sites import Birth
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Input and output are redirected, by the test runner not least; the numbers themselves are the process's.
+_STANDARD = range(3)
+# Files that a database keeps beside the one it was opened with: one cause, told by the first.
+_COMPANIONS = ("-wal", "-shm", "-journal")
+
+
+def _or(nothing: Callable[[], R]) -> Callable[[Callable[Concatenate[Ledger, P], R]], Callable[Concatenate[Ledger, P], R]]:
+    """Answer as if nothing had been opened, from the first error of a probe on."""
+
+    def behind_the_wall(method: Callable[Concatenate[Ledger, P], R]) -> Callable[Concatenate[Ledger, P], R]:
+        @functools.wraps(method)
+        def asked(self: Ledger, *args: P.args, **kwargs: P.kwargs) -> R:
+            if self.wall.on:
+                try:
+                    return method(self, *args, **kwargs)
+                except Exception as error:
+                    self.wall.fall(error)
+            return nothing()
+
+        return asked
+
+    return behind_the_wall
 
 
 class Ledger:
-    """What was open when the last owner was judged. Listing is for those that moved the gate: a count and the births."""
+    """What was open when an owner's life last began or ended. Listing is for those that moved the gate: count and births."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._known: dict[int, descriptors.Identity] = {}
         self._count: int | None = None
         self._births = -1
+        self._latest: tuple[int, int | None, dict[int, descriptors.Identity]] | None = None
+        self.wall = watch.wall("the probe for descriptors")
 
+    @_or(lambda: None)
     def open(self) -> None:
         """Take what is open now as accounted for."""
-        self._known = descriptors.listing()
-        self._count = descriptors.count()
-        self._births = self._watch.births
+        latest, self._latest = self._latest, None
+        self._births, self._count = self._watch.births, descriptors.count()
+        if latest is None or latest[:2] != (self._births, self._count):
+            self._known = descriptors.listing()
+        else:
+            self._known = latest[2]  # as a look has found it just now
 
+    @_or(lambda: False)
     def has_moved(self) -> bool:
         """Whether anything may have been opened or closed since. Costs one `stat`, whatever is open."""
         return self._births != self._watch.births or self._count is None or descriptors.count() != self._count
 
-    def unaccounted(self, owner: Owner) -> list[int]:
-        """The descriptors that `owner` has opened and left open: by their births, else by a listing."""
-        births = self._watch.fds
-        found: set[int] = set()
-        for fd, (_, of) in list(births.items()):
-            if of is owner:
-                if descriptors.identity(fd) is None:
-                    births.pop(fd, None)
-                elif not descriptors.is_socket(fd):
-                    found.add(fd)
-        if self._count is None or descriptors.count() != self._count:
-            for fd, identity in descriptors.listing().items():
-                known = self._known.get(fd)
-                if known != identity and (fd not in births or births[fd][1] is owner):
-                    found.add(fd)
-        return sorted(found)
+    @_or(lambda: False)
+    def owes(self, owner: Owner) -> bool:
+        """Whether there is any descriptor to ask `owner` about."""
+        return bool(self._unaccounted(owner))
 
+    @_or(lambda: None)
     def adopt(self, owner: Owner) -> None:
-        """Let a fixture answer for the descriptors that appeared during its set-up without a birth of their own."""
+        """Let an owner answer for the descriptors that have appeared without a birth, before another one's time begins."""
         if not self.has_moved():
             return
-        for fd in self.unaccounted(owner):
-            self._watch.fds.setdefault(fd, (None, owner))
+        if owner is not self._watch.root:
+            for fd in self._unaccounted(owner):
+                if self._birth(fd) is None:
+                    self._watch.give(fd, None, owner)
         self.open()
 
+    @_or(lambda: None)
     def disown(self, fd: int) -> None:
         """Nobody answers for a descriptor any more: it has been reported, or is someone else's."""
-        self._watch.fds[fd] = (None, self._watch.root)
+        self._watch.give(fd, None, self._watch.root)
 
+    @_or(list)
     def suspects(self, owner: Owner, explained: set[int]) -> list[Suspect]:
         """What `owner` left open and nothing explains."""
-        found = []
-        for fd in self.unaccounted(owner):
+        found: dict[str, Suspect] = {}
+        for fd in self._unaccounted(owner):
             if fd in explained:
                 continue
-            birth, _ = self._watch.fds.get(fd, (None, owner))
+            known = self._birth(fd)
+            birth = None if known is None else known[0]
             if birth is not None and birth.is_import():
                 self.disown(fd)
                 continue
-            socket = descriptors.is_socket(fd)
-            if socket and descriptors.is_server_side(fd):
+            is_socket = descriptors.is_socket(fd)
+            if is_socket and descriptors.is_server_side(fd):
                 continue
             target = descriptors.target(fd)
-            found.append(
-                Suspect(
-                    kind=Kind.SOCKETS if socket else Kind.FDS,
-                    library="os",
-                    type="socket" if socket else "file descriptor",
-                    state=State.OPEN,
-                    summary=f"fd {fd}: {target}",
-                    key=-1 - fd,
-                    created=None if birth is None else birth.site(),
-                    stack=() if birth is None else birth.stack(),
-                    names=(target, f"fd {fd}"),
-                    claims=frozenset((("fd", fd),)),
-                )
-            )
-        return found
+            found[f"{target} {fd}"] = _suspect(fd, target, birth, is_socket=is_socket)
+        paths = {suspect.names[0] for suspect in found.values()}
+        return [suspect for suspect in found.values() if not _is_companion(suspect, paths)]
+
+    def _birth(self, fd: int) -> tuple[Birth | None, Owner] | None:
+        """Birth and owner of the descriptor that is open now, and not of an earlier one with the same number."""
+        known = self._watch.fds.get(fd)
+        if known is None:
+            return None
+        birth, owner, identity = known
+        if identity != descriptors.identity(fd):
+            self._watch.fds.pop(fd, None)
+            return None
+        return birth, owner
+
+    def _unaccounted(self, owner: Owner) -> list[int]:
+        """The descriptors that `owner` has opened and left open: by their births, and by a listing where the gate moved."""
+        found: set[int] = set()
+        if owner.descriptors:
+            for fd, entry in list(self._watch.fds.items()):
+                if entry[1] is owner and self._birth(fd) is not None:
+                    found.add(fd)
+        births, count = self._watch.births, descriptors.count()
+        if count is None or (births, count) != (self._births, self._count):
+            listing = descriptors.listing()
+            self._latest = (births, count, listing)
+            for fd, identity in listing.items():
+                if self._known.get(fd) != identity and fd not in _STANDARD:
+                    known = self._birth(fd)
+                    if known is None or known[1] is owner:
+                        found.add(fd)
+        return sorted(found)
+
+
+def _suspect(fd: int, target: str, birth: Birth | None, *, is_socket: bool) -> Suspect:
+    return Suspect(
+        kind=Kind.SOCKETS if is_socket else Kind.FDS,
+        library="os",
+        type="socket" if is_socket else "file descriptor",
+        state=State.OPEN,
+        summary=f"fd {fd}: {target}",
+        key=-1 - fd,
+        created=None if birth is None else birth.site(),
+        stack=() if birth is None else birth.stack(),
+        names=(target, f"fd {fd}"),
+        claims=frozenset((("fd", fd),)),
+    )
+
+
+def _is_companion(suspect: Suspect, paths: set[str]) -> bool:
+    name: Any = suspect.names[0]
+    return any(name.endswith(end) and name.removesuffix(end) in paths for end in _COMPANIONS)
