@@ -29,10 +29,11 @@ class Ending:
         guard = self._guard
         results, watched = guard.results, guard.session
         if guard.is_worker:
-            guard.config.workeroutput["httpleak"] = results.output(watched.seconds, watched.errors())  # type: ignore[attr-defined]
+            output = results.output(watched.seconds, watched.errors(), guard.trend)
+            guard.config.workeroutput["httpleak"] = output  # type: ignore[attr-defined]
             return
         complete = exitstatus not in _INCOMPLETE and not session.shouldstop and not session.shouldfail
-        run = self._run = results.run(watched.seconds, watched.errors(), complete=complete)
+        run = self._run = results.run(watched.seconds, watched.errors(), guard.trend, complete=complete)
         if guard.has_late_leaks and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if not guard.has_files_to_write and not results.needed:

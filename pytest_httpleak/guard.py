@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,6 +24,9 @@ from pytest_httpleak.results import CLEAN, ROW, Results
 from pytest_httpleak.session.core import Check, Session
 from pytest_httpleak.settings import Mode, RunSettings, Settings, settings_for
 
+if TYPE_CHECKING:
+    from pytest_httpleak.session.trend import Trend
+
 FIXTURE = "httpleak"
 
 _clock = time.perf_counter
@@ -41,6 +44,7 @@ class Guard:
         self.baseline = self._load_baseline()
         self.session.known = _Everything() if run.update_baseline else self.baseline
         self.has_late_leaks = False
+        self.trend = self._new_trend()
         self.is_worker = hasattr(config, "workerinput")
         self.is_controller = not self.is_worker and config.getoption("dist", "no") != "no"
         self.holding: pytest.Item | None = None
@@ -49,6 +53,13 @@ class Guard:
         self._settings: dict[str, Settings] = {}
         self._other_protocols: list[Any] = []
         self._active: pytest.Item | None = None
+
+    def _new_trend(self) -> Trend | None:
+        if not self.settings.reports:
+            return None
+        from pytest_httpleak.session.trend import Trend
+
+        return Trend(self.session.watch)
 
     def _load_baseline(self) -> Any:
         if self.settings.baseline is None:
@@ -200,6 +211,8 @@ class Guard:
         elif check is not None:
             data = CLEAN
         self.pending = []
+        if self.trend is not None:
+            self.session.safely(self.trend.note, item.nodeid)
         if data is not None:
             setattr(report, ROW, data)
             if direct and not self.is_worker:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,12 +12,19 @@ from pytest_httpleak import __version__
 from pytest_httpleak.model import (
     FixtureRow,
     Outcome,
+    PoolState,
     Run,
     TestRow,
+    TrendPoint,
     fixture_row_as_data,
     fixture_row_from_data,
+    pool_as_data,
+    pool_from_data,
     test_row_from_data,
 )
+
+if TYPE_CHECKING:
+    from pytest_httpleak.session.trend import Trend
 
 # Where a report carries its test's row, also on the way from an xdist worker to the controller.
 ROW = "httpleak_row"
@@ -34,6 +41,8 @@ class Results:
         self._rows: dict[str, TestRow | None] = {}  # None for a clean test, as nearly all are
         self._fixtures: list[FixtureRow] = []
         self._errors: list[str] = []
+        self._trend: list[TrendPoint] = []
+        self._pools: list[PoolState] = []
         self._seconds = 0.0
         self._lost_workers = False
         self._began = _clock()
@@ -69,12 +78,20 @@ class Results:
         self._seconds += output["seconds"]
         self._fixtures += [fixture_row_from_data(each) for each in output["fixtures"]]
         self._errors += [each for each in output["errors"] if each not in self._errors]
+        self._trend += [TrendPoint(name, numbers) for name, numbers in output["trend"]]
+        self._pools += [pool_from_data(each) for each in output["pools"]]
 
-    def output(self, seconds: float, errors: list[str]) -> dict[str, Any]:
+    def output(self, seconds: float, errors: list[str], trend: Trend | None) -> dict[str, Any]:
         """What a worker hands to the controller at its end."""
-        return {"seconds": seconds, "fixtures": [fixture_row_as_data(row) for row in self._fixtures], "errors": errors}
+        return {
+            "seconds": seconds,
+            "fixtures": [fixture_row_as_data(row) for row in self._fixtures],
+            "errors": errors,
+            "trend": [] if trend is None else [(point.nodeid, point.open) for point in trend.points()],
+            "pools": [] if trend is None else [pool_as_data(each) for each in trend.pools()],
+        }
 
-    def run(self, seconds: float, errors: list[str], *, complete: bool) -> Run:
+    def run(self, seconds: float, errors: list[str], trend: Trend | None, *, complete: bool) -> Run:
         """All that the run has found."""
         run = Run(
             version=__version__,
@@ -82,6 +99,8 @@ class Results:
             platform=sys.platform,
             rootdir=self._rootdir,
             fixtures=list(self._fixtures),
+            pools=self._pools + ([] if trend is None else trend.pools()),
+            trend=self._trend + ([] if trend is None else trend.points()),
             disabled=list(dict.fromkeys([*errors, *self._errors])),
             seconds=_clock() - self._began,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, fields
-from typing import Any
 
 from pytest_httpleak.model import Kind, PoolState
 from pytest_httpleak.ownership import Watch
@@ -60,10 +59,15 @@ def snapshot(watch: Watch) -> Snapshot:
 
 def pools(watch: Watch) -> tuple[PoolState, ...]:
     """The figures of every pool that is open, in the order in which they were made."""
-    states: list[Any] = []
+    return tuple(pools_by_record(watch).values())
+
+
+def pools_by_record(watch: Watch) -> dict[int, PoolState]:
+    """The same, by the identity of each pool's record."""
+    states: dict[int, PoolState] = {}
     for record in watch.everything():
         state = getattr(record, "state", None)
         figures = None if state is None else state()
         if figures is not None:
-            states.append(figures)
-    return tuple(states)
+            states[id(record)] = figures
+    return states
