@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket as _socket_module
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
@@ -9,9 +10,12 @@ from typing import Any, ClassVar
 from pytest_httpleak.model import Held, Kind, State, Suspect
 from pytest_httpleak.records import Record, Table, type_name
 
+# Bound here, so that a test which puts something else in its place cannot mislead the watch.
+_fstat = os.fstat
+
 
 class SocketRecord(Record):
-    """One socket object. `closed` once its descriptor was closed or handed on, `collected` when it died without that."""
+    """One socket object: `closed` once its descriptor was closed or handed on, `collected` if it died without that."""
 
     __slots__ = ("accepted", "closed", "collected", "description", "holder", "transport")
 
@@ -30,7 +34,7 @@ class SocketRecord(Record):
     def fd(self) -> int:
         """The open descriptor, or -1."""
         sock = None if self.closed else self.ref()
-        return -1 if sock is None else int(sock.fileno())
+        return -1 if sock is None else fileno(sock)
 
     def is_open(self) -> bool:
         """Whether the socket is open now and of this side's making."""
@@ -44,6 +48,14 @@ class SocketRecord(Record):
         if fd >= 0:
             yield fd
 
+    def answered_by(self, holder: Record) -> None:
+        """Let a connection speak for this socket, and its owner answer: a wider client connects on first use."""
+        self.holder = holder
+        owner = holder.owner
+        if owner is not self.owner and owner is not None and not owner.over:
+            self.owner = owner
+            owner.keep(self)
+
     def look(self) -> Suspect | None:
         if self.accepted or self.blamed:
             return None
@@ -52,7 +64,7 @@ class SocketRecord(Record):
         sock = None if self.closed else self.ref()
         if sock is None or self._is_closing():
             return None
-        fd = sock.fileno()
+        fd = fileno(sock)
         if fd < 0:
             return None
         what = describe(sock)
@@ -89,6 +101,18 @@ class SocketRecord(Record):
         return Held(Kind.SOCKETS, describe(sock), fd)
 
 
+def fileno(sock: Any) -> int:
+    """The open descriptor of a socket, or -1: closed, closed behind its back, or a stand-in without one."""
+    try:
+        fd = sock.fileno()
+        if not isinstance(fd, int) or fd < 0:
+            return -1
+        _fstat(fd)
+    except Exception:  # noqa: BLE001  # whatever a stand-in for a socket raises
+        return -1
+    return fd
+
+
 def record_of(sock: Any, table: Table) -> SocketRecord | None:
     """The record of a socket, or of the one inside a wrapper of asyncio's or trio's."""
     for _ in range(3):
@@ -106,7 +130,7 @@ def holding(record: Record, name: str, idle: list[Any], sockets: Table, *, depth
     known = [record_of(sock, sockets) for sock in idle]
     claims: set[object] = set()
     for sock, socket in zip(idle, known, strict=True):
-        claims |= {("fd", sock.fileno())} if socket is None else socket.claims()
+        claims |= {("fd", fileno(sock))} if socket is None else socket.claims()
     number = len(idle)
     return record.suspect(
         State.OPEN,

@@ -49,11 +49,11 @@ class Marked:
     def __init__(self, session: Session, leaks: Leaks, kept: list[Any]) -> None:
         self.session = session
         self.kept = kept
-        self._leaks = leaks
+        self.found = leaks
 
-    def __call__(self, function: Callable[..., Any], *helpers: Callable[..., Any], **keywords: Any) -> tuple[Finding, ...]:
+    def __call__(self, function: Callable[..., Any], *helpers: Callable[..., Any]) -> tuple[Finding, ...]:
         """The findings of a function, which are those that its comments, and those of its helpers, announce."""
-        findings = self._leaks(function, **keywords)
+        findings = self.found(function)
         wanted: Found = sum((expected(each) for each in (function, *helpers)), Counter())
         assert seen(findings) == wanted, findings
         return findings
@@ -110,3 +110,10 @@ def closed(things: list[Any]) -> None:
                 break
         else:
             pytest.fail(f"nothing closes {thing!r}")
+
+
+def wake(session: Session) -> None:
+    """Let a watch that was silenced see again."""
+    session.watch.on = True
+    for wall in session.watch.walls:
+        wall.on = True

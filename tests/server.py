@@ -2,7 +2,7 @@
 
 With the name of a PEM file as argument it speaks TLS.
 
-/ok, /big (4 MB), /status/NNN, /204, /redirect, /close, /reset (part of a body), /hang, /slow, /chunked (endless), /count.
+/ok, /big (4 MB), /status/NNN, /204, /redirect, /close, /reset (part of a body), /hang, /slow, /chunked (endless), /count, /xmlrpc.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import ssl
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from xmlrpc.client import dumps
 
 BIG = b"x" * 4_000_000
 stopping = threading.Event()
@@ -63,6 +64,8 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/slow":
             stopping.wait(0.3)
             self.reply(200, b"slow")
+        elif path == "/xmlrpc":
+            self.reply(200, dumps(("pong",), methodresponse=True).encode(), Content_Type="text/xml")
         elif path in ("/reset", "/chunked"):
             self.endless(path == "/chunked")
         else:

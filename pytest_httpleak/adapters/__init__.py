@@ -23,6 +23,17 @@ class Unsupported(Exception):
     """The library's internals are not what the adapter knows; the adapter stays off, and says so once."""
 
 
+def require(module: ModuleType, *names: str) -> None:
+    """Raise `Unsupported`, naming what is missing, unless `module` has all these (dotted) names."""
+    for name in names:
+        thing: Any = module
+        for part in name.split("."):
+            thing = getattr(thing, part, None)
+            if thing is None:
+                version = getattr(module, "__version__", "")
+                raise Unsupported(f"{module.__name__} {version}".rstrip() + f" has no {name}")
+
+
 class Hooks:
     """What an adapter works with: the watch that records, and patches behind its own wall."""
 

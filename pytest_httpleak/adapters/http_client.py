@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, ClassVar
 
-from pytest_httpleak.adapters import Hooks
+from pytest_httpleak.adapters import Hooks, require
 from pytest_httpleak.model import Held, Kind, State, Suspect
-from pytest_httpleak.records import Record, Table, type_name
+from pytest_httpleak.records import Record, Table, is_at_work, type_name
 from pytest_httpleak.sites import Birth
-from pytest_httpleak.socketrecords import SocketRecord, record_of
+from pytest_httpleak.socketrecords import SocketRecord, describe, fileno, record_of
 
 MODULES = ("http.client",)
 
@@ -19,24 +19,25 @@ MODULES = ("http.client",)
 class ConnectionRecord(Record):
     """An `HTTPConnection` that no pool owns, with the request it sent last."""
 
-    __slots__ = ("address", "request", "sent", "sockets", "type")
+    __slots__ = ("request", "sent", "sockets", "summary", "threads", "type")
 
     kind: ClassVar[Kind] = Kind.CONNECTIONS
     LIBRARY = "http.client"
 
-    def __init__(self, sockets: Table, connection: Any) -> None:
+    def __init__(self, sockets: Table, threads: Table, connection: Any) -> None:
         super().__init__()
         self.sockets = sockets
+        self.threads = threads
         self.type = type_name(connection)
-        self.address = ""
+        self.summary = _origin(connection)
         self.request = ("", "")
-        self.sent: tuple[Birth, Any, Any] | None = None
+        self.sent: tuple[Birth, Any] | None = None  # where a request was sent, and by whom, until it is answered
 
     def note_socket(self, connection: Any) -> SocketRecord | None:
-        """Remember that this connection answers for its present socket."""
+        """Let this connection answer for its present socket."""
         socket = record_of(connection.sock, self.sockets)
-        if socket is not None:
-            socket.holder = self
+        if socket is not None and socket.holder is not self:
+            socket.answered_by(self)
         return socket
 
     def is_open(self) -> bool:
@@ -45,47 +46,58 @@ class ConnectionRecord(Record):
 
     def descriptors(self) -> Iterator[int]:
         connection = self.ref()
-        if connection is not None and connection.sock is not None:
-            yield connection.sock.fileno()
+        fd = -1 if connection is None else fileno(connection.sock)
+        if fd >= 0:
+            yield fd
 
     def look(self) -> Suspect | None:
         connection = self.ref()
         if connection is None:
             return None  # its socket, if it was dropped while open, speaks for it
-        sock = connection.sock
-        if sock is None or not hasattr(sock, "fileno") or sock.fileno() < 0:
+        fd = fileno(connection.sock)
+        if fd < 0 or (self.sent is not None and is_at_work(self.sent[1], self.threads)):
             return None
         socket = self.note_socket(connection)
-        holds = () if socket is None else (socket.held(),)
-        claims = frozenset((("fd", sock.fileno()),)) if socket is None else socket.claims()
-        return self.suspect(State.OPEN, self.type, self.address, claims=claims, holds=holds, names=(self.address,))
+        holds = (Held(Kind.SOCKETS, describe(connection.sock), fd),) if socket is None else (socket.held(),)
+        claims = frozenset((("fd", fd),)) if socket is None else socket.claims()
+        return self.suspect(State.OPEN, self.type, self.summary, claims=claims, holds=holds, names=(self.summary,))
 
     def orphaned(self, socket: SocketRecord) -> Suspect:
         """The suspect for a socket of this connection that was dropped together with it."""
         return self.suspect(
-            State.COLLECTED, self.type, self.address, claims=socket.claims(), holds=(socket.held(),), names=(self.address,)
+            State.COLLECTED,
+            self.type,
+            self.summary,
+            claims=socket.claims(),
+            holds=(socket.held(),),
+            names=(self.summary,),
         )
 
 
 class ResponseRecord(Record):
     """A response of a stand-alone connection, from the request's last byte to the body's."""
 
-    __slots__ = ("collected", "method", "released", "socket", "sockets", "status", "url")
+    __slots__ = ("collected", "length", "method", "released", "socket", "sockets", "status", "url")
 
     kind: ClassVar[Kind] = Kind.RESPONSES
     LIBRARY = "http.client"
 
-    def __init__(self, sockets: Table, method: str, url: str, status: int) -> None:
+    def __init__(self, sockets: Table, method: str, url: str, response: Any) -> None:
         super().__init__()
         self.sockets = sockets
-        self.method, self.url, self.status = method, url, status
+        self.method, self.url, self.status = method, url, response.status
+        self.length = response.length  # of the body, None where only its end will tell
         self.released = False
         self.collected = False
-        self.socket: SocketRecord | None = None
+        self.socket = record_of(getattr(getattr(response.fp, "raw", None), "_sock", None), sockets)
+
+    def is_unread(self, response: Any) -> bool:
+        """Whether the body has not been read to its end: a body read by lines may end with the response still open."""
+        return not response.isclosed() and not (self.length and response.length == 0 and not response.chunked)
 
     def is_open(self) -> bool:
         response = self.ref()
-        return response is not None and not response.isclosed()
+        return response is not None and self.is_unread(response)
 
     def is_over(self) -> bool:
         return self.released and not self.collected
@@ -96,25 +108,25 @@ class ResponseRecord(Record):
             yield from self.socket.descriptors()
 
     def look(self) -> Suspect | None:
-        summary = f"{self.method} {self.url} [{self.status}]"
-        socket = self.socket
-        claims = socket.claims() if socket is not None else frozenset[object]()
-        if self.collected:
-            return self._suspect(State.COLLECTED, summary, claims, ())
         response = self.ref()
-        if self.released or response is None or response.isclosed():
+        # In a reference cycle the weak reference is cleared before the response is closed, so nobody hears of that.
+        if self.collected or (response is None and not self.released):
+            return self._suspect(State.COLLECTED, ())
+        if self.released or response is None or not self.is_unread(response):
             return None
+        socket = self.socket
         if socket is not None and socket.fd() < 0:
             return None
         holds = (Held(Kind.CONNECTIONS, "the connection it was read from"),)
-        return self._suspect(State.OPEN, summary, claims, holds + (() if socket is None else (socket.held(),)))
+        return self._suspect(State.OPEN, holds + (() if socket is None else (socket.held(),)))
 
-    def _suspect(self, state: State, summary: str, claims: frozenset[object], holds: tuple[Held, ...]) -> Suspect:
+    def _suspect(self, state: State, holds: tuple[Held, ...]) -> Suspect:
+        summary = f"{self.method} {self.url} [{self.status}]"
         return self.suspect(
             state,
             "http.client.HTTPResponse",
             summary,
-            claims=claims,
+            claims=frozenset() if self.socket is None else self.socket.claims(),
             holds=holds,
             always=True,
             names=(self.url, summary),
@@ -123,45 +135,58 @@ class ResponseRecord(Record):
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
     """Record connections where they are made, and responses with the call that sent their request."""
+    require(module, "HTTPConnection.__init__", "HTTPConnection.endheaders", "HTTPResponse._close_conn")
     watch = hooks.watch
-    sockets = watch.table("sockets")
+    sockets, threads = watch.table("sockets"), watch.table("threads")
     connections = watch.table("http.client connections")
     responses = watch.table("http.client responses")
 
     def born(_: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
         if is_pooled(type(connection)):
             return
-        record = ConnectionRecord(sockets, connection)
-        record.address = f"{_scheme(connection)}://{_host(connection)}"
+        record = ConnectionRecord(sockets, threads, connection)
         connections.put(connection, record)
         watch.add(record, opened=False)
 
-    def put(connection: Any, method: str, url: str, /, *args: Any, **kwargs: Any) -> None:
+    def known(connection: Any) -> Any:
+        """The record of a connection; one that is older than the watch belongs to the process."""
         record = connections.get(connection)
+        if record is None and not is_pooled(type(connection)):
+            record = ConnectionRecord(sockets, threads, connection)
+            record.owner = watch.root
+            connections.put(connection, record)
+        return record
+
+    def put(connection: Any, method: str, url: str, /, *args: Any, **kwargs: Any) -> None:
+        record = known(connection)
         if record is not None:
             record.request = (method, url)
 
-    def sent(_: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = connections.get(connection)
+    def connected(_: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = known(connection)
         if record is not None:
-            record.sent = (watch.birth(), watch.owner(), watch.maker())
+            record.note_socket(connection)
+
+    def sent(_: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = known(connection)
+        if record is not None:
+            record.sent = (watch.birth(), watch.maker())
             record.note_socket(connection)
             watch.opened(record)
 
     def answered(response: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
         record = connections.get(connection)
-        if record is None or response.isclosed():
+        if record is None:
+            return
+        sent, record.sent = record.sent, None
+        if response.isclosed() or fileno(response.fp) < 0:
             return
         method, url = record.request
-        full = url if "://" in url else f"{_scheme(connection)}://{_host(connection)}{url}"
-        answer = ResponseRecord(sockets, method, full, response.status)
-        raw = getattr(getattr(response.fp, "raw", None), "_sock", None)
-        answer.socket = record_of(raw, sockets)
+        answer = ResponseRecord(sockets, method, url if "://" in url else record.summary + url, response)
         responses.put(response, answer)
         watch.add(answer)
-        if record.sent is not None:
-            answer.birth, answer.owner = record.sent[0], answer.owner
-            record.sent = None
+        if sent is not None:
+            answer.birth = sent[0]
 
     def released(response: Any) -> None:
         record = responses.get(response)
@@ -170,11 +195,13 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 
     def closing(response: Any) -> None:
         record = responses.get(response)
-        if record is not None and not record.released and not response.isclosed() and _is_dying(response):
+        if record is not None and not record.released and record.is_unread(response) and _is_dying(response):
             record.collected = True
 
     connection_class, response_class = module.HTTPConnection, module.HTTPResponse
     hooks.after(connection_class, "__init__", born)
+    for cls in {connection_class, getattr(module, "HTTPSConnection", connection_class)}:  # no TLS without `ssl`
+        hooks.after(cls, "connect", connected)
     hooks.before(connection_class, "putrequest", put)
     hooks.after(connection_class, "endheaders", sent)
     hooks.after(connection_class, "getresponse", answered)
@@ -197,22 +224,17 @@ def _is_dying(response: Any) -> bool:
     """Whether a finalizer closes the response: its own, or that of the temporary-file wrapper inside an `HTTPError`."""
     if "_finalizing" in response.__dict__:
         return True
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     for _ in range(6):
         if frame is None:
-            return False
+            break
         if frame.f_code.co_name == "__del__" and frame.f_globals.get("__name__") == "tempfile":
             return True
-        if frame.f_back is None:
-            return False
         frame = frame.f_back
     return False
 
 
-def _scheme(connection: Any) -> str:
-    return "https" if hasattr(connection, "_context") else "http"
-
-
-def _host(connection: Any) -> str:
+def _origin(connection: Any) -> str:
+    scheme = "https" if connection.default_port == 443 else "http"
     host = f"[{connection.host}]" if ":" in connection.host else connection.host
-    return host if connection.port == connection.default_port else f"{host}:{connection.port}"
+    return f"{scheme}://{host}" + ("" if connection.port == connection.default_port else f":{connection.port}")

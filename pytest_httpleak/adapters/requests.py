@@ -2,69 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
-from pytest_httpleak.adapters import Hooks
-from pytest_httpleak.model import Kind, Suspect
-from pytest_httpleak.records import Record, Table, reachable
-from pytest_httpleak.socketrecords import holding
+from pytest_httpleak.adapters import Hooks, require
+from pytest_httpleak.records import Table, reachable
+from pytest_httpleak.urllib3records import ClientRecord
 
 MODULES = ("requests",)
 
 
-class SessionRecord(Record):
+class SessionRecord(ClientRecord):
     """A `Session`; it has no closed state, so the open connections behind its adapters tell."""
 
-    __slots__ = ("managers", "sockets")
+    __slots__ = ("managers", "pools")
 
-    kind: ClassVar[Kind] = Kind.CLIENTS
     LIBRARY = "requests"
 
-    def __init__(self, sockets: Table, managers: Table) -> None:
-        super().__init__()
-        self.sockets = sockets
+    def __init__(self, sockets: Table, session: Any, managers: Table, pools: Table) -> None:
+        super().__init__(sockets, (), session)
         self.managers = managers
+        self.pools = pools
 
     def idle(self) -> list[Any]:
-        """The sockets of all idle connections behind the session's adapters, custom ones included."""
+        return list({id(sock): sock for part in self.parts() for sock in part.idle()}.values())
+
+    def parts(self) -> list[ClientRecord]:
         session = self.ref()
-        if session is None:
-            return []
-        adapters = list(getattr(session, "adapters", {}).values())
-        found = {id(manager): manager for adapter in adapters for manager in reachable(adapter, self.managers)}
-        return [sock for manager in found.values() for sock in manager.idle()]
-
-    def descriptors(self) -> Iterator[int]:
-        for sock in self.idle():
-            yield sock.fileno()
-
-    def look(self) -> Suspect | None:
-        return holding(self, "requests.Session", self.idle(), self.sockets, depth=0)
+        found: dict[int, ClientRecord] = {}
+        for adapter in list(getattr(session, "adapters", {}).values()):
+            # A custom adapter may keep pools of its own: over a Unix socket, or made by another library.
+            for table in (self.managers, self.pools):
+                found |= {id(record): record for record in reachable(adapter, table)}
+        return list(found.values())
 
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
     """Record sessions, and give urllib3's responses the name that users of requests know."""
+    require(
+        module,
+        "sessions.Session.mount",
+        "adapters.HTTPAdapter.build_response",
+        "adapters.HTTPAdapter.proxy_manager_for",
+    )
     watch = hooks.watch
-    sockets, managers = watch.table("sockets"), watch.table("urllib3 managers")
-    sessions, responses = watch.table("requests sessions"), watch.table("urllib3 responses")
+    sockets = watch.table("sockets")
+    managers, pools = watch.table("urllib3 managers"), watch.table("urllib3 pools")
+    sessions, responses = watch.table("clients of urllib3"), watch.table("urllib3 responses")
 
     def born(_: None, session: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = SessionRecord(sockets, managers)
+        record = SessionRecord(sockets, session, managers, pools)
         sessions.put(session, record)
         watch.add(record)
 
-    def built(response: Any, adapter: Any, request: Any, raw: Any, /, *args: Any, **kwargs: Any) -> None:
+    def mounted(_: None, session: Any, /, prefix: Any, adapter: Any) -> None:
+        for manager in reachable(adapter, managers):
+            manager.inner = True
+
+    def proxied(manager: Any, adapter: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = managers.get(manager)
+        if record is not None:
+            record.inner = True
+
+    def built(_: Any, adapter: Any, request: Any, raw: Any, /, *args: Any, **kwargs: Any) -> None:
         record = responses.get(raw)
         if record is not None:
             record.library = "requests"
 
-    def manager_made(_: None, adapter: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = managers.get(adapter.poolmanager)
-        if record is not None:
-            record.inner = True
-
     hooks.after(module.sessions.Session, "__init__", born)
-    hooks.after(module.adapters.HTTPAdapter, "init_poolmanager", manager_made)
+    hooks.after(module.sessions.Session, "mount", mounted)
+    hooks.after(module.adapters.HTTPAdapter, "proxy_manager_for", proxied)
     hooks.after(module.adapters.HTTPAdapter, "build_response", built)

@@ -13,7 +13,8 @@ MODULES = ("socket",)
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
     """Record each socket that is made, and note how it ends."""
-    table = hooks.watch.table("sockets", _died)
+    table = hooks.watch.table("sockets")
+    table.gone = _died
     add = hooks.watch.add
     cls = module.socket
 
