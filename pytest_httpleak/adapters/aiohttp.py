@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from pytest_httpleak.adapters import Hooks, Unsupported
 from pytest_httpleak.model import Held, Kind, PoolState, State, Suspect
 from pytest_httpleak.records import Record, Table, type_name
-from pytest_httpleak.socketrecords import SocketRecord, record_of
+from pytest_httpleak.socketrecords import SocketRecord, fileno, record_of
 
 MODULES = ("aiohttp",)
 
@@ -338,4 +338,4 @@ def _socket(protocol: Any, sockets: Table) -> SocketRecord | None:
 def _fd(protocol: Any) -> int:
     transport = getattr(protocol, "transport", None)
     sock = None if transport is None else transport.get_extra_info("socket")
-    return -1 if sock is None else int(sock.fileno())
+    return -1 if sock is None else fileno(sock)
