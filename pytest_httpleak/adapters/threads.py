@@ -11,7 +11,7 @@ from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.model import Kind, State, Suspect
 from pytest_httpleak.records import Record, Table, Worker, type_name
 
-MODULES = ("threading", "concurrent.futures.thread")
+MODULES = ("threading", "concurrent.futures.thread", "_thread")
 
 # Workers that a library keeps for whoever asks next; what they do is done for whoever is being run.
 _CACHED_NAMES = ("AnyIO worker thread", "Trio thread ", "asyncio_")
@@ -56,6 +56,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     """Record threads with the call that started them, and let an executor's workers serve whoever submits."""
     if module.__name__ == "threading":
         _threads(module, hooks)
+    elif module.__name__ == "_thread":
+        _bare_threads(module, hooks)
     else:
         _executors(module, hooks)
 
@@ -93,6 +95,88 @@ def _adopt(record: ThreadRecord, thread: Any, executors: Table, watch: Any) -> N
         record.owner = owner
         if owner is not watch.root:
             owner.keep(record)
+
+
+class BareThreadRecord(Record):
+    """A thread that was started through `_thread`, known by the call that it runs."""
+
+    __slots__ = ()
+
+    kind: ClassVar[Kind] = Kind.THREADS
+    LIBRARY = "_thread"
+
+    def is_open(self) -> bool:
+        run = self.ref()
+        return run is not None and not run.is_over
+
+    def is_over(self) -> bool:
+        return not self.is_open()
+
+    def look(self) -> Suspect | None:
+        run = self.ref()
+        if run is None or run.is_over or run.ident == threading.get_ident():
+            return None
+        what = getattr(run.function, "__qualname__", "") or type_name(run.function)
+        return self.suspect(
+            State.RUNNING,
+            "_thread",
+            f"a thread running {what}",
+            names=(what,),
+            claims=frozenset((("thread", run.ident),)),
+        )
+
+
+class _Run:
+    """The function of a bare thread; says while it runs for whom, and when it is over."""
+
+    __slots__ = ("__weakref__", "borrowed", "function", "ident", "is_over", "worker")
+
+    def __init__(self, function: Any, borrowed: dict[int, list[Worker]]) -> None:
+        self.function = function
+        self.borrowed = borrowed
+        self.worker: Worker | None = None
+        self.ident: int | None = None
+        self.is_over = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        self.ident = threading.get_ident()
+        if self.worker is not None:
+            self.borrowed[self.ident] = [self.worker]
+        try:
+            return self.function(*args, **kwargs)
+        finally:
+            self.is_over = True
+            self.borrowed.pop(self.ident, None)
+
+    def __repr__(self) -> str:
+        return repr(self.function)
+
+
+def _bare_threads(module: ModuleType, hooks: Hooks) -> None:
+    watch: Any = hooks.watch
+    threads, wall = watch.table("bare threads"), hooks.wall
+
+    def make(original: Any) -> Any:
+        def start_new_thread(function: Any, /, *args: Any) -> Any:
+            __tracebackhide__ = True
+            if wall.on and watch.on and callable(function):
+                try:
+                    run = _Run(function, watch.borrowed)
+                    record = BareThreadRecord()
+                    threads.put(run, record)
+                    watch.add(record)
+                    run.worker = Worker(record.owner, record.birth)
+                    function = run
+                except Exception as error:
+                    wall.fall(error)
+            return original(function, *args)
+
+        return start_new_thread
+
+    for name in ("start_new_thread", "start_new"):  # two names for one thing
+        if hasattr(module, name):
+            hooks.patches.replace(module, name, make)
 
 
 class ExecutorRecord(Record):
