@@ -65,9 +65,11 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             record.inner = True
 
     def built(_: Any, adapter: Any, request: Any, raw: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = responses.get(raw)
+        record, pool = responses.get(raw), pools.get(getattr(raw, "_pool", None))
         if record is not None:
             record.library = "requests"
+        if pool is not None:
+            pool.inner = True
 
     hooks.after(module.sessions.Session, "__init__", born)
     hooks.after(module.sessions.Session, "mount", mounted)

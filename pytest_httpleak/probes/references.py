@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import threading
 import time
 import types
 from collections import deque
@@ -14,6 +15,7 @@ from typing import Final, NamedTuple, TypeVar
 
 _clock = time.perf_counter
 _CACHE: Final = type(functools.lru_cache(lambda: None))
+_LOCAL: Final = threading.local
 _LEVELS: Final = 8
 _WIDEST: Final = 400
 _OWN: Final = "pytest_httpleak"
@@ -186,6 +188,10 @@ def _owner_of(step: _Step) -> _Step:
         if getattr(owner, "__dict__", None) is step.thing:
             _named(step, None)
             return _Step(owner, step.text, step.below)
+        local = next((each for each in gc.get_referrers(owner) if isinstance(each, _LOCAL)), None)
+        if local is not None and isinstance(owner, dict):  # the attributes that it has in each thread
+            _named(step, None)
+            return _Step(local, step.text, step.below)
     if step.text.startswith("\0"):
         step.text = f"[{step.text[1:]!r:.60}]"
     return step
