@@ -189,6 +189,23 @@ class Guard:
         self.end_test(item)
         self._active = None
 
+    def abandon(self, item: pytest.Item) -> None:
+        """The run is being ended in the middle of a test, which is not judged."""
+        item.__dict__.pop("setup", None)
+        check = self._checks.pop(item.nodeid, None)
+        if check is not None:
+            self.session.drop(check)
+        self._active = None
+
+    @contextmanager
+    def ending_with(self, item: pytest.Item) -> Iterator[None]:
+        """Let the fixtures that are torn down in a block end with that test."""
+        self._active = item
+        try:
+            yield
+        finally:
+            self._active = None
+
     def failing_rows(self) -> list[FixtureRow]:
         """The rows of the fixtures that ended with this test and fail; they are handed out once."""
         rows = [row for row, fails in self.pending if fails]
@@ -231,7 +248,7 @@ class Guard:
     # -- fixtures of wider scopes --------------------------------------------------------------------------------------
 
     @contextmanager
-    def fixture(self, fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
+    def fixture(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Iterator[None]:
         """The set-up of a wider fixture, which answers for what it makes until it has been torn down."""
         session = self.session
         check = session.begin(fixturedef.argname, fixturedef.scope, self.settings.default)
@@ -241,7 +258,14 @@ class Guard:
         finally:
             session.watch.pop(check.owner)
             session.ledger.adopt(check.owner)
-            fixturedef.addfinalizer(lambda: session.watch.push(check.owner))  # the last of them runs first
+            fixturedef.addfinalizer(lambda: self._resume_fixture(request, check))  # the last of them runs first
+
+    def _resume_fixture(self, request: pytest.FixtureRequest, check: Check) -> None:
+        """A wider fixture's teardown begins: it answers again for what is made."""
+        item: Any = request.node
+        if isinstance(item, pytest.Item) and not _has_own_fixtures(item):
+            self.end_test(item)  # of class scope outside any class: it ends with the test, which is judged before it
+        self.session.resume(check)
 
     def _end_fixture(self, fixturedef: pytest.FixtureDef[Any], check: Check) -> None:
         if self.settings.mode is Mode.MARKED:
@@ -283,12 +307,19 @@ def uses_fixture(item: pytest.Item) -> bool:
     return FIXTURE in getattr(item, "fixturenames", ())
 
 
+def _has_own_fixtures(item: Any) -> bool:
+    """Whether a fixture of function scope is still set up for a test."""
+    definitions = getattr(getattr(item, "_request", None), "_fixture_defs", {}).values()
+    return any(each.scope == "function" and each.cached_result is not None for each in definitions)
+
+
 def _fixture_row(fixturedef: pytest.FixtureDef[Any], findings: tuple[Finding, ...]) -> FixtureRow:
-    code = getattr(fixturedef.func, "__code__", None) or getattr(
-        getattr(fixturedef.func, "__wrapped__", None), "__code__", None
-    )
+    name, code = fixturedef.argname, _code(fixturedef.func)
+    if name.startswith(("_xunit_", "_unittest_")):  # pytest's own, around what the user has written
+        inner = sorted(filter(None, map(_code, _enclosed(fixturedef.func))), key=lambda each: str(each.co_name).lower()[:5] != "setup")
+        name, code = (inner[0].co_name, inner[0]) if inner else (name, code)
     return FixtureRow(
-        name=fixturedef.argname,
+        name=name,
         scope=fixturedef.scope,
         baseid=fixturedef.baseid,
         file="" if code is None else code.co_filename,
@@ -297,3 +328,17 @@ def _fixture_row(fixturedef: pytest.FixtureDef[Any], findings: tuple[Finding, ..
         findings=findings,
     )
 
+
+def _code(function: Any) -> Any:
+    """The code of the function that the user has written, within what decorators have put around it."""
+    while not hasattr(function, "__code__") or hasattr(function, "__wrapped__"):
+        inner = getattr(function, "__wrapped__", None) or getattr(function, "func", None)
+        if inner is None:
+            return getattr(getattr(function, "__func__", None), "__code__", None)
+        function = inner
+    return function.__code__
+
+
+def _enclosed(function: Any) -> list[Any]:
+    cells = getattr(function, "__closure__", None) or ()
+    return [cell.cell_contents for cell in cells if callable(cell.cell_contents) and not isinstance(cell.cell_contents, type)]

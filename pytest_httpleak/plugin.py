@@ -77,10 +77,12 @@ class Hooks:
         return guard.protocol(item, nextitem) if guard.session.is_on and guard.is_checked(item) else None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Generator[None, object, object]:
         if fixturedef.scope == "function" or not self._guard.session.is_on:
             return (yield)
-        with self._guard.fixture(fixturedef):
+        with self._guard.fixture(fixturedef, request):
             return (yield)
 
     @pytest.hookimpl(wrapper=True, trylast=True)  # within the terminal's, which shows the summary; around the runner's

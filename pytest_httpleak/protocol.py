@@ -30,8 +30,11 @@ def run_held(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None) -> N
         if guard.has_findings(item):
             from pytest_httpleak.verdict import judge
 
-            judge(guard, item, held)
+            judge(guard, item, nextitem, held)
         guard.deliver(item, held[-1], direct=True)
+    except BaseException:
+        guard.abandon(item)
+        raise
     finally:
         guard.holding = None
         for report in held:
@@ -62,7 +65,7 @@ def _run(
             _show(item, setup_only)
         if not setup_only:
             held.append(call_and_report(item, "call", log=False))
-    if item.session.shouldfail or item.session.shouldstop or _will_stop(item, held):
+    if item.session.shouldfail or item.session.shouldstop or will_stop(item, held):
         nextitem = None
     held.append(call_and_report(item, "teardown", log=False, nextitem=nextitem))
     guard.after_teardown(item)
@@ -84,7 +87,7 @@ def _show(item: pytest.Item, setup_only: bool) -> None:
         show_test_item(item)
 
 
-def _will_stop(item: pytest.Item, held: Sequence[pytest.TestReport]) -> bool:
+def will_stop(item: pytest.Item, held: Sequence[pytest.TestReport]) -> bool:
     """Whether `--maxfail` will end the run with what is held back; then every fixture is torn down with this test."""
     limit = item.config.getvalue("maxfail")
     failed = sum(1 for report in held if report.failed and not hasattr(report, "wasxfail"))

@@ -9,8 +9,8 @@ import pytest
 from _pytest._code.code import ReprFileLocation
 
 from pytest_httpleak.errors import HttpLeakWarning, LeakError
-from pytest_httpleak.protocol import FAILED
 from pytest_httpleak.model import Finding, FixtureRow
+from pytest_httpleak.protocol import FAILED, will_stop
 from pytest_httpleak.reports.text import leak_text, one_line, section_text
 
 if TYPE_CHECKING:
@@ -28,13 +28,38 @@ def raise_leaks(guard: Guard, item: pytest.Item) -> None:
         raise leak_error(item.nodeid, leaks, rows, guard.session.rootdir)
 
 
-def judge(guard: Guard, item: pytest.Item, held: list[pytest.TestReport]) -> None:
+def judge(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, held: list[pytest.TestReport]) -> None:
     """Let the leaks fail the reports that are held back, or stand beside the failure that is there already."""
     rootdir = guard.session.rootdir
+    _judge_test(guard, item, held, rootdir)
+    if nextitem is not None and will_stop(item, held):
+        _tear_down_all(guard, item, held)
     rows = guard.failing_rows()
     if rows:
         error = leak_error(item.nodeid, (), rows, rootdir)
         held[-1] = _replaced(item, held[-1], error) if held[-1].passed else _beside(held[-1], str(error))
+
+
+def _tear_down_all(guard: Guard, item: pytest.Item, held: list[pytest.TestReport]) -> None:
+    """Tear down the wider fixtures with the test whose leak, as is known only now, ends the run."""
+    state = item.session._setupstate
+    if not state.stack:
+        return
+    with guard.ending_with(item):
+        call = pytest.CallInfo.from_call(
+            lambda: state.teardown_exact(None), when="teardown", reraise=(pytest.exit.Exception, KeyboardInterrupt)
+        )
+    if call.excinfo is None:
+        return
+    report: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
+    if held[-1].passed:
+        report.sections = list(held[-1].sections)
+        held[-1] = report
+    elif report.failed:
+        _beside(held[-1], report.longreprtext, "teardown of the wider fixtures")
+
+
+def _judge_test(guard: Guard, item: pytest.Item, held: list[pytest.TestReport], rootdir: str) -> None:
     check = guard.check_of(item)
     if check is None or not check.findings:
         return
@@ -66,8 +91,8 @@ def _replaced(item: pytest.Item, report: pytest.TestReport, error: LeakError) ->
     return failed
 
 
-def _beside(report: pytest.TestReport, text: str) -> pytest.TestReport:
-    report.sections.append(("httpleak", text))
+def _beside(report: pytest.TestReport, text: str, title: str = "httpleak") -> pytest.TestReport:
+    report.sections.append((title, text))
     return report
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pytest_httpleak import adapters as adapters_package
@@ -20,10 +20,23 @@ from pytest_httpleak.sites import set_user_root
 _clock = time.perf_counter
 _running: list[Session] = []
 
+# The scope of a checked block: its leaks are raised, and no baseline knows them.
+_BLOCK = "block"
+
 
 def running() -> Session | None:
     """The session that watches this process now, if one does."""
     return next((session for session in reversed(_running) if session.is_on), None)
+
+
+def _forked() -> None:
+    """A child process is not watched: what it inherits is its parent's."""
+    for session in _running:
+        session.watch.silence()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 class Check:
@@ -89,9 +102,8 @@ class Session:
         self.watch.on = True
         _running.append(self)
         self.watch.loop_closing = self.judging.loop_closing
+        self.watch.task_destroyed = self.judging.task_destroyed
         self.ledger.open()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._forked)
 
     def stop(self) -> None:
         """Undo everything that was patched."""
@@ -102,9 +114,12 @@ class Session:
             self._finder = None
         self.watch.stop()
 
-    def _forked(self) -> None:
-        """A child process is not watched: what it inherits is its parent's."""
-        self.watch.silence()
+    def safely(self, act: Callable[..., object], *args: object) -> None:
+        """Do something on the way of a test; an error of the plugin's own is named in the summary and goes no further."""
+        try:
+            act(*args)
+        except Exception as error:
+            self.judging.wall.note(error)
 
     @property
     def is_on(self) -> bool:
@@ -125,8 +140,13 @@ class Session:
         check.tasks_before = self.watch.births_of_tasks
         if settings.peaks or settings.max_clients is not None:
             self.want_peaks(check)
-        self.watch.push(owner)
+        self.resume(check)
         return check
+
+    def resume(self, check: Check) -> None:
+        """Let an owner answer from now on; whoever has answered until now keeps the descriptors that have appeared."""
+        self.ledger.adopt(self.watch.stack[-1])
+        self.watch.push(check.owner)
 
     def want_peaks(self, check: Check) -> None:
         """Count the highest numbers open at once from now on; costs a look at what is open at each birth."""
@@ -136,7 +156,15 @@ class Session:
             check.owner.peaks = Peaks(dict(check.settings.peaks))
             self.watch.peaking += 1
 
-    def end(self, check: Check) -> None:
+    async def end_async(self, check: Check) -> None:
+        """The same as `end`, from inside a running event loop, which goes on while there is something to wait for."""
+        from pytest_httpleak.session.settling import settle
+
+        self.watch.pop(check.owner)
+        await settle(lambda: not self.judging.look(check.owner, check.tasks_before), check.settings.grace)
+        self.end(check, grace=0)
+
+    def end(self, check: Check, *, grace: float | None = None) -> None:
         """Judge an owner whose life is over. Never raises: an error of the plugin's own is named in the summary."""
         if check.judged or not self.watch.on:
             return
@@ -147,7 +175,7 @@ class Session:
         try:
             suspects = self.judging.first_look(owner, check.tasks_before)
             if suspects or owner.peaks is not None:
-                check.findings = self._findings(check, suspects)
+                check.findings = self._findings(check, suspects, check.settings.grace if grace is None else grace)
         except Exception as error:
             self.judging.wall.note(error)
         finally:
@@ -189,11 +217,11 @@ class Session:
         if self.ledger.has_moved():
             self.ledger.open()
 
-    def _findings(self, check: Check, suspects: list[Suspect]) -> tuple[Finding, ...]:
+    def _findings(self, check: Check, suspects: list[Suspect], grace: float) -> tuple[Finding, ...]:
         from pytest_httpleak import rules
 
         settings = check.settings
-        causes = self.judging.causes(check.owner, suspects, settings.grace, check.tasks_before) if suspects else []
+        causes = self.judging.causes(check.owner, suspects, grace, check.tasks_before) if suspects else []
         counted, ignored = rules.split_ignored(causes, settings.ignore, self._relative(causes))
         verdict = Verdict.WARNED if settings.mode is Mode.WARN else Verdict.LEAKED
         found = rules.judged(rules.findings(counted, settings.kinds), settings.tolerate, verdict)
@@ -207,9 +235,8 @@ class Session:
 
         file = None if finding.created is None else self.relative(finding.created.file)
         named = replace(finding, fingerprint=fingerprint(finding, owner.name.partition("[")[0], file))
-        if named.verdict is Verdict.LEAKED and self.known is not None and self.known.knows(named.fingerprint):
-            return named.judged(Verdict.KNOWN)
-        return named
+        is_known = self.known is not None and owner.scope != _BLOCK and self.known.knows(named.fingerprint)
+        return named.judged(Verdict.KNOWN) if is_known and named.verdict is Verdict.LEAKED else named
 
     def relative(self, file: str) -> str:
         """A file's path from the root directory, with `/`, or as it is where it lies elsewhere."""
