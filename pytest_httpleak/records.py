@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Protocol
@@ -224,12 +225,12 @@ def _parts(thing: object) -> list[object]:
 
 
 def type_name(thing: object) -> str:
-    """The name of an object's class as its users write it: the package that exports it and the class."""
-    cls = type(thing)
+    """The name of an object's class as its users write it."""
+    return class_name(type(thing))
+
+
+def class_name(cls: type) -> str:
+    """The name of a class as its users write it: below the package that exports it, or else below its module."""
     package = cls.__module__.partition(".")[0]
-    if package in _EXPORTING:
-        return f"{package}.{cls.__qualname__}"
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-_EXPORTING = frozenset("aiohttp httpcore httpcore2 httpx httpx2 requests socket ssl urllib3".split())
+    is_exported = vars(sys.modules.get(package, object)).get(cls.__qualname__) is cls
+    return f"{package if is_exported else cls.__module__}.{cls.__qualname__}"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from pytest_httpleak.model import Held, Kind, State, Suspect
-from pytest_httpleak.records import Record, Table, type_name
+from pytest_httpleak.records import Record, Table, class_name, type_name
 
 # Bound here, so that a test which puts something else in its place cannot mislead the watch.
 _fstat = os.fstat
@@ -17,17 +17,17 @@ _fstat = os.fstat
 class SocketRecord(Record):
     """One socket object: `closed` once its descriptor was closed or handed on, `collected` if it died without that."""
 
-    __slots__ = ("accepted", "closed", "collected", "description", "holder", "transport")
+    __slots__ = ("accepted", "closed", "collected", "holder", "transport", "type")
 
     kind: ClassVar[Kind] = Kind.SOCKETS
     LIBRARY = "socket"
 
-    def __init__(self) -> None:
+    def __init__(self, cls: type) -> None:
         super().__init__()
+        self.type = cls
         self.closed = False
         self.collected = False
         self.accepted = False
-        self.description: str | None = None
         self.holder: Record | None = None  # the connection that answers for it, once one does
         self.transport: Callable[[], Any] | None = None  # asyncio's transport around it
 
@@ -80,8 +80,8 @@ class SocketRecord(Record):
     def _dropped(self) -> Suspect | None:
         if self.holder is not None:
             return self.holder.orphaned(self)
-        what = self.description or "a socket, dropped while open"
-        return self.suspect(State.COLLECTED, "socket.socket", what, claims=self.claims(), names=(what,))
+        name = class_name(self.type)
+        return self.suspect(State.COLLECTED, name, "dropped while open", claims=self.claims(), names=(name,))
 
     def _is_closing(self) -> bool:
         """Whether asyncio has been told to close the socket, and will do so when its loop runs next."""
@@ -97,7 +97,7 @@ class SocketRecord(Record):
         sock = self.ref()
         fd = self.fd()
         if sock is None or fd < 0:
-            return Held(Kind.SOCKETS, self.description or "a socket, dropped while open")
+            return Held(Kind.SOCKETS, "a socket, dropped while open")
         return Held(Kind.SOCKETS, describe(sock), fd)
 
 

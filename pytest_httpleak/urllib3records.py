@@ -256,7 +256,7 @@ class ResponseRecord(Record):
 
     def _suspect(self, state: State, holds: tuple[Held, ...]) -> Suspect:
         summary = f"{self.method} {self.url} [{self.status}]"
-        shown = "requests.Response" if self.library == "requests" else "urllib3.response.HTTPResponse"
+        shown = "requests.Response" if self.library == "requests" else "urllib3.HTTPResponse"
         return self.suspect(
             state,
             shown,

@@ -71,7 +71,7 @@ def test_a_response_that_is_kept_unread_leaks(marked: Marked, kept: list[Any], s
 
     (finding,) = marked(leaking)
     assert finding.summary == f"GET {server}/big [200]"
-    assert (finding.library, finding.type) == ("urllib3", "urllib3.response.HTTPResponse")
+    assert (finding.library, finding.type) == ("urllib3", "urllib3.HTTPResponse")
     assert finding.holds[0].summary == f"a connection of the pool of {server} (1 checked out, 0 idle, room for 1)"
     assert [held.kind for held in finding.holds] == ["connections", "sockets"]
 
@@ -697,7 +697,7 @@ def test_a_response_through_a_proxy_leaks_under_its_own_address(marked: Marked, 
             kept.append(manager.request("GET", "http://service.invalid/big", preload_content=False))  # leak: responses
 
     (finding,) = marked(leaking)
-    assert finding.summary == "GET http://service.invalid/big [404]" or "service.invalid/big" in finding.summary
+    assert finding.summary == "GET http://service.invalid/big [200]"
 
 
 def test_a_bare_connection_that_is_left_open_leaks(marked: Marked, kept: list[Any], server: str) -> None:
@@ -720,7 +720,7 @@ def test_a_bare_connection_that_is_left_open_leaks(marked: Marked, kept: list[An
             kept.append(connection)
 
     (finding,) = marked(leaking)
-    assert (finding.type, finding.summary) == ("urllib3.connection.HTTPConnection", address.netloc) or finding.summary
+    assert (finding.type, finding.summary) == ("urllib3.connection.HTTPConnection", address.netloc)
     marked(dropping)
     marked(closing)
 

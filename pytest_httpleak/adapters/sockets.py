@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from pytest_httpleak.adapters import Hooks
+from pytest_httpleak.adapters import Hooks, require
 from pytest_httpleak.socketrecords import SocketRecord
 
 MODULES = ("socket",)
@@ -13,13 +13,14 @@ MODULES = ("socket",)
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
     """Record each socket that is made, and note how it ends."""
+    require(module, "socket._real_close", "socket.detach", "socket.accept", "socket.dup")
     table = hooks.watch.table("sockets")
     table.gone = _died
     add = hooks.watch.add
     cls = module.socket
 
     def born(_: None, sock: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = SocketRecord()
+        record = SocketRecord(type(sock))
         table.put(sock, record)
         add(record)
 
@@ -28,18 +29,29 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         if record is not None:
             record.closed = True
 
-    def detached(_: int, sock: Any) -> None:
-        closed(sock)
+    def detached(fd: int, sock: Any, /) -> None:
+        record = table.get(sock)
+        if record is not None:
+            record.closed = True
+            if record.accepted:  # and wrapped since, as for TLS
+                for other in table:
+                    other.accepted = other.accepted or other.fd() == fd
 
-    def accepted(result: tuple[Any, Any], listener: Any) -> None:
+    def accepted(result: tuple[Any, Any], listener: Any, /) -> None:
         record = table.get(result[0])
         if record is not None:  # its server's side; the test answers for the client's
             record.accepted = True
+
+    def doubled(result: Any, sock: Any, /) -> None:
+        record, other = table.get(sock), table.get(result)
+        if record is not None and other is not None:
+            other.accepted = record.accepted
 
     hooks.after(cls, "__init__", born)
     hooks.before(cls, "_real_close", closed)
     hooks.after(cls, "detach", detached)
     hooks.after(cls, "accept", accepted)
+    hooks.after(cls, "dup", doubled)
 
 
 def _died(record: SocketRecord) -> None:
