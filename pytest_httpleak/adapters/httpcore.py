@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 from pytest_httpleak.adapters import Hooks, Unsupported
 from pytest_httpleak.model import Held, Kind, PoolState, State, Suspect
 from pytest_httpleak.records import Record, Table
-from pytest_httpleak.socketrecords import SocketRecord, record_of
+from pytest_httpleak.socketrecords import SocketRecord, describe, record_of
 
 MODULES = ("httpcore", "httpcore2")
 
@@ -25,8 +25,8 @@ _CLOSE_POOL: Final = {
     True: "use it in an `async with` block, or `await` its `.aclose()` in a `finally`",
 }
 _LOST_SLOT: Final = (
-    "until the client is closed nothing gives this slot back, and with all slots lost each request ends in PoolTimeout: "
-    "upgrade {library}, or keep the request from being cancelled half-way{shield}"
+    "nothing gives this slot back until the client is closed, and with all slots lost each request ends in "
+    "PoolTimeout: upgrade {library}, or keep the request from being cancelled half-way{shield}"
 )
 
 
@@ -54,19 +54,9 @@ class PoolRecord(Record):
         pool = self.ref()
         return [] if pool is None else [connection for connection in pool.connections if not connection.is_closed()]
 
-    def open(self) -> list[tuple[Any, SocketRecord | None, int]]:
-        """Connection, socket record and descriptor of each connection that has an open socket."""
-        found = []
-        for connection in self.connections():
-            sock = socket_of(connection)
-            fd = -1 if sock is None else int(sock.fileno())
-            if fd >= 0:
-                found.append((connection, record_of(sock, self.sockets), fd))
-        return found
-
     def descriptors(self) -> Iterator[int]:
-        for _, _, fd in self.open():
-            yield fd
+        for connection in self.connections():
+            yield from _descriptors(connection)
 
     def look(self) -> Suspect | None:
         suspect = self.unclosed(self, self.transport or self.type, depth=2)
@@ -74,19 +64,17 @@ class PoolRecord(Record):
 
     def unclosed(self, record: Record, type_name: str, *, depth: int) -> Suspect | None:
         """The suspect for whoever has left this pool open (`record`), or None if no connection is open."""
-        found = self.open()
+        holdings = (_holding(connection, self.sockets) for connection in self.connections())
+        found = [holding for holding in holdings if holding is not None]
         if not found:
             return None
-        claims = {
-            claim for _, socket, fd in found for claim in (socket.claims() if socket is not None else {("fd", fd)})
-        }
         return record.suspect(
             State.OPEN,
             type_name,
             f"not closed, with {len(found)} open connection{'s' if len(found) > 1 else ''}",
             library=self.front if record is self else None,
-            claims=frozenset(claims),
-            holds=tuple(socket.held() for _, socket, _ in found if socket is not None),
+            claims=frozenset[object]().union(*(claims for claims, _ in found)),
+            holds=tuple(held for _, held in found),
             names=(type_name,),
             depth=depth,
         )
@@ -160,7 +148,7 @@ class PoolRecord(Record):
 
 
 class SlotRecord(Record):
-    """One connection in a pool's books, from the request that it was given to last: that one loses it, if it is lost."""
+    """One connection in a pool's books; it is the business of the request that it was given to last."""
 
     __slots__ = ("pool", "request")
 
@@ -197,20 +185,21 @@ class SlotRecord(Record):
 
     def descriptors(self) -> Iterator[int]:
         connection = self.ref()
-        sock = None if connection is None or connection.is_closed() else socket_of(connection)
-        if sock is not None and sock.fileno() >= 0:
-            yield sock.fileno()
+        if connection is not None and not connection.is_closed():
+            yield from _descriptors(connection)
 
     def look(self) -> Suspect | None:
         connection, pool = self.ref(), self.pool.ref()
-        if connection is None or pool is None or connection not in pool.connections or not self.pool.is_lost(connection):
+        if connection is None or pool is None or connection not in pool.connections:
+            return None
+        if not self.pool.is_lost(connection):
             return None
         request = self.request
         what = _origin(connection) if request is None else request.summary
-        how = "given up (cancelled, timed out or failed) before it was answered"
-        if request is not None and request.stream is not None:
-            how = "given up while it was being answered"
-        return _slot_taken(self, self.pool, connection, f"slot still taken by {what}, a request that was {how}")
+        how = "was given up (cancelled, timed out or failed) before it was answered"
+        if request is None or request.stream is not None:
+            how = "is over"
+        return _slot_taken(self, self.pool, connection, f"slot still taken by {what}, a request that {how}")
 
 
 class RequestRecord(Record):
@@ -247,7 +236,7 @@ class RequestRecord(Record):
         if request is None or pool is None or request not in pool._requests:
             return None
         connection = request.connection
-        # A closed client leaves stale entries in its books, and so does a stream that was closed behind its pool's back.
+        # A closed client leaves stale entries in its books, and so does a stream closed behind its pool's back.
         return None if connection is None or connection.is_closed() else connection
 
     def look(self) -> Suspect | None:
@@ -257,13 +246,11 @@ class RequestRecord(Record):
         if self.stream is None:
             if self._has_sender():
                 return None
-            return _slot_taken(
-                self, pool, connection, f"slot still taken by {self.summary}, a request whose answer nobody waits for any more"
-            )
+            text = f"slot still taken by {self.summary}, a request whose answer nobody waits for any more"
+            return _slot_taken(self, pool, connection, text)
         if connection.is_idle():  # only HTTP/2: the stream was closed behind its pool's back
             return None
-        sock = socket_of(connection)
-        socket = None if sock is None else record_of(sock, pool.sockets)
+        holding = _holding(connection, pool.sockets)
         summary = self.summary + ("" if self.status is None else f" [{self.status}]")
         held = Held(Kind.CONNECTIONS, f"a connection to {_origin(connection)}{pool.figures()}")
         return self.suspect(
@@ -271,8 +258,8 @@ class RequestRecord(Record):
             f"{pool.front or self.library}.Response",
             summary,
             library=pool.front,
-            claims=frozenset() if socket is None else socket.claims(),
-            holds=(held,) if socket is None else (held, socket.held()),
+            claims=frozenset() if holding is None else holding[0],
+            holds=(held,) if holding is None else (held, holding[1]),
             always=True,
             names=(self.summary.partition(" ")[2], summary),
             hint=_CLOSE_RESPONSE[pool.is_async],
@@ -293,9 +280,8 @@ class RequestRecord(Record):
 
 
 def _slot_taken(record: Record, pool: PoolRecord, connection: Any, summary: str) -> Suspect:
-    sock = socket_of(connection)
-    socket = None if sock is None or sock.fileno() < 0 else record_of(sock, pool.sockets)
-    what = "a place for a connection" if socket is None else "a connection"
+    holding = _holding(connection, pool.sockets)
+    what = "a place for a connection" if holding is None else "a connection"
     held = Held(Kind.CONNECTIONS, f"{what} to {_origin(connection)}{pool.figures()}")
     return record.suspect(
         State.OPEN,
@@ -303,8 +289,8 @@ def _slot_taken(record: Record, pool: PoolRecord, connection: Any, summary: str)
         summary,
         kind=Kind.CONNECTIONS,
         library=pool.front,
-        claims=frozenset((("slot", id(connection)),)) | (frozenset() if socket is None else socket.claims()),
-        holds=(held,) if socket is None else (held, socket.held()),
+        claims=frozenset((("slot", id(connection)),)) | (frozenset() if holding is None else holding[0]),
+        holds=(held,) if holding is None else (held, holding[1]),
         names=(_origin(connection), summary),
         hint=_lost_hint(pool),
     )
@@ -420,6 +406,24 @@ def _first(place: Any, *names: str) -> Any:
 def _booked(stream: Any) -> Any:
     """The entry in the pool's books behind a response's stream."""
     return stream._status if hasattr(stream, "_status") else stream._pool_request
+
+
+def _descriptors(connection: Any) -> Iterator[int]:
+    sock = socket_of(connection)
+    fd = -1 if sock is None else int(sock.fileno())
+    if fd >= 0:
+        yield fd
+
+
+def _holding(connection: Any, sockets: Table) -> tuple[frozenset[object], Held] | None:
+    """What a connection's open socket is claimed by, and how it is shown; None where it has none."""
+    for fd in _descriptors(connection):
+        sock = socket_of(connection)
+        record = record_of(sock, sockets)
+        if record is None:  # uvloop's sockets are made in C
+            return frozenset((("fd", fd),)), Held(Kind.SOCKETS, describe(sock), fd)
+        return record.claims(), record.held()
+    return None
 
 
 def socket_of(connection: Any) -> Any:
