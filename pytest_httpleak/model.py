@@ -75,7 +75,8 @@ class Suspect:
     """One resource that its owner left behind, as facts taken at once; no reference to the resource itself.
 
     `claims` names the descriptors and objects it answers for: a suspect of a later kind whose claims are all
-    taken is no finding. `always` is for suspects that are a finding of their own even then. `names` are what
+    taken is no finding. `owns` names, by key, suspects that end with this one, whatever their kind. `always` is for
+    suspects that are a finding of their own even where all is claimed. `names` are what
     ignore patterns are matched with; `key` identifies the record it was taken from; `depth` puts a client (0) before the
     transports and pools inside it.
     """
@@ -90,6 +91,7 @@ class Suspect:
     stack: tuple[Site, ...] = ()
     names: tuple[str, ...] = ()
     claims: frozenset[object] = frozenset()
+    owns: frozenset[int] = frozenset()
     always: bool = False
     holds: tuple[Held, ...] = ()
     depth: int = 0

@@ -7,12 +7,12 @@ import contextvars
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from pytest_httpleak.model import Kind, Suspect
 from pytest_httpleak.patches import Patches, Wall
-from pytest_httpleak.records import Record, Table, Worker
+from pytest_httpleak.records import RUNNER_TASKS, Record, Table, Worker
 from pytest_httpleak.sites import Birth, capture
 
 _active_threads: dict[int, Any] = getattr(threading, "_active", {})
@@ -119,6 +119,7 @@ class Watch:
         self.borrowed: dict[int, list[Worker]] = {}
         self.loops: dict[int, Any] = {}
         self.loop_closing: Callable[..., None] = lambda loop, *, cancelled: None
+        self.task_destroyed: Callable[[Any], None] = lambda task: None
         self.peaking = 0
         self._tables: dict[str, Table] = {}
         self._threads = self.table("threads")
@@ -181,6 +182,10 @@ class Watch:
                 known = self.of_task(task)
                 if known is not None:
                     return known[1]
+                if getattr(task.get_coro(), "__qualname__", "") not in RUNNER_TASKS:
+                    owner = self._context.get()
+                    if owner is not None:
+                        return owner
         ident = threading.get_ident()
         if ident != self._main:
             worker = self._worker(ident)
@@ -206,8 +211,8 @@ class Watch:
             known = self.of_task(task)
             if known is not None:  # below a task's coroutine there is only the loop, and whoever runs that
                 birth = capture(depth, getattr(task.get_coro(), "cr_frame", None))
-                if not birth.has_user:
-                    birth.parent = known[0]
+                if not birth.has_user:  # not the whole chain: a library's tasks may make each other for hours
+                    birth.parent = known[0] if known[0].has_user else known[0].parent or known[0]
                 return birth
         birth = capture(depth)
         if not birth.has_user:
@@ -221,6 +226,19 @@ class Watch:
         if known is not None and known[0].of == coroutine:
             return known
         return self.sent.get(coroutine) if self.sent else None  # a task that runs before its maker has been handed it
+
+    def owner_by_context(self, task: Any) -> Owner:
+        """Who was responsible when a task was made that nobody saw being made: `asyncio.Task(...)`. From Python 3.12 on."""
+        context = task.get_context() if hasattr(task, "get_context") else None
+        owner = None if context is None else context.get(self._context)
+        return self.root if owner is None or owner.over else owner
+
+    def forget_tasks(self, tasks: Iterable[Any]) -> None:
+        """Let nobody answer for some tasks any more: they have been reported."""
+        for task in tasks:
+            birth = Birth([], False, None)
+            birth.of = id(task.get_coro())
+            self.tasks[id(task)] = (birth, self.root)
 
     def _maker_birth(self) -> Birth | None:
         ident = threading.get_ident()
@@ -266,6 +284,7 @@ class Watch:
     def task_coming(self, coroutine: object, depth: int = 3) -> None:
         """Note the birth and the owner of a task before it is made: it may run at once, or be made in another thread."""
         self.sent[id(coroutine)] = (self.birth(depth), self._answering())
+        self.births_of_tasks += 1
 
     def descriptor_made(self, fd: int, depth: int = 5) -> None:
         """Note the birth and the owner of a bare descriptor, and its identity, since numbers are used again."""

@@ -11,6 +11,10 @@ from pytest_httpleak.model import Held, Kind, State, Suspect
 from pytest_httpleak.sites import Birth
 
 
+# The task in which anyio's pytest plugin runs every fixture and test: whoever is being run answers for what it makes.
+RUNNER_TASKS = frozenset(("TestRunner._run_tests_and_fixtures",))
+
+
 class Owner(Protocol):
     """Who answers for what is made: the process, a fixture of a wider scope, a test, a checked block."""
 

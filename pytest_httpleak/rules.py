@@ -17,9 +17,11 @@ def causes(suspects: Iterable[Suspect], excused: Collection[int] = ()) -> list[S
     A suspect whose claims are all taken by an earlier one is held by that one. `excused` names, by key, suspects that
     answer for what they hold and are no leak: a process-wide client.
     """
+    merged = _merged(suspects)
+    excused = {*excused, *(key for suspect in merged for key in suspect.owns)}
     claimed: set[object] = set()
     found: list[Suspect] = []
-    for suspect in sorted(_merged(suspects), key=lambda each: (_RANK[each.kind], each.depth)):
+    for suspect in sorted(merged, key=lambda each: (_RANK[each.kind], each.depth)):
         explained = bool(suspect.claims) and suspect.claims <= claimed
         claimed |= suspect.claims
         if (explained and not suspect.always) or suspect.key in excused:

@@ -28,6 +28,9 @@ _RUNNER: Final = 2
 _MAX_FRAMES: Final = 80
 _USER_FRAMES: Final = 6
 
+# What event loops call on the protocols of their transports.
+_PROTOCOL_CALLS: Final = frozenset("buffer_updated connection_made data_received datagram_received eof_received".split())
+
 _sorts: dict[str, int] = {}
 _user_root: str | None = None
 
@@ -45,12 +48,13 @@ class Birth:
     `parent` is the birth of the task or thread that made it, for stacks that have no frame of the user's.
     """
 
-    __slots__ = ("frames", "has_user", "parent")
+    __slots__ = ("frames", "has_user", "of", "parent")
 
     def __init__(self, frames: list[tuple[CodeType, int]], has_user: bool, parent: Birth | None) -> None:
         self.frames = frames
         self.has_user = has_user
         self.parent = parent
+        self.of = 0  # the identity of a task's coroutine, which tells it from a later task at the same address
 
     def site(self) -> Site | None:
         """The innermost line of the user's own code, or None where there is none."""
@@ -61,6 +65,15 @@ class Birth:
                     return _site(code, instruction)
             birth = birth.parent
         return None
+
+    def is_of_protocol(self) -> bool:
+        """Whether a library's protocol made it when its connection was made or heard something: a server's handler."""
+        for code, _ in self.frames:
+            if _sorts.get(code.co_filename, _LIBRARY) == _USER:
+                return False
+            if code.co_name in _PROTOCOL_CALLS:
+                return True
+        return False
 
     def is_import(self) -> bool:
         """Whether it happened while a module was being imported: what is made then belongs to the process."""
@@ -86,8 +99,8 @@ class Birth:
         return tuple(sites)
 
 
-def capture(depth: int) -> Birth:
-    """The stack of the caller `depth` frames up, as far as a few frames of the user's code."""
+def capture(depth: int, outermost: FrameType | None = None) -> Birth:
+    """The stack of the caller `depth` frames up, as far as a few frames of the user's code, or the `outermost` frame."""
     frame: FrameType | None = sys._getframe(depth)
     frames: list[tuple[CodeType, int]] = []
     users = 0
@@ -105,6 +118,8 @@ def capture(depth: int) -> Birth:
             if users == _USER_FRAMES:
                 break
         elif len(frames) >= _MAX_FRAMES:
+            break
+        if frame is outermost:
             break
         frame = frame.f_back
     return Birth(frames, users > 0, None)

@@ -4,21 +4,56 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import ModuleType
 from typing import Any, ClassVar
 
 from pytest_httpleak.adapters import Hooks, Unsupported
 from pytest_httpleak.model import Held, Kind, PoolState, State, Suspect
-from pytest_httpleak.records import Record, Table, type_name
+from pytest_httpleak.records import Record, Table, reachable, type_name
 from pytest_httpleak.socketrecords import SocketRecord, fileno, record_of
 
 MODULES = ("aiohttp",)
 
 
-class SessionRecord(Record):
+class _Finalized(Record):
+    """The record of an object that tells in its `__del__` whether it was left open."""
+
+    __slots__ = ("collected", "ended")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.collected = False
+        self.ended = False
+
+    def freed(self, suspect: Suspect) -> Suspect | None:
+        return replace(suspect, state=State.COLLECTED)
+
+
+class _Dying:
+    """Finds the record of an object from within its `__del__`, where the garbage collector has cleared all references."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._lost: dict[int, Any] = {}
+        table.gone = self._gone
+
+    def _gone(self, record: Any) -> None:
+        if not record.ended:
+            self._lost[record.key] = record
+
+    def record(self, thing: object) -> Any:
+        """The record, or None for an object whose making was not seen."""
+        record = self._table.get(thing) or self._lost.pop(id(thing), None)
+        if record is not None:
+            record.ended = True
+        return record
+
+
+class SessionRecord(_Finalized):
     """A `ClientSession`: to leave one open is a leak by aiohttp's own word, whether it holds a connection or not."""
 
-    __slots__ = ("collected", "connectors", "type")
+    __slots__ = ("connectors", "own", "type")
 
     kind: ClassVar[Kind] = Kind.CLIENTS
     LIBRARY = "aiohttp"
@@ -27,7 +62,7 @@ class SessionRecord(Record):
         super().__init__()
         self.type = name
         self.connectors = connectors
-        self.collected = False
+        self.own: ConnectorRecord | None = None  # the connector that it made itself, or closes
 
     def is_open(self) -> bool:
         session = self.ref()
@@ -38,25 +73,28 @@ class SessionRecord(Record):
 
     def look(self) -> Suspect | None:
         if self.collected:
-            return self._suspect(State.COLLECTED, "dropped without being closed", frozenset(), ())
+            return self._suspect(State.COLLECTED, "dropped without being closed", self._resolving(), ())
         session = self.ref()
         if session is None or session.closed:
             return None
         connector = self.connectors.get(session.connector)
         found = [] if connector is None else connector.sockets_of(connector.idle())
-        claims = frozenset[object]().union(*(socket.claims() for socket in found))
+        claims = self._resolving().union(*(socket.claims() for socket in found))
         number = len(found)
         summary = "not closed" + (f", with {number} idle connection{'s' if number > 1 else ''}" if number else "")
         return self._suspect(State.OPEN, summary, claims, tuple(socket.held() for socket in found))
+
+    def _resolving(self) -> frozenset[object]:
+        return frozenset() if self.own is None else _claims(self.own.resolving())
 
     def _suspect(self, state: State, summary: str, claims: frozenset[object], holds: tuple[Held, ...]) -> Suspect:
         return self.suspect(state, self.type, summary, claims=claims, holds=holds, always=True, names=(self.type,))
 
 
-class ConnectorRecord(Record):
+class ConnectorRecord(_Finalized):
     """A connector, aiohttp's pool; it answers for its idle connections where no session does."""
 
-    __slots__ = ("collected", "made", "requests", "sockets", "type")
+    __slots__ = ("channels", "made", "owned", "requests", "sockets", "type")
 
     kind: ClassVar[Kind] = Kind.CLIENTS
     LIBRARY = "aiohttp"
@@ -65,7 +103,8 @@ class ConnectorRecord(Record):
         super().__init__()
         self.type = name
         self.sockets = sockets
-        self.collected = False
+        self.channels: list[Any] = []  # records of c-ares channels, which connectors of the same loop share
+        self.owned = False  # by a session, which closes it, and is reported where it does not
         self.made = 0
         self.requests = 0
 
@@ -81,8 +120,14 @@ class ConnectorRecord(Record):
         found = (_socket(protocol, self.sockets) for protocol in protocols)
         return [socket for socket in found if socket is not None]
 
+    def resolving(self) -> list[int]:
+        """The open descriptors of the channels that the connector resolves names through."""
+        return [fd for channel in self.channels for fd in channel.opened()]
+
     def descriptors(self) -> Iterator[int]:
         connector = self.ref()
+        if connector is not None and not connector.closed:
+            yield from self.resolving()
         active = [] if connector is None else [each for each in list(connector._acquired) if hasattr(each, "is_connected")]
         for protocol in [*self.idle(), *active]:
             fd = _fd(protocol)
@@ -92,14 +137,20 @@ class ConnectorRecord(Record):
     def look(self) -> Suspect | None:
         if self.collected:
             return self.suspect(State.COLLECTED, self.type, "dropped without being closed", depth=1)
-        found = self.sockets_of(self.idle())
-        if not found:
+        connector = self.ref()
+        if connector is None or connector.closed:
             return None
+        found = self.sockets_of(self.idle())
+        resolving = [] if self.owned else self.resolving()
+        if not found and not resolving:
+            return None
+        idle = f"{len(found)} idle connection{'s' if len(found) > 1 else ''}" if found else ""
+        names = f"{len(resolving)} descriptors of its DNS resolver" if resolving else ""
         return self.suspect(
             State.OPEN,
             self.type,
-            f"not closed, with {len(found)} idle connection{'s' if len(found) > 1 else ''}",
-            claims=frozenset[object]().union(*(socket.claims() for socket in found)),
+            "not closed, with " + " and ".join(filter(None, (idle, names))),
+            claims=_claims(resolving).union(*(socket.claims() for socket in found)),
             holds=tuple(socket.held() for socket in found),
             names=(self.type,),
             depth=1,
@@ -185,10 +236,10 @@ class ConnectionRecord(Record):
         )
 
 
-class ResponseRecord(Record):
+class ResponseRecord(_Finalized):
     """A response from the moment it has a connection to the moment it gives it back."""
 
-    __slots__ = ("collected", "connectors", "method", "sockets", "type", "url")
+    __slots__ = ("connectors", "method", "sockets", "type", "url")
 
     kind: ClassVar[Kind] = Kind.RESPONSES
     LIBRARY = "aiohttp"
@@ -199,7 +250,6 @@ class ResponseRecord(Record):
         self.connectors = connectors
         self.method, self.url = method, url
         self.type = "aiohttp.ClientResponse"
-        self.collected = False
 
     def is_open(self) -> bool:
         response = self.ref()
@@ -255,7 +305,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     watch = hooks.watch
     sockets, sessions = watch.table("sockets"), watch.table("aiohttp sessions")
     connectors, responses = watch.table("aiohttp connectors"), watch.table("aiohttp responses")
-    connections = watch.table("aiohttp connections")
+    connections, channels = watch.table("aiohttp connections"), watch.table("pycares channels")
+    dying_sessions, dying_connectors, dying_responses = _Dying(sessions), _Dying(connectors), _Dying(responses)
 
     def session_born(_: None, session: Any, /, *args: Any, **kwargs: Any) -> None:
         record = SessionRecord(type_name(session), connectors)
@@ -264,9 +315,11 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         connector = connectors.get(session.connector)
         if connector is not None:
             connector.inner = True
+            connector.owned = connector.owned or session.connector_owner
+            record.own = connector if session.connector_owner else None
 
     def session_dies(session: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = sessions.get(session)
+        record = dying_sessions.record(session)
         if record is not None and not session.closed:
             record.collected = True
 
@@ -275,9 +328,14 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         connectors.put(connector, record)
         watch.add(record)
 
-    def connector_dies(connector: Any, /, *args: Any, **kwargs: Any) -> None:
+    def resolver_made(_: None, connector: Any, /, *args: Any, **kwargs: Any) -> None:
         record = connectors.get(connector)
-        if record is not None and not connector._closed and connector._conns and not record.inner:
+        if record is not None:
+            record.channels = reachable(getattr(connector, "_resolver", None), channels)
+
+    def connector_dies(connector: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = dying_connectors.record(connector)
+        if record is not None and not connector._closed and connector._conns and not record.owned:
             record.collected = True
 
     def response_born(_: None, response: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -286,7 +344,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         watch.add(record)
 
     def response_dies(response: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = responses.get(response)
+        record = dying_responses.record(response)
         if record is not None and not response._closed and response._connection is not None:
             record.collected = not response._connection.closed
 
@@ -321,6 +379,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     hooks.after(module.ClientSession, "__init__", session_born)
     hooks.before(module.ClientSession, "__del__", session_dies)
     hooks.after(module.BaseConnector, "__init__", connector_born)
+    hooks.after(module.TCPConnector, "__init__", resolver_made)
     hooks.before(module.BaseConnector, "__del__", connector_dies)
     hooks.after(module.ClientResponse, "__init__", response_born)
     hooks.before(module.ClientResponse, "__del__", response_dies)
@@ -333,6 +392,10 @@ def _socket(protocol: Any, sockets: Table) -> SocketRecord | None:
     transport = getattr(protocol, "transport", None)
     sock = None if transport is None else transport.get_extra_info("socket")
     return None if sock is None else record_of(sock, sockets)
+
+
+def _claims(numbers: list[int]) -> frozenset[object]:
+    return frozenset(("fd", fd) for fd in numbers)
 
 
 def _fd(protocol: Any) -> int:

@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from types import ModuleType
 from typing import Any, ClassVar
 
 from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.model import Kind, State, Suspect
-from pytest_httpleak.records import Record, Table, type_name
+from pytest_httpleak.records import RUNNER_TASKS, Record, Table, type_name
 from pytest_httpleak.socketrecords import record_of
 
 MODULES = ("asyncio", "uvloop")
 
-# The task in which anyio's pytest plugin runs every fixture and test: whoever is being run answers for what it makes.
-_RUNNER_TASKS = frozenset(("TestRunner._run_tests_and_fixtures",))
+_THREADSAFE = "run_coroutine_threadsafe.<locals>.callback"
+_DESTROYED = "Task was destroyed but it is pending!"
+
+# What uvloop opens in C, out of sight of the patched socket class.
+_UVLOOP_OPENERS = (
+    "create_connection",
+    "create_datagram_endpoint",
+    "create_server",
+    "create_unix_connection",
+    "create_unix_server",
+)
 
 
 class LoopRecord(Record):
     """An event loop; its self-pipe and its selector belong to it."""
 
-    __slots__ = ("collected", "sockets")
+    __slots__ = ("closed", "collected", "name", "sockets", "thread")
 
     kind: ClassVar[Kind] = Kind.LOOPS
     LIBRARY = "asyncio"
 
-    def __init__(self, sockets: Table) -> None:
+    def __init__(self, name: str, sockets: Table) -> None:
         super().__init__()
+        self.name = name
         self.sockets = sockets
+        self.closed = False
         self.collected = False
+        self.thread = threading.get_ident()  # the one that has run it last
 
     def is_open(self) -> bool:
         loop = self.ref()
@@ -42,25 +57,34 @@ class LoopRecord(Record):
         loop = self.ref()
         if loop is None or loop.is_closed():
             return
-        selector = getattr(loop, "_selector", None)
-        for part in (getattr(loop, "_ssock", None), getattr(loop, "_csock", None), selector):
+        for part in _parts(loop):
             if part is not None and hasattr(part, "fileno"):
                 yield part.fileno()
 
     def look(self) -> Suspect | None:
         if self.collected:
-            return self.suspect(State.COLLECTED, "asyncio event loop", "dropped without being closed", always=True)
+            return self._suspect(State.COLLECTED, "dropped without being closed", frozenset())
         loop = self.ref()
         if loop is None or loop.is_closed():
             return None
         claims: set[object] = {("fd", fd) for fd in self.descriptors()}
-        for sock in (getattr(loop, "_ssock", None), getattr(loop, "_csock", None)):
-            record = record_of(sock, self.sockets)
+        for part in _parts(loop):
+            record = record_of(part, self.sockets)
             if record is not None:
                 claims |= record.claims()
         state = State.RUNNING if loop.is_running() else State.OPEN
-        name = type_name(loop)
-        return self.suspect(state, name, "never closed", claims=frozenset(claims), always=True, names=(name,))
+        return self._suspect(state, "never closed", frozenset(claims))
+
+    def freed(self, suspect: Suspect) -> Suspect | None:
+        return replace(suspect, state=State.COLLECTED, summary="dropped without being closed")
+
+    def _suspect(self, state: State, summary: str, claims: frozenset[object]) -> Suspect:
+        return self.suspect(state, self.name, summary, claims=claims, always=True, names=(self.name,))
+
+
+def _parts(loop: Any) -> tuple[Any, ...]:
+    """The ends of the self-pipe, and the selector; of a loop that is written in C there is nothing to be seen."""
+    return tuple(getattr(loop, name, None) for name in ("_ssock", "_csock", "_selector"))
 
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
@@ -68,6 +92,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     if module.__name__ == "uvloop":
         _loops(module.Loop, hooks)
         _tasks(module.Loop, hooks)
+        _native_transports(module.Loop, hooks)
         return
     _loops(module.BaseEventLoop, hooks)
     _tasks(module.BaseEventLoop, hooks)
@@ -87,26 +112,43 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 def _loops(cls: Any, hooks: Hooks) -> None:
     watch: Any = hooks.watch
     loops, sockets = watch.table("loops"), watch.table("sockets")
+    library = cls.__module__.partition(".")[0]
 
     def born(_: None, loop: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = LoopRecord(sockets)
+        record = LoopRecord(type_name(loop), sockets)
+        record.library = library
         loops.put(loop, record)
         watch.add(record)
         watch.loops[id(loop)] = weakref.ref(loop)
 
     def closing(loop: Any) -> None:
+        record = loops.get(loop)
+        if record is not None:
+            record.closed = True
         if not loop.is_closed() and watch.on:
             watch.loop_closing(loop, cancelled=False)
 
-    def dies(loop: Any, /, *args: Any, **kwargs: Any) -> None:
+    def running(loop: Any) -> None:
         record = loops.get(loop)
-        if record is not None and not loop.is_closed():
-            record.collected = True
+        if record is not None:
+            record.thread = threading.get_ident()
 
+    def gone(record: LoopRecord) -> None:
+        record.collected = not record.closed
+
+    def has_pipe(_: None, loop: Any, /) -> None:
+        for part in _parts(loop):
+            record = record_of(part, sockets)
+            if record is not None:
+                record.holder = loops.get(loop)
+
+    loops.gone = gone
     hooks.after(cls, "__init__", born)
+    for each in cls.__subclasses__():
+        if "_make_self_pipe" in vars(each):
+            hooks.after(each, "_make_self_pipe", has_pipe)
     hooks.before(cls, "close", closing)
-    if hasattr(cls, "__del__"):
-        hooks.before(cls, "__del__", dies)
+    hooks.before(cls, "run_forever", running)
 
 
 def _tasks(cls: Any, hooks: Hooks) -> None:
@@ -117,18 +159,35 @@ def _tasks(cls: Any, hooks: Hooks) -> None:
         # Written out: this is on the way of every task, and a table with weak references would cost twice as much.
         def create_task(loop: Any, coro: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
-            task = original(loop, coro, **kwargs)
-            if wall.on and watch.on:
+            is_watched = wall.on and watch.on and getattr(coro, "__qualname__", "") not in RUNNER_TASKS
+            if is_watched and ("eager_start" in kwargs or loop.get_task_factory() is not None):
                 try:
-                    if getattr(coro, "__qualname__", "") not in _RUNNER_TASKS:
-                        watch.task_made(task)
+                    watch.task_coming(coro)  # it may run before it is returned
+                except Exception as error:
+                    wall.fall(error)
+            task = original(loop, coro, **kwargs)
+            if is_watched and hasattr(task, "get_coro"):
+                try:
+                    watch.task_made(task)
                 except Exception as error:
                     wall.fall(error)
             return task
 
         return create_task
 
+    def sent(loop: Any, callback: Any, /, *args: Any, **kwargs: Any) -> None:
+        if getattr(callback, "__qualname__", "") == _THREADSAFE and watch.on:
+            names = callback.__code__.co_freevars
+            watch.task_coming(callback.__closure__[names.index("coro")].cell_contents, 4)
+
+    def reported(loop: Any, context: Any) -> None:
+        task = context.get("task")
+        if task is not None and context.get("message") == _DESTROYED and watch.on:
+            watch.task_destroyed(task)
+
     hooks.patches.replace(cls, "create_task", make)
+    hooks.before(cls, "call_soon_threadsafe", sent)
+    hooks.before(cls, "call_exception_handler", reported)
 
 
 def _transports(module: ModuleType, hooks: Hooks) -> None:
@@ -160,3 +219,40 @@ def _transports(module: ModuleType, hooks: Hooks) -> None:
         hooks.before(cls, "__del__", transport_dies)
     if hasattr(module.StreamWriter, "__del__"):
         hooks.before(module.StreamWriter, "__del__", writer_dies)
+
+
+def _native_transports(cls: Any, hooks: Hooks) -> None:
+    """Note where uvloop's sockets are asked for; they are descriptors without an object of the socket class."""
+    watch: Any = hooks.watch
+    wall = hooks.wall
+
+    def note(result: Any, birth: Any, owner: Any) -> None:
+        transport = result[0] if isinstance(result, tuple) else None
+        sockets = [transport.get_extra_info("socket")] if transport is not None else list(result.sockets)
+        for sock in sockets:
+            if sock is not None:
+                watch.give(sock.fileno(), birth, owner)
+                watch.births += 1
+
+    def make(original: Any) -> Any:
+        async def opening(birth: Any, owner: Any, coroutine: Any) -> Any:
+            __tracebackhide__ = True
+            result = await coroutine
+            if wall.on and watch.on:
+                try:
+                    note(result, birth, owner)
+                except Exception as error:
+                    wall.fall(error)
+            return result
+
+        @functools.wraps(original)
+        def opener(*args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            if not wall.on or not watch.on:
+                return original(*args, **kwargs)
+            return opening(watch.birth(), watch.owner(), original(*args, **kwargs))
+
+        return opener
+
+    for name in _UVLOOP_OPENERS:
+        hooks.patches.replace(cls, name, make)

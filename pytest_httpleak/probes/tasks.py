@@ -1,15 +1,23 @@
-"""The asyncio tasks that are still pending: which, made by whom, and where they wait."""
+"""The asyncio tasks that are still pending: which, where they wait, and which of them wait for one another."""
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterator
 from types import CodeType
-from typing import Any
+from typing import Any, Final
 
 from pytest_httpleak.model import Site
+from pytest_httpleak.records import RUNNER_TASKS
 
-_RUNNER_TASKS = frozenset(("TestRunner._run_tests_and_fixtures",))
+# Bound here, so that a test which freezes time cannot freeze a loop that is let run.
+_clock, _sleep = time.monotonic, time.sleep
+
+_DEEPEST: Final = 50  # awaits below each other; the deepest seen, a request of httpx over anyio, has 20
+_TURNS: Final = 20  # of a loop between two pauses, so that a chain of callbacks needs no pause for each
+_PAUSE: Final = 0.001  # seconds
 
 
 def pending(loop: Any) -> list[Any]:
@@ -17,23 +25,18 @@ def pending(loop: Any) -> list[Any]:
     asyncio = sys.modules.get("asyncio")
     if asyncio is None:
         return []
-    return [task for task in asyncio.all_tasks(loop) if not _is_infrastructure(task)]
+    return [task for task in asyncio.all_tasks(loop) if not is_infrastructure(task)]
 
 
-def _is_infrastructure(task: Any) -> bool:
+def is_infrastructure(task: Any) -> bool:
+    """Whether a task is a test runner's, or one that the interpreter makes to finish an abandoned generator."""
     coroutine = task.get_coro()
-    if getattr(coroutine, "__qualname__", "") in _RUNNER_TASKS:
+    if getattr(coroutine, "__qualname__", "") in RUNNER_TASKS:
         return True
     return type(coroutine).__name__.startswith("async_generator_")
 
 
-def let_run(loop: Any, seconds: float) -> None:
-    """Let a stopped loop run for a moment, without making a task on it."""
-    handle = loop.call_later(seconds, loop.stop)
-    try:
-        loop.run_forever()
-    finally:
-        handle.cancel()
+# -- running a loop that stands still ----------------------------------------------------------------------------------
 
 
 def can_run(loop: Any) -> bool:
@@ -47,6 +50,29 @@ def can_run(loop: Any) -> bool:
     )
 
 
+def let_run(loop: Any, seconds: float) -> None:
+    """Let a stopped loop run for a moment, without making a task on it, and whatever its clock says."""
+    end = _clock() + seconds
+    while True:
+        for _ in range(_TURNS):
+            if loop.is_closed():
+                return
+            handle = loop.call_soon(loop.stop)
+            try:
+                loop.run_forever()
+            except SystemExit:  # raised by one of its tasks, which is over with that
+                continue
+            finally:
+                handle.cancel()
+        left = end - _clock()
+        if left <= 0:
+            return
+        _sleep(min(_PAUSE, left))
+
+
+# -- what a task does --------------------------------------------------------------------------------------------------
+
+
 def describe(task: Any) -> str:
     """The task's name, its coroutine, and the chain of awaits in which it waits now, outermost first."""
     coroutine = task.get_coro()
@@ -58,15 +84,36 @@ def describe(task: Any) -> str:
 def waiting_at(task: Any) -> list[Site]:
     """The lines of the coroutines that a task is suspended in, outermost first."""
     sites: list[Site] = []
-    coroutine = task.get_coro()
-    for _ in range(30):
-        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None)
-        if frame is None:
-            break
+    for awaited in awaits(task):
+        frame = _frame(awaited)
         code: CodeType = frame.f_code
         sites.append(Site(code.co_filename, frame.f_lineno, code.co_name))
-        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "ag_await", None)
     return sites
+
+
+def awaits(task: Any) -> Iterator[Any]:
+    """The coroutines and generators that a task is suspended in, outermost first."""
+    current = task.get_coro()
+    for _ in range(_DEEPEST):
+        if _frame(current) is not None:
+            yield current
+            current = next(filter(None, (getattr(current, name, None) for name in _BELOW)), None)
+        elif type(current).__name__ in _WRAPPERS:
+            current = next((part for part in gc.get_referents(current) if _frame(part) is not None), None)
+        else:
+            return
+
+
+_FRAMES: Final = ("cr_frame", "gi_frame", "ag_frame")
+_BELOW: Final = ("cr_await", "gi_yieldfrom", "ag_await")
+# Objects of the interpreter's own between a coroutine and the one that it waits for.
+_WRAPPERS: Final = frozenset(
+    "anext_awaitable async_generator_asend async_generator_athrow coroutine_wrapper".split()
+)
+
+
+def _frame(thing: Any) -> Any:
+    return next(filter(None, (getattr(thing, name, None) for name in _FRAMES)), None)
 
 
 def names(task: Any) -> tuple[str, ...]:
@@ -75,10 +122,43 @@ def names(task: Any) -> tuple[str, ...]:
     return task.get_name(), qualname, qualname.rpartition(".")[2]
 
 
-def of_loops(loops: Iterable[Any]) -> list[tuple[Any, Any]]:
-    """Loop and task for each pending task of some loops."""
-    return [(loop, task) for loop in loops for task in pending(loop)]
-
-
 def _short(path: str) -> str:
     return path.replace("\\", "/").rpartition("/")[2]
+
+
+# -- tasks that end with another one -----------------------------------------------------------------------------------
+
+
+def below(task: Any) -> list[Any]:
+    """The pending tasks that end when `task` is cancelled: those that it waits for, and those that these wait for."""
+    found: dict[int, Any] = {}
+    todo = [task]
+    while todo:
+        for child in _children(todo.pop()):
+            if child is not task and id(child) not in found and not child.done():
+                found[id(child)] = child
+                todo.append(child)
+    return list(found.values())
+
+
+def _children(task: Any) -> Iterator[Any]:
+    waiter = getattr(task, "_fut_waiter", None)
+    if hasattr(waiter, "get_coro"):
+        yield waiter
+    for child in getattr(waiter, "_children", ()):  # of `gather`
+        if hasattr(child, "get_coro"):
+            yield child
+    for awaited in awaits(task):
+        is_wait_for = _frame(awaited).f_code.co_name == "wait_for"
+        for part in gc.get_referents(awaited):
+            if _is_group_of(part, task):
+                yield from part._tasks
+            elif is_wait_for and hasattr(part, "get_coro"):  # Python 3.11 waits for a task of its own
+                yield part
+
+
+def _is_group_of(thing: Any, task: Any) -> bool:
+    if type(thing).__name__ != "TaskGroup" or not hasattr(thing, "_tasks"):
+        return False
+    scope = getattr(thing, "cancel_scope", None)  # of anyio's
+    return getattr(thing, "_parent_task", None) is task or getattr(scope, "_host_task", None) is task

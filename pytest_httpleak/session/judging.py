@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import gc
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,15 +16,13 @@ from pytest_httpleak.patches import Wall
 from pytest_httpleak.probes import tasks
 from pytest_httpleak.records import Record
 from pytest_httpleak.session.ledger import Ledger
+from pytest_httpleak.session.settling import pauses
+from pytest_httpleak.session.tasksuspects import TaskSuspects
 from pytest_httpleak.settings import Settings
-from pytest_httpleak.sites import is_user_module
+from pytest_httpleak.sites import Birth, is_user_file, is_user_module
 
 # Bound here, so that a test which freezes time cannot freeze the grace.
-_clock, _sleep = time.monotonic, time.sleep
-
-_FIRST_PAUSE: Final = 0.001  # seconds
-_LONGEST_PAUSE: Final = 0.05  # seconds
-_FEWEST_LOOKS: Final = 10
+_sleep = time.sleep
 
 # A client like these may live as long as the process, if one module attribute or cached function is its only holder.
 _MAY_BE_PROCESS_WIDE: Final = (Kind.CLIENTS, Kind.CONNECTIONS)
@@ -47,6 +45,7 @@ class Judging:
     def __init__(self, watch: Watch, ledger: Ledger) -> None:
         self._watch = watch
         self._ledger = ledger
+        self._tasks = TaskSuspects(watch)
         self.wall = _Noted("judging")
         watch.walls.append(self.wall)
 
@@ -79,6 +78,7 @@ class Judging:
         suspects = [suspect for suspect in suspects if not self._is_explained(suspect, explained)]
         if moved:
             explained |= set(self._held_descriptors(sockets=True)) | infrastructure.descriptors()
+            explained |= self._of_native_loops(owner)
             suspects += self._ledger.suspects(owner, explained)
         return [suspect for suspect in suspects if not infrastructure.is_of_a_tool(suspect)]
 
@@ -102,62 +102,72 @@ class Judging:
                 except Exception as error:
                     self.wall.note(error)
 
+    def _of_native_loops(self, owner: Owner) -> set[int]:
+        """What a loop that is written in C opens out of sight: its poller, its signals, its wake-up; some at first use."""
+        records = [*self._watch.table("loops"), *(each for each in owner.records if each.kind is Kind.LOOPS)]
+        native = any(each.library != "asyncio" and not each.is_over() for each in records)
+        return self._ledger.out_of_sight() if native else set()
+
     def _is_explained(self, suspect: Suspect, explained: set[int]) -> bool:
         if suspect.kind is not Kind.SOCKETS or suspect.state is not State.OPEN:
             return False
         return any(held.fd in explained for held in suspect.holds)
 
     def _pending(self, owner: Owner) -> list[Suspect]:
-        found = []
-        for loop in self._watch.open_loops():
-            for task in tasks.pending(loop):
-                known = self._watch.tasks.get(id(task))
-                if known is not None and known[1] is owner:
-                    found.append(self.task_suspect(task))
-        return found
+        waiting = (each for loop in self._watch.open_loops() for each in self._waiting(loop, owner))
+        sent = [birth for birth, of in list(self._watch.sent.values()) if of is owner]
+        return [*(self._tasks.suspect(task, birth) for task, birth, _ in waiting), *map(self._tasks.coming, sent)]
 
-    def task_suspect(self, task: Any) -> Suspect:
-        """The facts about a pending task."""
-        birth = self._watch.tasks[id(task)][0]
-        return Suspect(
-            kind=Kind.TASKS,
-            library="asyncio",
-            type="asyncio.Task",
-            state=State.PENDING,
-            summary=tasks.describe(task),
-            key=id(task),
-            created=birth.site(),
-            stack=birth.stack(),
-            names=tasks.names(task),
-        )
+    def _waiting(self, loop: Any, owner: Owner | None = None) -> list[tuple[Any, Birth | None, Owner]]:
+        """The pending tasks of a loop that `owner`, or anyone who has not been judged, answers for."""
+        root = self._watch.root
+        found, served = [], []
+        for task in tasks.pending(loop):
+            birth, of = self._watch.of_task(task) or (None, self._owner_unseen(task))
+            if birth is not None and birth.is_of_protocol():
+                served.append(task)
+            elif of is owner or (owner is None and of is not root and not of.over):
+                found.append((task, birth, of))
+        handled = {id(below) for task in served for below in tasks.below(task)} if found else set()
+        return [each for each in found if id(each[0]) not in handled]
+
+    def _owner_unseen(self, task: Any) -> Owner:
+        """Who answers for a task that was made by `asyncio.Task(...)`; a library's own way to make its tasks is its business."""
+        code = getattr(task.get_coro(), "cr_code", None)
+        is_users = code is not None and is_user_file(code.co_filename)
+        return self._watch.owner_by_context(task) if is_users else self._watch.root
 
     # -- tasks of loops that are about to be closed --------------------------------------------------------------------
 
     def loop_closing(self, loop: Any, *, cancelled: bool) -> None:
         """Take down the tasks that are pending when a loop ends: before a test runner cancels them, or when it is closed."""
-        if cancelled and not _called_by_a_runner():
+        by_runner = _called_by_a_runner()
+        if cancelled and not by_runner:
             return
-        grace = self._watch.stack[-1].grace
-        waiting = self._unjudged(loop)
-        if cancelled and waiting and tasks.can_run(loop):
-            for pause in _pauses(grace):
+        waiting = self._waiting(loop)
+        if by_runner and waiting and tasks.can_run(loop):
+            for pause in pauses(self._watch.stack[-1].grace):
                 tasks.let_run(loop, pause)
-                waiting = self._unjudged(loop)
+                waiting = self._waiting(loop)
                 if not waiting:
                     break
-        for task in waiting:
-            birth, owner = self._watch.tasks[id(task)]
-            owner.left.append(self.task_suspect(task))
-            self._watch.tasks[id(task)] = (birth, self._watch.root)
+        for owner in {id(of): of for _, _, of in waiting}.values():
+            suspects = [self._tasks.suspect(task, birth) for task, birth, of in waiting if of is owner]
+            suspects = self._tasks.with_holdings(suspects, self.look(owner, self._watch.births_of_tasks))
+            owner.left += suspects
+            self._watch.forget_tasks(task for task, _, of in waiting if of is owner)
 
-    def _unjudged(self, loop: Any) -> list[Any]:
-        root = self._watch.root
-        found = []
-        for task in tasks.pending(loop):
-            known = self._watch.tasks.get(id(task))
-            if known is not None and known[1] is not root and not known[1].over:
-                found.append(task)
-        return found
+    def task_destroyed(self, task: Any) -> None:
+        """Take down a task that the interpreter destroys while it is pending."""
+        known = self._watch.of_task(task)
+        if known is None or tasks.is_infrastructure(task) or known[0].is_of_protocol():
+            return
+        birth, owner = known
+        if owner is not self._watch.root and not owner.over:
+            suspect = self._tasks.suspect(task, birth)
+            summary = f"{suspect.summary}, destroyed while pending"
+            owner.left.append(replace(suspect, state=State.COLLECTED, summary=summary))
+        self._watch.forget_tasks([task])
 
     # -- deciding ------------------------------------------------------------------------------------------------------
 
@@ -169,19 +179,31 @@ class Judging:
         gc.collect()
         suspects = self.look(owner, tasks_before)
         freed = self._freed(owner, before, suspects)
-        for pause in _pauses(grace):
+        for pause in pauses(grace):
             if not suspects or not self._can_settle(suspects):
                 break
             self._wait(pause)
             suspects = self.look(owner, tasks_before)
         records = {record.key: record for record in self._watch.everything()}
         records |= {id(record): record for record in owner.records}
+        try:
+            suspects = self._with_holdings(suspects)
+        except Exception as error:
+            self.wall.note(error)
         found = rules.causes([*freed, *suspects], self._excused(suspects, records))
         self._ledger.open()
         return [
             replace(suspect, held_by=self._held_by(suspect, records), hint=suspect.hint or hints.hint(suspect))
             for suspect in found
         ]
+
+    def _with_holdings(self, suspects: list[Suspect]) -> list[Suspect]:
+        """The same suspects, with tasks and threads that own what ends with them."""
+        if any(suspect.kind is Kind.THREADS for suspect in suspects):
+            from pytest_httpleak.session.threadsuspects import ThreadSuspects
+
+            suspects = ThreadSuspects(self._watch).with_holdings(suspects)
+        return self._tasks.with_holdings(suspects, suspects)
 
     def _freed(self, owner: Owner, before: list[Suspect], after: list[Suspect]) -> list[Suspect]:
         """What only the garbage collector has put right just now, where no thread of the owner's can have done it."""
@@ -198,7 +220,7 @@ class Judging:
         """Whether time can change anything: not if this thread is the only one and no loop can be run."""
         if all(suspect.state is State.COLLECTED for suspect in suspects):
             return False
-        return threading.active_count() > 1 or any(True for _ in self._runnable_loops())
+        return _thread._count() > 0 or any(True for _ in self._runnable_loops())
 
     def _runnable_loops(self) -> Iterator[Any]:
         return (loop for loop in self._watch.open_loops() if tasks.can_run(loop))
@@ -292,16 +314,6 @@ def _breach(kind: Kind, limit: int, number: int, holders: list[Record]) -> Findi
         holds=holds,
         hint="limit what runs at once (a semaphore, a pool limit), or raise the limit in the marker",
     )
-
-
-def _pauses(grace: float) -> Iterator[float]:
-    """Pauses that back off from 1 ms to 50 ms: at least ten, and at least until the grace is over."""
-    end = _clock() + grace
-    pause, looks = _FIRST_PAUSE, 0
-    while grace > 0 and (looks < _FEWEST_LOOKS or _clock() < end):
-        yield pause
-        looks += 1
-        pause = min(pause * 2, _LONGEST_PAUSE)
 
 
 _RUNNERS: Final = ("pytest_asyncio", "pytest_aiohttp", "unittest", "aiohttp.pytest_plugin")

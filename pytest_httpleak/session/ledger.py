@@ -16,6 +16,9 @@ R = TypeVar("R")
 
 # Input and output are redirected, by the test runner not least; the numbers themselves are the process's.
 _STANDARD = range(3)
+# What loops in C wait with: pollers, wake-ups and pipes for signals, and the null device in reserve for when none is left.
+_WAITING = ("anon_inode:", "pipe:", "/dev/null")
+
 # Files that a database keeps beside the one it was opened with: one cause, told by the first.
 _COMPANIONS = ("-wal", "-shm", "-journal")
 
@@ -84,6 +87,12 @@ class Ledger:
     def disown(self, fd: int) -> None:
         """Nobody answers for a descriptor any more: it has been reported, or is someone else's."""
         self._watch.give(fd, None, self._watch.root)
+
+    @_or(set)
+    def out_of_sight(self) -> set[int]:
+        """Descriptors without a birth that are no sockets: what code in C has opened to wait with and to be woken by."""
+        unborn = (fd for fd in descriptors.listing() if self._birth(fd) is None and not descriptors.is_socket(fd))
+        return {fd for fd in unborn if descriptors.target(fd).startswith(_WAITING)}
 
     @_or(list)
     def suspects(self, owner: Owner, explained: set[int]) -> list[Suspect]:

@@ -1,0 +1,113 @@
+"""What a suspended task has in its own frames, and whether anything else refers to it."""
+
+from __future__ import annotations
+
+import gc
+import time
+import types
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from pytest_httpleak.sites import is_user_file
+
+_clock = time.perf_counter
+
+_DOWN: Final = 7  # steps from a frame to what a library keeps inside: five from httpx's response to httpcore's request
+_UP: Final = 12  # the way back, with the containers that it may lie in
+_WIDEST: Final = 2000  # objects looked at on one level
+
+# Never a part of what a frame holds.
+_FOREIGN: Final = (types.ModuleType, type, types.FunctionType, types.BuiltinFunctionType, types.CodeType)
+_SUSPENDED: Final = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
+_PASSED_OVER: Final = (*_SUSPENDED, types.FrameType, types.TracebackType)
+
+
+def in_frames(suspended: Iterable[Any], wanted: Callable[[Any], bool], is_hub: Callable[[Any], bool]) -> list[Any]:
+    """The wanted objects that the frames of some coroutines lead to, without passing through a hub."""
+    found: list[Any] = []
+    level: list[Any] = list(suspended)
+    seen: set[int] = {id(each) for each in level}
+    for _ in range(_DOWN):
+        below: list[Any] = []
+        for part in gc.get_referents(*level):
+            if id(part) in seen or isinstance(part, _FOREIGN) or _is_of_module(part):
+                continue
+            seen.add(id(part))
+            if wanted(part):
+                found.append(part)
+            if not is_hub(part) and not _is_of_loop(part):
+                below.append(part)
+        level = below[:_WIDEST]
+        if not level:
+            break
+    return found
+
+
+def is_kept_elsewhere(
+    thing: Any, suspended: Iterable[Any], is_hub: Callable[[Any], bool], *, seconds: float = 3.0
+) -> bool:
+    """Whether a module, a class, a fixture or another frame refers to `thing`, apart from some coroutines.
+
+    A loop and a hub - a pool, a client - keep everything, and do not count.
+    """
+    end = _clock() + seconds
+    inside = list(suspended)
+    own = {id(each) for each in inside} | {id(_frame(each)) for each in inside}
+    level = [thing]
+    seen = {id(thing), id(level), id(inside), id(own)}
+    for _ in range(_UP):
+        above: list[Any] = []
+        seen.add(id(above))
+        for referrer in gc.get_referrers(*level):
+            if id(referrer) in seen or id(referrer) in own:
+                continue
+            seen.add(id(referrer))
+            if _is_root(referrer):
+                return True
+            if not isinstance(referrer, _PASSED_OVER) and not is_hub(referrer) and not _is_of_loop(referrer):
+                above.append(referrer)
+        if not above or _clock() > end:
+            break
+        level = above[:_WIDEST]
+    return False
+
+
+def _is_root(thing: Any) -> bool:
+    """Whether an object that refers to another one is a place where users keep things."""
+    if isinstance(thing, (types.ModuleType, type)) or _is_of_module(thing):
+        return True
+    code = getattr(thing, "f_code", None) if isinstance(thing, types.FrameType) else _code(thing)
+    if code is not None:
+        return is_user_file(code.co_filename)
+    return type(thing).__module__.startswith("_pytest")
+
+
+def _is_of_module(thing: Any) -> bool:
+    return type(thing) is dict and "__builtins__" in thing
+
+
+def _is_of_loop(thing: Any) -> bool:
+    """Whether an object is a loop, a task, or what loops keep of their callbacks."""
+    module = type(thing).__module__
+    return module in _OF_LOOPS or (module.startswith(("asyncio", "uvloop")) and hasattr(thing, "run_forever"))
+
+
+_OF_LOOPS: Final = ("_asyncio", "asyncio.events", "asyncio.futures", "asyncio.tasks", "selectors")
+
+
+def _code(thing: Any) -> Any:
+    if not isinstance(thing, _SUSPENDED):
+        return None
+    return next(filter(None, (getattr(thing, name, None) for name in ("cr_code", "gi_code", "ag_code"))), None)
+
+
+def _frame(thing: Any) -> Any:
+    return next(filter(None, (getattr(thing, name, None) for name in ("cr_frame", "gi_frame", "ag_frame"))), None)
+
+
+def codes(suspended: Iterable[Any]) -> Iterator[types.CodeType]:
+    """The code of some coroutines."""
+    for each in suspended:
+        code = _code(each)
+        if code is not None:
+            yield code

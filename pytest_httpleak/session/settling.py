@@ -1,0 +1,56 @@
+"""How long to wait for what looks leaked, and how to wait inside a running event loop."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+# Bound here, so that a test which freezes time cannot freeze the grace.
+_clock = time.monotonic
+
+_FIRST_PAUSE: Final = 0.001  # seconds
+_LONGEST_PAUSE: Final = 0.05  # seconds
+_FEWEST_LOOKS: Final = 10
+
+
+def pauses(grace: float) -> Iterator[float]:
+    """Pauses that back off from 1 ms to 50 ms: at least ten, and at least until `grace` (seconds) is over.
+
+    The number keeps a loaded machine, whose one pause may take all of the time, from cutting the grace short.
+    """
+    end = _clock() + grace
+    pause, looks = _FIRST_PAUSE, 0
+    while grace > 0 and (looks < _FEWEST_LOOKS or _clock() < end):
+        yield pause
+        looks += 1
+        pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+async def settle(is_settled: Callable[[], bool], grace: float) -> bool:
+    """Let the running event loop go on until `is_settled()` or until `grace` (seconds) is over; gives the last answer.
+
+    Awaits asyncio's `sleep`, or trio's where trio runs the calling task; never blocks the thread. A cancellation of the
+    calling task ends it, as it ends any `await`.
+    """
+    sleep = _sleep_of_the_running_loop()
+    for pause in pauses(grace):
+        if is_settled():
+            return True
+        await sleep(pause)
+    return is_settled()
+
+
+def _sleep_of_the_running_loop() -> Callable[[float], Any]:
+    trio = sys.modules.get("trio")
+    if trio is not None:
+        try:
+            trio.lowlevel.current_task()
+        except RuntimeError:  # not inside trio
+            pass
+        else:
+            return trio.sleep  # type: ignore[no-any-return]
+    import asyncio
+
+    return asyncio.sleep

@@ -1,0 +1,133 @@
+"""Pending tasks as suspects: where each was made, where it waits, and what ends with it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pytest_httpleak.model import Held, Kind, State, Suspect
+from pytest_httpleak.ownership import Watch
+from pytest_httpleak.probes import tasks
+from pytest_httpleak.records import Record
+from pytest_httpleak.sites import Birth
+
+# What a task may hold open inside itself. A loop or a thread does not end with the task that has made it.
+_HELD = (Kind.RESPONSES, Kind.CLIENTS, Kind.CONNECTIONS, Kind.SOCKETS, Kind.FDS)
+
+
+class TaskSuspects:
+    """Makes suspects of pending tasks."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def suspect(self, task: Any, birth: Birth | None) -> Suspect:
+        """The facts about a pending task."""
+        return Suspect(
+            kind=Kind.TASKS,
+            library="asyncio",
+            type="asyncio.Task",
+            state=State.PENDING,
+            summary=tasks.describe(task),
+            key=id(task),
+            created=None if birth is None else birth.site(),
+            stack=() if birth is None else birth.stack(),
+            names=tasks.names(task),
+        )
+
+    def coming(self, birth: Birth) -> Suspect:
+        """The facts about a coroutine that was handed to a loop in another thread, and has not been begun there."""
+        return Suspect(
+            kind=Kind.TASKS,
+            library="asyncio",
+            type="asyncio.Task",
+            state=State.PENDING,
+            summary="a coroutine that was sent to another thread's loop and has not been begun",
+            key=id(birth),
+            created=birth.site(),
+            stack=birth.stack(),
+        )
+
+    def with_holdings(self, suspects: Sequence[Suspect], others: Sequence[Suspect]) -> list[Suspect]:
+        """The same suspects, each task with what ends with it: tasks that it waits for, and what only its frames refer to."""
+        wanted = {suspect.key for suspect in suspects if suspect.kind is Kind.TASKS and suspect.state is State.PENDING}
+        if not wanted:
+            return list(suspects)
+        found = {id(task): task for loop in self._watch.open_loops() for task in tasks.pending(loop)}
+        alive = {key: task for key, task in found.items() if key in wanted}
+        below = {key: tasks.below(task) for key, task in alive.items()}
+        inner = {id(child) for key, children in below.items() for child in children if key not in map(id, children)}
+        result = []
+        for suspect in suspects:
+            task = alive.get(suspect.key)
+            if task is not None and suspect.key not in inner and suspect.state is State.PENDING:
+                children = below[suspect.key]
+                suspect = self._with_children(suspect, children)
+                suspect = self._with_held(suspect, [task, *children], others)
+            result.append(suspect)
+        return result
+
+    def _with_children(self, suspect: Suspect, children: list[Any]) -> Suspect:
+        held = tuple(Held(Kind.TASKS, tasks.describe(child)) for child in children)
+        return replace(suspect, owns=suspect.owns | {id(child) for child in children}, holds=suspect.holds + held)
+
+    def _with_held(self, suspect: Suspect, family: list[Any], others: Sequence[Suspect]) -> Suspect:
+        """Add what was made inside a task, and is referred to by nothing but its frames and those of the tasks below it."""
+        from pytest_httpleak.probes import taskframes
+
+        candidates = [each for each in others if each.kind in _HELD and each.state is State.OPEN]
+        if not candidates:
+            return suspect
+        frames = [awaited for task in family for awaited in tasks.awaits(task)]
+        made_here = set(taskframes.codes(task.get_coro() for task in family))
+        find = self._finder(candidates, made_here)
+        for thing in taskframes.in_frames(frames, lambda part: find(part) is not None, self._is_hub):
+            each = find(thing)
+            if each is not None and each.key not in suspect.owns:
+                if not taskframes.is_kept_elsewhere(thing, frames, self._is_hub):
+                    holds = (*suspect.holds, Held(each.kind, each.summary), *each.holds)
+                    suspect = replace(suspect, owns=suspect.owns | {each.key}, holds=holds)
+        return suspect
+
+    def _finder(self, candidates: list[Suspect], made_here: set[Any]) -> Callable[[Any], Suspect | None]:
+        by_key = {each.key: each for each in candidates}
+        by_fd = {claim[1]: each for each in candidates for claim in each.claims if isinstance(claim, tuple) and claim[0] == "fd"}
+        tables = self._watch.tables()
+
+        def find(part: Any) -> Suspect | None:
+            for table in tables:
+                record = table.get(part)
+                if record is not None:
+                    return by_key.get(id(record)) if _is_made_by(record.birth, made_here) else None
+            fd = _fd(part) if by_fd else -1
+            known = self._watch.fds.get(fd) if fd in by_fd else None
+            return by_fd[fd] if known is not None and _is_made_by(known[0], made_here) else None
+
+        return find
+
+    def _is_hub(self, thing: Any) -> bool:
+        """Whether an object keeps many resources, as a client does: what it keeps is not held by who has the client."""
+        records = (table.get(thing) for table in self._watch.tables())
+        return any(isinstance(record, Record) and record.kind in (Kind.CLIENTS, Kind.LOOPS) for record in records)
+
+
+def _is_made_by(birth: Birth | None, codes: set[Any]) -> bool:
+    while birth is not None:
+        if any(code in codes for code, _ in birth.frames):
+            return True
+        birth = birth.parent
+    return False
+
+
+def _fd(part: Any) -> int:
+    """The descriptor of a file object, or of a transport of uvloop's."""
+    try:
+        if isinstance(part, io.IOBase):
+            return part.fileno()
+        if type(part).__module__.startswith("uvloop") and hasattr(part, "get_extra_info"):
+            return int(part.get_extra_info("socket").fileno())
+    except (OSError, ValueError, AttributeError):
+        pass
+    return -1
