@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -34,3 +36,59 @@ def test_a_response_of_a_manager_that_was_made_before_the_watch_is_still_the_tes
     found = leaks(lambda: kept.append(early_manager.request("GET", server + "/big", preload_content=False)))
     assert [finding.kind for finding in found] == [Kind.RESPONSES]
     kept[0].close()
+
+
+# -- a resolver written in C: aiohttp's, through aiodns and pycares ----------------------------------------------------
+
+
+@pytest.fixture
+def aiohttp() -> Any:
+    """aiohttp with the resolver that holds descriptors of its own: epoll, inotify and a pipe."""
+    pytest.importorskip("aiodns")
+    return pytest.importorskip("aiohttp")
+
+
+def test_the_resolver_of_a_session_that_is_closed_leaves_nothing(aiohttp: Any, leaks: Leaks, server: str) -> None:
+    async def main() -> None:
+        async with aiohttp.ClientSession() as session, session.get(server + "/ok") as response:
+            await response.read()
+
+    assert leaks(lambda: asyncio.run(main())) == ()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("keep", [True, False], ids=["kept", "dropped"])
+def test_a_session_answers_for_its_resolver(aiohttp: Any, leaks: Leaks, keep: bool) -> None:
+    kept = []
+
+    async def main() -> None:
+        session = aiohttp.ClientSession()
+        if keep:
+            kept.append(session)
+
+    found = leaks(lambda: asyncio.run(main()))
+    assert [(finding.kind, finding.count) for finding in found] == [(Kind.CLIENTS, 1)]
+    for session in kept:
+        asyncio.run(session.close())
+
+
+def test_a_connector_that_never_connected_answers_for_its_resolver(aiohttp: Any, leaks: Leaks) -> None:
+    kept = []
+
+    async def main() -> None:
+        kept.append(aiohttp.TCPConnector())
+
+    (found,) = leaks(lambda: asyncio.run(main()))
+    assert (found.kind, found.type) == (Kind.CLIENTS, "aiohttp.TCPConnector")
+    assert found.summary == "not closed, with 4 descriptors of its DNS resolver"
+    asyncio.run(kept[0].close())
+
+
+def test_the_resolver_of_a_connector_that_was_dropped_is_one_finding_with_its_line(aiohttp: Any, leaks: Leaks) -> None:
+    async def main() -> None:
+        aiohttp.TCPConnector()
+
+    (found,) = leaks(lambda: asyncio.run(main()))
+    assert (found.kind, found.count) == (Kind.FDS, 4)
+    assert found.created is not None
+    assert found.created.function == "main"

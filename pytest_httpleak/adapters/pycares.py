@@ -1,0 +1,92 @@
+"""pycares, hence aiodns and aiohttp's resolver: the descriptors of a c-ares channel, which C code opens unseen."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from types import ModuleType
+from typing import Any, ClassVar
+
+from pytest_httpleak.adapters import Hooks
+from pytest_httpleak.model import Kind, Suspect
+from pytest_httpleak.records import Record
+
+MODULES = ("pycares",)
+
+# Bound here, so that a test which puts something else in their place cannot mislead the watch.
+_listdir, _fstat = os.listdir, os.fstat
+
+
+class ChannelRecord(Record):
+    """A channel; never suspect itself, since its descriptors are: whoever resolves through it answers for them."""
+
+    __slots__ = ("identities",)
+
+    kind: ClassVar[Kind] = Kind.FDS
+    LIBRARY = "pycares"
+
+    def __init__(self, identities: dict[int, tuple[int, int]]) -> None:
+        super().__init__()
+        self.identities = identities
+
+    def look(self) -> Suspect | None:
+        return None
+
+    def is_open(self) -> bool:
+        return False
+
+    def is_over(self) -> bool:
+        return self.ref() is None
+
+    def opened(self) -> Iterator[int]:
+        """The channel's descriptors (epoll, inotify, a pipe) that are still open."""
+        if self.identities == _open(self.identities):  # some have no identity of their own, so it is all or none
+            yield from self.identities
+
+
+def attach(module: ModuleType, hooks: Hooks) -> None:
+    """Note what each channel opens when it is made."""
+    watch: Any = hooks.watch
+    wall = hooks.wall
+    channels = watch.table("pycares channels")
+
+    def make(original: Any) -> Any:
+        def born(channel: Any, *args: Any, **kwargs: Any) -> None:
+            __tracebackhide__ = True
+            before = _listing() if wall.on else {}
+            original(channel, *args, **kwargs)
+            if wall.on:
+                try:
+                    made = {fd: identity for fd, identity in _listing().items() if fd not in before}
+                    record = ChannelRecord(made)
+                    channels.put(channel, record)
+                    watch.add(record, opened=False)
+                    for fd in made:
+                        watch.descriptor_made(fd, 4)
+                except Exception as error:  # noqa: BLE001 - the wall keeps whatever it is from the tested code
+                    wall.fall(error)
+
+        return born
+
+    hooks.patches.replace(module.Channel, "__init__", make)
+
+
+def _listing() -> dict[int, tuple[int, int]]:
+    """What is open now, save sockets; nothing where the system does not tell."""
+    try:
+        return _open(map(int, _listdir("/proc/self/fd")))
+    except OSError:
+        return {}
+
+
+def _open(numbers: Iterable[int]) -> dict[int, tuple[int, int]]:
+    found = {}
+    for fd in numbers:
+        try:
+            status = _fstat(fd)
+        except OSError:
+            continue
+        if not stat.S_ISSOCK(status.st_mode):
+            found[fd] = (status.st_dev, status.st_ino)
+    return found
