@@ -141,9 +141,11 @@ def _pytest(
         "no:cacheprovider",
     ]
     command += ["-o", "faulthandler_timeout=120"]
-    command += [part for nodeid in suite.deselect for part in ("--deselect", nodeid)]
-    if options.keyword:
-        command += ["-k", options.keyword]
+    command += [f"--deselect={nodeid}" for nodeid in suite.deselect if "::" in nodeid]
+    names = [f"not {name}" for name in suite.deselect if "::" not in name]
+    keyword = " and ".join([f"({options.keyword})"] * bool(options.keyword) + names)
+    if keyword:
+        command += ["-k", keyword]
     junit.unlink(missing_ok=True)
     log = junit.with_suffix(".log")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "COV_"))}
