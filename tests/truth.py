@@ -1,7 +1,7 @@
 """Inner suites whose comments state the truth: `# leak: KIND [xN] [@ID]` on the line that makes what leaks.
 
-In a test it is that test's; in a fixture, a helper or a set-up method, that of each test which says so in its docstring:
-`\"\"\"Leaks: name, name.\"\"\"`. `# leak-fixture: KIND [xN]` is the leak of the fixture of a wider scope around it.
+In a test it is that test's; in a fixture, a helper or a set-up method, that of each test whose docstring says so:
+`Leaks: name, name.` `# leak-fixture: KIND [xN]` is the leak of the fixture of a wider scope around it.
 """
 
 from __future__ import annotations
@@ -57,11 +57,9 @@ class Suite:
         command = [sys.executable, "-m", "pytest", "-p", "httpleak", "-p", "no:cacheprovider", "--httpleak-grace=0.02"]
         command += [f"--httpleak-report={report}", f"--rootdir={folder}", "-q", *args, str(folder)]
         variables = dict(os.environ, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", PYTHONDONTWRITEBYTECODE="1", **environment)
-        done = subprocess.run(
-            command, cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120
-        )
-        self.output = done.stdout
-        assert report.exists(), done.stdout
+        done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=120, check=False)
+        self.output = done.stdout + done.stderr
+        assert report.exists(), self.output
         self.report = json.loads(report.read_text("utf-8"))
         return self
 

@@ -1,0 +1,485 @@
+"""Threads: what is a leak, what a running thread answers for, and whose work it does."""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import concurrent.futures
+import concurrent.futures.thread
+import gc
+import pickle
+import queue
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from marked import Leaks, Marked
+
+from pytest_httpleak.model import Kind, State
+from pytest_httpleak.session.core import Session
+
+# What is left open on purpose makes the interpreter warn, too.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+class Stop:
+    """An event that threads wait for; closing it ends them."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.started = threading.Event()
+        self.over: list[threading.Thread] = []
+
+    def wait(self) -> None:
+        self.started.set()
+        assert self.event.wait(30)
+
+    def close(self) -> None:
+        self.event.set()
+        for thread in self.over:
+            thread.join(30)
+
+
+@pytest.fixture
+def stop(kept: list[Any]) -> Stop:
+    stop = Stop()
+    kept.append(stop)
+    return stop
+
+
+@pytest.fixture
+def address(server: str) -> tuple[str, int]:
+    url = urlsplit(server)
+    assert url.hostname is not None
+    assert url.port is not None
+    return url.hostname, url.port
+
+
+# -- threads -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("daemon", [True, False])
+def test_a_thread_that_still_runs_leaks_at_the_line_that_started_it(marked: Marked, stop: Stop, daemon: bool) -> None:
+    def leaking() -> None:
+        thread = threading.Thread(target=stop.wait, name="poller", daemon=daemon)
+        stop.over.append(thread)
+        thread.start()  # leak: threads
+
+    def joining() -> None:
+        thread = threading.Thread(target=int)
+        thread.start()
+        thread.join()
+
+    (finding,) = marked(leaking)
+    assert finding.summary == "'poller' running Stop.wait" + (", daemon" if daemon else "")
+    assert (finding.type, finding.state) == ("threading.Thread", State.RUNNING)
+    marked(joining)
+
+
+def test_a_subclass_is_named_as_its_user_knows_it(marked: Marked, stop: Stop) -> None:
+    class Poller(threading.Thread):
+        def run(self) -> None:
+            stop.wait()
+
+    def leaking() -> None:
+        stop.over.append(Poller())
+        stop.over[0].start()  # leak: threads
+
+    (finding,) = marked(leaking)
+    assert finding.type.endswith("Poller")
+
+
+def test_a_timer_leaks_until_it_is_cancelled(marked: Marked, kept: list[Any]) -> None:
+    timers = []
+
+    def leaking() -> None:
+        timers.append(threading.Timer(30, int))
+        timers[0].start()  # leak: threads
+
+    def cancelling() -> None:
+        timer = threading.Timer(30, int)
+        timer.start()
+        timer.cancel()
+        timer.join()
+
+    marked(leaking)
+    timers[0].cancel()
+    timers[0].join()
+    marked(cancelling)
+
+
+def test_threads_of_one_line_are_one_finding(marked: Marked, stop: Stop) -> None:
+    def leaking() -> None:
+        for _ in range(5):
+            stop.over.append(threading.Thread(target=stop.wait))
+            stop.over[-1].start()  # leak: threads x5
+
+    (finding,) = marked(leaking)
+    assert finding.count == 5
+
+
+def test_a_thread_that_ends_within_the_grace_is_nothing(leaks: Leaks, stop: Stop) -> None:
+    def waiting() -> None:
+        stop.over.append(threading.Thread(target=stop.wait))
+        stop.over[0].start()
+        threading.Timer(0.05, stop.event.set).start()
+
+    assert leaks(waiting, grace=5.0) == ()
+
+
+def test_a_thread_that_was_started_by_a_thread_is_the_tests(marked: Marked, stop: Stop) -> None:
+    def leaking() -> None:
+        def start() -> None:
+            stop.over.append(threading.Thread(target=stop.wait))
+            stop.over[0].start()  # leak: threads
+
+        thread = threading.Thread(target=start)
+        thread.start()
+        thread.join()
+
+    marked(leaking)
+
+
+def test_a_thread_that_never_starts_is_nothing(marked: Marked) -> None:
+    made = []
+
+    def leaving() -> None:
+        made.append(threading.Thread(target=int))
+
+    marked(leaving)
+
+
+@pytest.mark.parametrize("pattern", ["threads:worker-*", "threads:Stop.wait", "created:*test_threads.py"])
+def test_a_pattern_ignores_a_thread_by_its_name_its_function_or_its_file(
+    leaks: Leaks, stop: Stop, pattern: str
+) -> None:
+    def leaking() -> None:
+        stop.over.append(threading.Thread(target=stop.wait, name="worker-7"))
+        stop.over[0].start()
+
+    assert [finding.verdict for finding in leaks(leaking, ignore=[pattern])] == ["ignored"]
+
+
+def test_a_pattern_ignores_no_other_thread(leaks: Leaks, stop: Stop) -> None:
+    def leaking() -> None:
+        stop.over.append(threading.Thread(target=stop.wait, name="other"))
+        stop.over[0].start()
+
+    assert [finding.verdict for finding in leaks(leaking, ignore=["threads:worker-*"])] == ["leaked"]
+
+
+@pytest.mark.parametrize(
+    "name", ["pytest_timeout item", "pydevd.Writer", "AnyIO worker thread", "Trio thread 3", "asyncio_0"]
+)
+def test_threads_of_tools_and_cached_workers_are_never_a_leak(leaks: Leaks, stop: Stop, name: str) -> None:
+    def starting() -> None:
+        stop.over.append(threading.Thread(target=stop.wait, name=name))
+        stop.over[0].start()
+
+    assert leaks(starting) == ()
+
+
+# -- bare threads ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["start_new_thread", "start_new"])
+def test_a_bare_thread_that_still_runs_leaks(marked: Marked, stop: Stop, name: str) -> None:
+    def leaking() -> None:
+        getattr(_thread, name)(stop.wait, ())  # leak: threads
+
+    (finding,) = marked(leaking)
+    assert (finding.library, finding.summary) == ("_thread", "a thread running Stop.wait")
+
+
+def test_a_bare_thread_that_runs_no_python_leaks(marked: Marked) -> None:
+    lock = _thread.allocate_lock()
+    lock.acquire()
+
+    def leaking() -> None:
+        _thread.start_new_thread(lock.acquire, ())  # leak: threads
+
+    marked(leaking)
+    lock.release()
+
+
+def test_a_bare_thread_that_has_ended_is_nothing(leaks: Leaks) -> None:
+    assert leaks(lambda: _thread.start_new_thread(int, ()), grace=5.0) == ()
+
+
+def test_a_bare_thread_gets_its_arguments(session: Session) -> None:
+    got: queue.Queue[Any] = queue.Queue()
+    _thread.start_new_thread(lambda *args, **keywords: got.put((args, keywords)), (1, 2), {"three": 3})
+    assert got.get(timeout=30) == ((1, 2), {"three": 3})
+    with pytest.raises(TypeError):
+        _thread.start_new_thread(1, ())  # type: ignore[arg-type]
+
+
+def test_what_a_bare_thread_makes_is_the_tests(marked: Marked, kept: list[Any]) -> None:
+    def leaking() -> None:
+        done = threading.Event()
+
+        def work() -> None:
+            kept.append(socket.socket())  # leak: sockets
+            done.set()
+
+        _thread.start_new_thread(work, ())
+        assert done.wait(30)
+
+    marked(leaking)
+
+
+# -- what a running thread answers for ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "start", [lambda work: threading.Thread(target=work).start(), lambda work: _thread.start_new_thread(work, ())]
+)
+def test_a_socket_in_the_frame_of_a_running_thread_is_held_by_it(
+    leaks: Leaks, stop: Stop, address: tuple[str, int], start: Callable[[Any], Any]
+) -> None:
+    def work() -> None:
+        with socket.create_connection(address):
+            stop.wait()
+
+    def leaking() -> None:
+        start(work)
+        assert stop.started.wait(30)
+
+    (finding,) = leaks(leaking)
+    assert finding.kind is Kind.THREADS
+    assert [held.kind for held in finding.holds] == [Kind.SOCKETS, Kind.FDS]
+
+
+def test_a_file_in_the_frame_of_a_running_thread_is_held_by_it(leaks: Leaks, stop: Stop, tmp_path: Path) -> None:
+    def leaking() -> None:
+        def work() -> None:
+            with (tmp_path / "a").open("w"):
+                stop.wait()
+
+        threading.Thread(target=work).start()
+        assert stop.started.wait(30)
+
+    (finding,) = leaks(leaking)
+    assert (finding.kind, [held.kind for held in finding.holds]) == (Kind.THREADS, [Kind.FDS])
+
+
+def test_a_socket_in_an_attribute_of_a_running_thread_is_held_by_it(
+    leaks: Leaks, stop: Stop, address: tuple[str, int]
+) -> None:
+    class Poller(threading.Thread):
+        def run(self) -> None:
+            self.sock = socket.create_connection(address)
+            with self.sock:
+                stop.wait()
+
+    def leaking() -> None:
+        stop.over.append(Poller())
+        stop.over[0].start()
+        assert stop.started.wait(30)
+
+    (finding,) = leaks(leaking)
+    assert finding.kind is Kind.THREADS
+
+
+def test_a_socket_that_is_kept_elsewhere_too_is_a_leak_of_its_own(
+    marked: Marked, kept: list[Any], stop: Stop, address: tuple[str, int]
+) -> None:
+    places: dict[str, socket.socket] = globals()["_places"]
+
+    def leaking() -> None:
+        def work() -> None:
+            sock = socket.create_connection(address)  # leak: sockets
+            places["a"] = sock
+            stop.wait()
+
+        stop.over.append(threading.Thread(target=work))
+        stop.over[0].start()  # leak: threads
+        assert stop.started.wait(30)
+
+    marked(leaking)
+    places.pop("a").close()
+
+
+_places: dict[str, socket.socket] = {}
+
+
+def test_a_thread_does_not_own_what_the_test_gave_it(marked: Marked, stop: Stop, address: tuple[str, int]) -> None:
+    def leaking() -> None:
+        sock = socket.create_connection(address)  # leak: sockets
+        thread = threading.Thread(target=lambda sock: stop.wait(), args=(sock,))
+        stop.over.append(thread)
+        thread.start()  # leak: threads
+
+    marked(leaking)
+
+
+def test_what_a_thread_leaves_behind_is_the_tests(marked: Marked, kept: list[Any]) -> None:
+    def leaking() -> None:
+        thread = threading.Thread(target=lambda: kept.append(socket.socket()))  # leak: sockets
+        thread.start()
+        thread.join()
+
+    marked(leaking)
+
+
+def test_what_the_thread_of_a_wider_fixture_makes_is_the_fixtures(marked: Marked, kept: list[Any]) -> None:
+    jobs: queue.Queue[Any] = queue.Queue()
+
+    def work() -> None:
+        for job in iter(jobs.get, None):
+            job()
+
+    def asking() -> None:
+        done = threading.Event()
+        jobs.put(lambda: (kept.append(socket.socket()), done.set()))
+        assert done.wait(30)
+
+    with marked.fixture() as life:
+        thread = life.make(lambda: threading.Thread(target=work))
+        with life.during():
+            thread.start()
+        marked(asking)
+        kept[-1].close()
+        jobs.put(None)
+        thread.join()
+
+
+# -- executors ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def executor(kept: list[Any]) -> Iterator[Callable[..., concurrent.futures.ThreadPoolExecutor]]:
+    made = []
+
+    def make(workers: int = 2) -> concurrent.futures.ThreadPoolExecutor:
+        made.append(concurrent.futures.ThreadPoolExecutor(workers))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.shutdown()
+
+
+def test_the_worker_of_an_executor_that_is_kept_leaks(marked: Marked, executor: Callable[..., Any]) -> None:
+    def leaking() -> None:
+        executor().submit(int).result()  # leak: threads
+
+    marked(leaking)
+
+
+def test_an_executor_that_is_shut_down_is_nothing(marked: Marked) -> None:
+    def blocks() -> None:
+        with concurrent.futures.ThreadPoolExecutor(2) as executor:
+            assert list(executor.map(int, "123")) == [1, 2, 3]
+
+    marked(blocks)
+
+
+@pytest.mark.parametrize("end", ["dropped", "shut down without waiting"])
+def test_an_executor_whose_workers_end_by_themselves_is_nothing(leaks: Leaks, end: str) -> None:
+    def using() -> None:
+        executor = concurrent.futures.ThreadPoolExecutor(2)
+        executor.submit(int)
+        if end != "dropped":
+            executor.shutdown(wait=False)
+
+    assert leaks(using, grace=5.0) == ()
+
+
+def test_a_worker_that_is_stuck_when_its_executor_is_shut_down_leaks(marked: Marked, stop: Stop) -> None:
+    def leaking() -> None:
+        executor = concurrent.futures.ThreadPoolExecutor(1)
+        executor.submit(stop.wait)  # leak: threads
+        executor.shutdown(wait=False)
+
+    marked(leaking)
+
+
+def test_workers_of_a_wider_executor_are_its_owners(marked: Marked, executor: Callable[..., Any]) -> None:
+    def using() -> None:
+        assert list(wide.map(int, "123")) == [1, 2, 3]
+
+    with marked.fixture() as life:
+        wide = life.make(executor)
+        marked(using)
+        wide.shutdown()
+
+
+def test_a_wider_executor_that_is_never_shut_down_is_its_owners_leak(
+    marked: Marked, executor: Callable[..., Any]
+) -> None:
+    def using() -> None:
+        assert wide.submit(int).result() == 0  # leak: threads
+
+    with marked.fixture(using) as life:
+        wide = life.make(lambda: executor(1))
+        assert marked.found(using) == ()
+
+
+def test_workers_of_an_executor_that_was_made_before_the_watch_are_the_processs(
+    executor: Callable[..., Any], request: pytest.FixtureRequest
+) -> None:
+    early = executor()
+    leaks: Leaks = request.getfixturevalue("leaks")
+    assert leaks(lambda: early.submit(int).result()) == ()
+
+
+def test_what_a_worker_makes_is_that_of_who_submitted(
+    marked: Marked, kept: list[Any], executor: Callable[..., Any]
+) -> None:
+    def leaking() -> None:
+        wide.submit(lambda: kept.append(socket.socket())).result()  # leak: sockets
+
+    def clean() -> None:
+        assert wide.submit(int).result() == 0
+
+    with marked.fixture() as life:
+        wide = life.make(lambda: executor(1))
+        marked(leaking)
+        marked(clean)
+        wide.shutdown()
+
+
+def test_a_plain_function_that_runs_in_a_thread_for_asyncio_is_nothing(marked: Marked) -> None:
+    async def main() -> int:
+        return await asyncio.to_thread(int)
+
+    def using() -> None:
+        assert asyncio.run(main()) == 0
+
+    marked(using)
+
+
+# -- what is put in the place of others' functions ---------------------------------------------------------------------
+
+
+def test_the_functions_keep_their_names_and_are_put_back() -> None:
+    before = (_thread.start_new_thread, threading.Thread.start, concurrent.futures.ThreadPoolExecutor.__init__)
+    session = Session(rootdir="/")
+    session.start()
+    try:
+        assert _thread.start_new_thread is not before[0]
+        assert _thread.start_new_thread.__name__ == "start_new_thread"
+        assert pickle.loads(pickle.dumps(_thread.start_new_thread)) is _thread.start_new_thread
+    finally:
+        session.stop()
+    assert before == (_thread.start_new_thread, threading.Thread.start, concurrent.futures.ThreadPoolExecutor.__init__)
+
+
+def test_an_error_in_a_bare_thread_names_the_function_that_was_started(session: Session) -> None:
+    def failing() -> None:
+        raise RuntimeError
+
+    seen: queue.Queue[Any] = queue.Queue()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.unraisablehook", seen.put)
+        _thread.start_new_thread(failing, ())
+        said = seen.get(timeout=30)
+    text = f"{said.err_msg} {said.object!r}"
+    del said
+    gc.collect()
+    assert "failing" in text
