@@ -74,10 +74,10 @@ class Judging:
             return suspects
         from pytest_httpleak.probes import infrastructure
 
-        explained = set(self._held_descriptors(sockets=False))
+        explained = set(self._held_descriptors(sockets=False)) | infrastructure.descriptors()
         suspects = [suspect for suspect in suspects if not self._is_explained(suspect, explained)]
         if moved:
-            explained |= set(self._held_descriptors(sockets=True)) | infrastructure.descriptors()
+            explained |= set(self._held_descriptors(sockets=True))
             explained |= self._of_native_loops(owner)
             suspects += self._ledger.suspects(owner, explained)
         return [suspect for suspect in suspects if not infrastructure.is_of_a_tool(suspect)]
@@ -220,10 +220,16 @@ class Judging:
         """Whether time can change anything: not if this thread is the only one and no loop can be run."""
         if all(suspect.state is State.COLLECTED for suspect in suspects):
             return False
+        if self._watch.running_loop() is not None:  # blocked while this thread waits: only a thread can end meanwhile
+            return any(suspect.kind is Kind.THREADS for suspect in suspects)
         return _thread._count() > 0 or any(True for _ in self._runnable_loops())
 
     def _runnable_loops(self) -> Iterator[Any]:
-        return (loop for loop in self._watch.open_loops() if tasks.can_run(loop))
+        """The loops that stand still and belong to this thread; another thread may be about to run its own."""
+        for loop in self._watch.open_loops():
+            record = self._watch.table("loops").get(loop)
+            if tasks.can_run(loop) and (record is None or record.thread == _thread.get_ident()):
+                yield loop
 
     def _wait(self, pause: float) -> None:
         loops = list(self._runnable_loops())

@@ -1,0 +1,477 @@
+"""Bare descriptors: which calls are seen at their line, and what is never a leak."""
+# ruff: noqa: PERF401, PLW0108, PTH123, SIM115  # files opened as programs open them, and left open, are what is tested
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import ctypes
+import gzip
+import io
+import logging
+import logging.handlers
+import mmap
+import os
+import pickle
+import select
+import selectors
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from marked import Leaks, Marked
+
+from pytest_httpleak.model import Kind
+from pytest_httpleak.session.core import Session
+
+# What is left open on purpose makes the interpreter warn, too.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="of Linux alone")
+
+
+class Descriptor:
+    """A bare descriptor as something to close."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self.fd)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "data"
+    path.write_bytes(b"x" * 5000)
+    return path
+
+
+@pytest.fixture
+def library() -> Any:
+    return ctypes.CDLL(None)
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_kept_open_leaks(marked: Marked, kept: list[Any], path: Path) -> None:
+    def leaking() -> None:
+        kept.append(open(path))  # leak: fds
+
+    def closing() -> None:
+        with open(path) as file:
+            kept.append(file)
+
+    (finding,) = marked(leaking)
+    assert finding.summary == f"fd {kept[0].fileno()}: {path}"
+    marked(closing)
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [
+        lambda path: io.open(path),  # noqa: UP020  # the name is what is tested
+        lambda path: path.open("rb"),
+        lambda path: gzip.open(path),
+        lambda path: os.fdopen(os.open(path, os.O_RDONLY)),
+        lambda path: tempfile.TemporaryFile(),
+        lambda path: tempfile.NamedTemporaryFile(),
+        lambda path: zipfile.ZipFile(path.with_suffix(".zip"), "w"),
+    ],
+)
+def test_a_file_is_seen_through_whatever_opens_it(
+    leaks: Leaks, kept: list[Any], path: Path, opening: Callable[[Path], Any]
+) -> None:
+    def leaking() -> None:
+        kept.append(opening(path))
+
+    (finding,) = leaks(leaking)
+    assert (finding.kind, finding.count) == (Kind.FDS, 1)
+    assert finding.created is not None
+    assert finding.created.file == __file__
+    kept.pop().close()
+    assert leaks(lambda: opening(path).close()) == ()
+
+
+def test_a_spooled_file_leaks_from_the_moment_that_it_is_a_file(marked: Marked, kept: list[Any]) -> None:
+    def leaking() -> None:
+        file = tempfile.SpooledTemporaryFile(max_size=1)
+        kept.append(file)
+        file.write(b"data")  # leak: fds
+
+    def small() -> None:
+        kept.append(tempfile.SpooledTemporaryFile(max_size=100))
+        kept[-1].write(b"data")
+
+    marked(leaking)
+    marked(small)
+
+
+def test_a_file_that_is_dropped_is_pythons_own_business(leaks: Leaks, path: Path) -> None:
+    def dropping() -> None:
+        open(path)
+
+    assert leaks(dropping) == ()
+
+
+def test_a_file_that_is_dropped_in_a_cycle_is_pythons_own_business_too(leaks: Leaks, path: Path) -> None:
+    def dropping() -> None:
+        cycle: dict[str, Any] = {"file": open(path)}
+        cycle["me"] = cycle
+
+    assert leaks(dropping) == ()
+
+
+def test_files_of_one_line_are_one_finding(marked: Marked, kept: list[Any], path: Path) -> None:
+    def leaking() -> None:
+        for _ in range(3):
+            kept.append(open(path))  # leak: fds x3
+
+    assert len(marked(leaking)) == 1
+
+
+@pytest.mark.parametrize("pattern", ["fds:*/data", "created:*test_files.py"])
+def test_a_pattern_ignores_a_file_by_its_path_or_by_who_opened_it(
+    leaks: Leaks, kept: list[Any], path: Path, pattern: str
+) -> None:
+    def leaking() -> None:
+        kept.append(open(path))
+
+    assert [finding.verdict for finding in leaks(leaking, ignore=[pattern])] == ["ignored"]
+
+
+# -- descriptors -------------------------------------------------------------------------------------------------------
+
+
+def test_bare_descriptors_leak(marked: Marked, kept: list[Any], path: Path) -> None:
+    def leaking() -> None:
+        kept.append(Descriptor(os.open(path, os.O_RDONLY)))  # leak: fds
+        kept.append(Descriptor(os.dup(kept[0].fd)))  # leak: fds
+        kept.extend(map(Descriptor, os.pipe()))  # leak: fds x2
+        kept.append(Descriptor(tempfile.mkstemp(dir=path.parent)[0]))  # leak: fds
+
+    def closing() -> None:
+        for fd in (os.open(path, os.O_RDONLY), os.dup(1), *os.pipe()):
+            os.close(fd)
+
+    marked(leaking)
+    marked(closing)
+
+
+@needs_linux
+def test_descriptors_of_the_kernels_leak(marked: Marked, kept: list[Any], path: Path) -> None:
+    def leaking() -> None:
+        kept.append(Descriptor(os.eventfd(0)))  # leak: fds
+        kept.append(Descriptor(os.memfd_create("memory")))  # leak: fds
+        kept.append(Descriptor(os.pidfd_open(os.getpid())))  # leak: fds
+        kept.extend(map(Descriptor, os.openpty()))  # leak: fds x2
+        kept.append(select.epoll())  # leak: fds
+
+    def closing() -> None:
+        os.close(os.eventfd(0))
+        with select.epoll():
+            pass
+
+    marked(leaking)
+    marked(closing)
+
+
+def test_a_selector_leaks(marked: Marked, kept: list[Any]) -> None:
+    def leaking() -> None:
+        kept.append(selectors.DefaultSelector())  # leak: fds
+
+    def closing() -> None:
+        with selectors.DefaultSelector():
+            pass
+
+    marked(leaking)
+    marked(closing)
+
+
+@needs_linux
+def test_a_map_has_a_descriptor_of_its_own(marked: Marked, kept: list[Any], path: Path) -> None:
+    def leaking() -> None:
+        with open(path, "r+b") as file:
+            kept.append(mmap.mmap(file.fileno(), 0))  # leak: fds
+
+    def closing() -> None:
+        with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0):
+            pass
+        kept.append(mmap.mmap(-1, 100))
+
+    marked(leaking)
+    marked(closing)
+
+
+@needs_linux
+def test_a_database_leaks_once_whatever_files_it_keeps(marked: Marked, kept: list[Any], tmp_path: Path) -> None:
+    def leaking() -> None:
+        connection = sqlite3.connect(tmp_path / "data.db")  # leak: fds
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("create table t (x)")
+        kept.append(connection)
+
+    def closing() -> None:
+        with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as connection:
+            connection.execute("create table t (x)")
+        kept.append(sqlite3.connect(":memory:"))
+
+    marked(leaking)
+    marked(closing)
+
+
+def test_a_descriptor_that_is_put_at_a_free_number_leaks_there(marked: Marked, kept: list[Any], path: Path) -> None:
+    def leaking() -> None:
+        fd = os.open(path, os.O_RDONLY)
+        kept.append(Descriptor(os.dup2(fd, 300)))  # leak: fds
+        os.close(fd)
+
+    marked(leaking)
+
+
+def test_output_that_is_redirected_and_put_back_is_nothing(leaks: Leaks, path: Path) -> None:
+    def redirecting() -> None:
+        saved = os.dup(1)
+        with open(path, "w") as file:
+            os.dup2(file.fileno(), 1)
+        os.dup2(saved, 1)
+        os.close(saved)
+
+    assert leaks(redirecting) == ()
+
+
+def test_the_pipe_of_a_child_leaks_until_it_is_read(marked: Marked, kept: list[Any]) -> None:
+    command = [sys.executable, "-S", "-c", "pass"]
+
+    def leaking() -> None:
+        child = subprocess.Popen(command, stdout=subprocess.PIPE)  # leak: fds
+        child.wait()
+        assert child.stdout is not None
+        kept.append(child.stdout)
+
+    def reading() -> None:
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        child.communicate()
+        kept.append(Descriptor(-1))
+        subprocess.run(command, capture_output=True, check=True)
+
+    marked(leaking)
+    marked(reading)
+
+
+def test_descriptors_that_arrive_over_a_socket_leak(marked: Marked, kept: list[Any], path: Path) -> None:
+    def leaking() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs, open(path) as file:
+            socket.send_fds(ours, [b"x"], [file.fileno()])
+            fds = socket.recv_fds(theirs, 1, 1)[1]  # leak: fds
+        kept.append(Descriptor(fds[0]))
+
+    marked(leaking)
+
+
+def test_a_socket_that_has_become_a_bare_number_leaks_at_its_own_line(marked: Marked, kept: list[Any]) -> None:
+    def leaking() -> None:
+        ours, theirs = socket.socketpair()  # leak: sockets
+        theirs.close()
+        kept.append(Descriptor(ours.detach()))
+
+    def closing() -> None:
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        os.close(ours.detach())
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        socket.socket(fileno=ours.detach()).close()
+
+    marked(leaking)
+    marked(closing)
+
+
+# -- closed behind the plugin's back, numbers used again ---------------------------------------------------------------
+
+
+@needs_linux
+@pytest.mark.parametrize("end", ["close in C", "closerange"])
+def test_a_descriptor_that_is_closed_in_another_way_is_nothing(
+    leaks: Leaks, path: Path, library: Any, end: str
+) -> None:
+    def closing() -> None:
+        fd = os.open(path, os.O_RDONLY)
+        if end == "closerange":
+            os.closerange(fd, fd + 1)
+        else:
+            library.close(fd)
+
+    assert leaks(closing) == ()
+
+
+def test_a_number_that_is_used_again_is_the_leak_of_its_second_use(marked: Marked, kept: list[Any], path: Path) -> None:
+    def leaking() -> None:
+        first = open(path)
+        number = first.fileno()
+        first.close()
+        kept.append(open(path.with_name("other"), "w"))  # leak: fds
+        assert kept[0].fileno() == number
+
+    marked(leaking)
+
+
+@needs_linux
+def test_what_code_in_c_opens_has_no_line_not_even_that_of_an_earlier_use_of_its_number(
+    leaks: Leaks, kept: list[Any], path: Path, library: Any
+) -> None:
+    def leaking() -> None:
+        open(path).close()
+        kept.append(Descriptor(library.inotify_init()))
+
+    (finding,) = leaks(leaking)
+    assert (finding.kind, finding.created) == (Kind.FDS, None)
+
+
+@needs_linux
+def test_a_socket_of_code_in_c_is_a_socket(leaks: Leaks, kept: list[Any], library: Any) -> None:
+    (finding,) = leaks(lambda: kept.append(Descriptor(library.socket(2, 1, 0))))
+    assert finding.kind is Kind.SOCKETS
+    assert leaks(lambda: library.close(library.socket(2, 1, 0))) == ()
+
+
+def test_a_descriptor_of_a_wider_fixture_that_the_test_swaps_for_its_own_is_the_tests(
+    marked: Marked, kept: list[Any], path: Path
+) -> None:
+    def swapping() -> None:
+        os.close(wide)
+        kept.append(Descriptor(os.open(path, os.O_RDONLY)))  # leak: fds
+        assert kept[0].fd == wide
+
+    with marked.fixture() as life:
+        wide = life.make(lambda: os.open(path, os.O_RDONLY))
+        marked(swapping)
+
+
+@needs_linux
+def test_what_appears_before_a_fixture_is_set_up_stays_the_tests(
+    session: Session, kept: list[Any], leaks: Leaks, library: Any
+) -> None:
+    found: list[Any] = []
+
+    def leaking() -> None:
+        from marked import Life
+
+        kept.append(Descriptor(library.inotify_init()))
+        life = Life(session, "session")
+        life.end()
+        found.extend(life.check.findings)
+
+    assert [finding.kind for finding in leaks(leaking)] == [Kind.FDS]
+    assert found == []
+
+
+# -- never a leak ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    logger = logging.getLogger("test_files")
+    yield logger
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def test_the_file_of_a_logging_handler_is_never_a_leak(leaks: Leaks, logger: logging.Logger, tmp_path: Path) -> None:
+    assert leaks(lambda: logger.addHandler(logging.FileHandler(tmp_path / "log"))) == ()
+
+
+def test_the_socket_of_a_logging_handler_is_never_a_leak(leaks: Leaks, logger: logging.Logger) -> None:
+    def adding() -> None:
+        handler = logging.handlers.SysLogHandler(("127.0.0.1", 9))
+        logger.addHandler(handler)
+
+    assert leaks(adding) == ()
+
+
+def test_what_is_opened_while_a_module_is_imported_is_the_processs(
+    leaks: Leaks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "opens_a_file.py").write_text("file = open(__file__)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def importing() -> None:
+        import opens_a_file  # type: ignore[import-not-found]
+
+        assert not opens_a_file.file.closed
+
+    assert leaks(importing) == ()
+    sys.modules.pop("opens_a_file").file.close()
+
+
+def test_a_capture_of_the_test_runners_is_never_a_leak(leaks: Leaks, capfd: pytest.CaptureFixture[str]) -> None:
+    def printing() -> None:
+        os.write(1, b"x\n")
+
+    assert leaks(printing) == ()
+    assert capfd.readouterr().out == "x\n"
+
+
+# -- what is put in the place of others' functions and classes ---------------------------------------------------------
+
+
+def test_stand_ins_answer_as_the_classes_they_stand_for(session: Session, path: Path) -> None:
+    assert isinstance(mmap.mmap, type)
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as pages:
+        assert isinstance(pages, mmap.mmap)
+        assert type(pages).__name__ == "mmap"
+    assert not isinstance(1, mmap.mmap)
+    assert issubclass(mmap.mmap, mmap.mmap)
+    assert mmap.mmap.__name__ == "mmap"
+    assert callable(mmap.mmap.find)
+
+
+def test_a_class_that_inherits_from_a_stand_in_works(session: Session) -> None:
+    class Mine(mmap.mmap):
+        extra = 1
+
+    with Mine(-1, 10) as mine:
+        assert type(mine) is Mine
+        assert isinstance(mine, Mine)
+        assert mine.extra == 1
+        assert len(mine) == 10
+
+
+@needs_linux
+def test_a_poller_from_a_descriptor_is_still_made(session: Session) -> None:
+    with select.epoll() as poller:
+        assert isinstance(poller, select.epoll)
+        again = select.epoll.fromfd(os.dup(poller.fileno()))
+        again.close()
+
+
+def test_everything_is_put_back() -> None:
+    def places() -> list[Any]:
+        names = [(builtins, "open"), (io, "open"), (os, "open"), (os, "pipe"), (os, "dup2"), (mmap, "mmap")]
+        names += [(sqlite3, "connect"), (socket.socket, "detach"), (selectors.DefaultSelector, "__init__")]
+        return [getattr(place, name) for place, name in names]
+
+    before = places()
+    session = Session(rootdir="/")
+    session.start()
+    during = places()
+    session.stop()
+    assert not any(one is other for one, other in zip(before, during, strict=True))
+    assert places() == before
+
+
+def test_open_is_still_found_and_pickled_by_its_name(session: Session) -> None:
+    assert pickle.loads(pickle.dumps(open)) is open
+    assert open is io.open
+    assert open.__name__ == "open"
