@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from inner import Inner
 
 from pytest_httpleak.model import Finding, Kind
 
@@ -92,3 +93,44 @@ def test_the_resolver_of_a_connector_that_was_dropped_is_one_finding_with_its_li
     assert (found.kind, found.count) == (Kind.FDS, 4)
     assert found.created is not None
     assert found.created.function == "main"
+
+
+# -- standard output, which pytest's capturing puts elsewhere for each part of a test ----------------------------------
+
+
+def test_captured_output_is_not_a_wider_fixtures_descriptor(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+        import os, pytest
+
+        @pytest.fixture(scope="session")
+        def pipe():
+            ends = os.pipe()
+            yield ends
+            for end in ends:
+                os.close(end)
+
+        def test_it(pipe):
+            print("to be captured")
+        """
+    )
+    inner.run("--capture=fd").assert_outcomes(passed=1)
+    assert inner.report["fixtures"] == []
+
+
+def test_a_descriptor_that_a_wider_fixture_keeps_is_its_leak(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+        import os, pytest
+
+        @pytest.fixture(scope="session")
+        def pipe():
+            yield os.pipe()
+
+        def test_it(pipe):
+            pass
+        """
+    )
+    inner.run("--capture=fd").assert_outcomes(passed=1, errors=1)
+    (fixture,) = inner.report["fixtures"]
+    assert [(finding["kind"], finding["count"]) for finding in fixture["findings"]] == [("fds", 2)]
