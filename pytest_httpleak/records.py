@@ -36,6 +36,7 @@ class Record:
     kind: ClassVar[Kind]
     LIBRARY: ClassVar[str] = ""
     library: str
+    key: int
     ref: Callable[[], Any]
     owner: Any
     birth: Birth | None
@@ -181,8 +182,10 @@ class Recorder(Protocol):
 def is_at_work(maker: Callable[[], Any] | None, threads: Table) -> bool:
     """Whether what was begun is still being done, in a helper thread that is alive and is reported for itself."""
     thread = None if maker is None else maker()
-    record = None if thread is None else threads.get(thread)
-    return record is not None and not record.pooled and thread.is_alive()
+    if thread is None:
+        return False
+    record = threads.get(thread)
+    return record is not None and not record.pooled and bool(thread.is_alive())
 
 
 def reachable(thing: object, table: Table, *, depth: int = 3) -> list[Any]:

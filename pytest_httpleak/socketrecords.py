@@ -17,14 +17,15 @@ _fstat = os.fstat
 class SocketRecord(Record):
     """One socket object: `closed` once its descriptor was closed or handed on, `collected` if it died without that."""
 
-    __slots__ = ("accepted", "closed", "collected", "holder", "transport", "type")
+    __slots__ = ("accepted", "closed", "collected", "holder", "number", "transport", "type")
 
     kind: ClassVar[Kind] = Kind.SOCKETS
     LIBRARY = "socket"
 
-    def __init__(self, cls: type) -> None:
+    def __init__(self, sock: Any) -> None:
         super().__init__()
-        self.type = cls
+        self.type = type(sock)
+        self.number = fileno(sock)
         self.closed = False
         self.collected = False
         self.accepted = False
@@ -73,7 +74,7 @@ class SocketRecord(Record):
             type_name(sock),
             f"{what}, fd {fd}",
             claims=self.claims(),
-            names=(what, *_addresses(sock)),
+            names=(what, *_addresses(sock), class_name(self.type)),
             holds=(Held(Kind.FDS, f"fd {fd}", fd),),
         )
 
@@ -81,7 +82,7 @@ class SocketRecord(Record):
         if self.holder is not None:
             return self.holder.orphaned(self)
         name = class_name(self.type)
-        return self.suspect(State.COLLECTED, name, "dropped while open", claims=self.claims(), names=(name,))
+        return self.suspect(State.COLLECTED, name, f"fd {self.number}", claims=self.claims(), names=(name,))
 
     def _is_closing(self) -> bool:
         """Whether asyncio has been told to close the socket, and will do so when its loop runs next."""
@@ -97,7 +98,7 @@ class SocketRecord(Record):
         sock = self.ref()
         fd = self.fd()
         if sock is None or fd < 0:
-            return Held(Kind.SOCKETS, "a socket, dropped while open")
+            return Held(Kind.SOCKETS, f"{class_name(self.type)}, dropped while open")
         return Held(Kind.SOCKETS, describe(sock), fd)
 
 

@@ -124,7 +124,7 @@ class PoolManagerRecord(ClientRecord):
 class ConnectionRecord(Record):
     """One connection: its pool's while idle, a response's while that is read, else lost; or one without a pool."""
 
-    __slots__ = ("answering", "origin", "pool", "pools", "request", "sockets", "threads", "type")
+    __slots__ = ("answering", "origin", "pool", "pools", "request", "socket", "sockets", "threads", "type")
 
     kind: ClassVar[Kind] = Kind.CONNECTIONS
     LIBRARY = "urllib3"
@@ -135,7 +135,9 @@ class ConnectionRecord(Record):
         self.threads = threads
         self.pools = pools
         self.type = type_name(connection)
-        self.origin = f"{connection.host}:{connection.port}"
+        scheme = "https" if connection.default_port == 443 else "http"
+        self.origin = f"{scheme}://{connection.host}:{connection.port}"
+        self.socket: SocketRecord | None = None
         self.pool: Callable[[], Any] | None = None
         self.request = ("", "")
         self.answering: ResponseRecord | None = None
@@ -145,12 +147,15 @@ class ConnectionRecord(Record):
         connection = self.ref()
         socket = None if connection is None else record_of(connection.sock, self.sockets)
         if socket is not None:
-            socket.holder = self
+            self.take(socket)
         return socket
 
+    def take(self, socket: SocketRecord) -> None:
+        """Speak for that socket from now on."""
+        socket.holder, self.socket = self, socket
+
     def is_open(self) -> bool:
-        connection = self.ref()
-        return connection is not None and connection.sock is not None
+        return self.socket is not None and self.socket.is_open()
 
     def descriptors(self) -> Iterator[int]:
         connection = self.ref()
@@ -171,7 +176,7 @@ class ConnectionRecord(Record):
             self.origin + what,
             claims=frozenset((("fd", fd),)) if socket is None else socket.claims(),
             holds=(Held(Kind.SOCKETS, describe(connection.sock), fd),) if socket is None else (socket.held(),),
-            names=(self.origin,),
+            names=(self.origin, self.type),
             hint=self._hint(),
         )
 
@@ -192,7 +197,7 @@ class ConnectionRecord(Record):
             self.origin,
             claims=socket.claims(),
             holds=(socket.held(),),
-            names=(self.origin,),
+            names=(self.origin, self.type),
             hint=self._hint(),
         )
 
@@ -280,7 +285,7 @@ class ResponseRecord(Record):
         return self.suspect(
             State.OPEN,
             type_name(pool),
-            f"{self.method} {self.url} [{self.status}] was closed unread, and its slot is missing in {_figures(pool)}",
+            f"slot of {self.method} {self.url} [{self.status}], a response closed unread, in {_figures(pool)}",
             kind=Kind.CONNECTIONS,
             names=(self.url,),
             hint=_RELEASE,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import http.client
 import io
 import json
+import socket
 import ssl
 import threading
 import urllib.error
@@ -323,6 +325,27 @@ def test_what_a_thread_has_read_is_nothing(marked: Marked, kept: list[Any], serv
                 kept.append(response)
 
     marked(reading)
+
+
+def test_a_thread_that_waits_for_an_answer_is_one_leak(marked: Marked, server: str) -> None:
+    def leaking() -> None:
+        fetch = functools.partial(_quietly, urllib.request.urlopen, f"{server}/hang")
+        threads.append(threading.Thread(target=fetch, daemon=True))
+        threads[0].start()  # leak: threads
+        while not any(record.sent for record in connections):
+            pass
+
+    threads: list[threading.Thread] = []
+    connections = marked.session.watch.table("http.client connections")
+    marked(leaking)
+    for record in connections:
+        record.ref().sock.shutdown(socket.SHUT_RDWR)
+    threads[0].join()
+
+
+def _quietly(function: Callable[[str], object], url: str) -> None:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        function(url)
 
 
 # -- connections -------------------------------------------------------------------------------------------------------
@@ -681,6 +704,19 @@ def test_connections_count_for_the_limit(marked: Marked, kept: list[Any], connec
     (finding,) = marked.found(at_once, peak_connections=2)
     assert (finding.state, finding.summary) == ("peak", "3 connections open at once, and the limit is 2")
     assert marked.found(one_by_one, peak_connections=1) == ()
+
+
+def test_a_response_that_has_its_connection_alone_counts_it_for_the_limit(marked: Marked, server: str) -> None:
+    def at_once() -> None:
+        for response in [urllib.request.urlopen(f"{server}/ok") for _ in range(2)]:
+            response.read()
+
+    def one_by_one() -> None:
+        for _ in range(2):
+            urllib.request.urlopen(f"{server}/ok").read()
+
+    assert [finding.state for finding in marked.found(at_once, peak_connections=1)] == ["peak"]
+    assert marked.found(one_by_one, peak_connections=1, peak_responses=1) == ()
 
 
 def test_unknown_internals_keep_the_adapter_off(session: Session) -> None:

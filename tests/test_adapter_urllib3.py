@@ -340,33 +340,46 @@ def test_a_leak_in_an_executor_is_the_line_that_submitted_it(
 def test_a_thread_that_waits_for_an_answer_is_one_leak(
     marked: Marked, kept: list[Any], shared: Any, server: str
 ) -> None:
-    arguments = {"timeout": 5, "retries": False}
-
     def work() -> None:
         with contextlib.suppress(urllib3.exceptions.HTTPError):
-            shared.request("GET", f"{server}/hang", **arguments)
+            shared.request("GET", f"{server}/hang", retries=False)
 
     def leaking() -> None:
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()  # leak: threads
-        kept.append(thread)
-        while not _waiting(shared):
-            pass
+        threads.append(threading.Thread(target=work, daemon=True))
+        threads[0].start()  # leak: threads
+        _wait_for_requests(marked)
 
+    threads: list[threading.Thread] = []
     marked(leaking)
-    for connection in _waiting(shared):
-        connection.shutdown(socket.SHUT_RDWR)
-    kept.pop().join()
+    _hang_up(marked)
+    threads[0].join()
 
 
-def _waiting(manager: Any) -> list[Any]:
-    """The sockets of a manager's connections that have sent their request and wait."""
-    frames = sys._current_frames().values()
-    return [
-        frame.f_locals["self"]._sock
-        for frame in frames
-        if frame.f_code.co_name == "readinto" and frame.f_code.co_filename.endswith("socket.py")
-    ]
+def test_an_executor_of_a_wider_fixture_that_waits_for_an_answer_leaks_a_connection(
+    marked: Marked, shared: Any, server: str
+) -> None:
+    with marked.fixture() as fixture, fixture.make(lambda: ThreadPoolExecutor(1)) as executor:
+
+        def leaking() -> None:
+            executor.submit(shared.request, "GET", f"{server}/hang", retries=False)  # leak: connections
+            _wait_for_requests(marked)
+
+        marked(leaking)
+        _hang_up(marked)
+
+
+def _wait_for_requests(marked: Marked) -> None:
+    while not any(record.socket is not None for record in _connections(marked)):
+        pass
+
+
+def _connections(marked: Marked) -> list[Any]:
+    return list(marked.session.watch.table("urllib3 connections"))
+
+
+def _hang_up(marked: Marked) -> None:
+    for record in _connections(marked):
+        record.ref().sock.shutdown(socket.SHUT_RDWR)
 
 
 # -- slots -------------------------------------------------------------------------------------------------------------
@@ -381,8 +394,8 @@ def test_a_slot_that_a_closed_response_took_with_it_is_lost(
 
     (finding,) = marked(leaking)
     assert finding.summary == (
-        f"GET {server}/big [200] was closed unread, and its slot is missing in the pool of {server} "
-        "(1 checked out, 0 idle, max 3)"
+        f"slot of GET {server}/big [200], a response closed unread, "
+        f"in the pool of {server} (1 checked out, 0 idle, max 3)"
     )
     assert "release_conn()" in finding.hint
 
@@ -447,8 +460,7 @@ def test_a_connection_that_was_taken_and_not_given_back_leaks(
 
     marked(reading)
     (finding,) = marked(leaking)
-    address = urlsplit(server).netloc
-    assert finding.summary == f"{address}, checked out of its pool with no response to explain it"
+    assert finding.summary == f"{server}, checked out of its pool with no response to explain it"
 
 
 def test_a_connection_that_no_place_is_left_for_is_nothing(
@@ -720,7 +732,7 @@ def test_a_bare_connection_that_is_left_open_leaks(marked: Marked, kept: list[An
             kept.append(connection)
 
     (finding,) = marked(leaking)
-    assert (finding.type, finding.summary) == ("urllib3.connection.HTTPConnection", address.netloc)
+    assert (finding.type, finding.summary) == ("urllib3.connection.HTTPConnection", server)
     marked(dropping)
     marked(closing)
 
@@ -764,6 +776,21 @@ def test_connections_count_for_the_limit_in_each_test_that_uses_them(marked: Mar
             (finding,) = marked.found(at_once, peak_connections=2)
             assert (finding.state, finding.kind) == ("peak", "connections")
         assert marked.found(one_by_one, peak_connections=1) == ()
+
+
+def test_a_connection_that_ends_with_its_response_counts_while_that_is_read(marked: Marked, server: str) -> None:
+    with Shared(marked) as manager:
+
+        def at_once() -> None:
+            for response in [manager.request("GET", f"{server}/close", preload_content=False) for _ in range(2)]:
+                response.read()
+
+        def one_by_one() -> None:
+            for _ in range(2):
+                manager.request("GET", f"{server}/close", preload_content=False).read()
+
+        assert [finding.state for finding in marked.found(at_once, peak_connections=1)] == ["peak"]
+        assert marked.found(one_by_one, peak_connections=1, peak_responses=1) == ()
 
 
 def test_a_manager_with_its_pools_is_one_client(marked: Marked, server: str) -> None:

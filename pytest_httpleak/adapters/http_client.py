@@ -19,7 +19,7 @@ MODULES = ("http.client",)
 class ConnectionRecord(Record):
     """An `HTTPConnection` that no pool owns, with the request it sent last."""
 
-    __slots__ = ("request", "sent", "sockets", "summary", "threads", "type")
+    __slots__ = ("request", "sent", "socket", "sockets", "summary", "threads", "type")
 
     kind: ClassVar[Kind] = Kind.CONNECTIONS
     LIBRARY = "http.client"
@@ -31,6 +31,7 @@ class ConnectionRecord(Record):
         self.type = type_name(connection)
         self.summary = _origin(connection)
         self.request = ("", "")
+        self.socket: SocketRecord | None = None
         self.sent: tuple[Birth, Any] | None = None  # where a request was sent, and by whom, until it is answered
 
     def note_socket(self, connection: Any) -> SocketRecord | None:
@@ -38,11 +39,11 @@ class ConnectionRecord(Record):
         socket = record_of(connection.sock, self.sockets)
         if socket is not None and socket.holder is not self:
             socket.answered_by(self)
+            self.socket = socket
         return socket
 
     def is_open(self) -> bool:
-        connection = self.ref()
-        return connection is not None and connection.sock is not None
+        return self.socket is not None and self.socket.is_open()
 
     def descriptors(self) -> Iterator[int]:
         connection = self.ref()
@@ -60,7 +61,9 @@ class ConnectionRecord(Record):
         socket = self.note_socket(connection)
         holds = (Held(Kind.SOCKETS, describe(connection.sock), fd),) if socket is None else (socket.held(),)
         claims = frozenset((("fd", fd),)) if socket is None else socket.claims()
-        return self.suspect(State.OPEN, self.type, self.summary, claims=claims, holds=holds, names=(self.summary,))
+        return self.suspect(
+            State.OPEN, self.type, self.summary, claims=claims, holds=holds, names=(self.summary, self.type)
+        )
 
     def orphaned(self, socket: SocketRecord) -> Suspect:
         """The suspect for a socket of this connection that was dropped together with it."""
@@ -70,26 +73,28 @@ class ConnectionRecord(Record):
             self.summary,
             claims=socket.claims(),
             holds=(socket.held(),),
-            names=(self.summary,),
+            names=(self.summary, self.type),
         )
 
 
 class ResponseRecord(Record):
     """A response of a stand-alone connection, from the request's last byte to the body's."""
 
-    __slots__ = ("collected", "length", "method", "released", "socket", "sockets", "status", "url")
+    __slots__ = ("collected", "length", "method", "origin", "released", "socket", "status", "url")
 
     kind: ClassVar[Kind] = Kind.RESPONSES
     LIBRARY = "http.client"
 
-    def __init__(self, sockets: Table, method: str, url: str, response: Any) -> None:
+    def __init__(self, connection: ConnectionRecord, response: Any) -> None:
         super().__init__()
-        self.sockets = sockets
-        self.method, self.url, self.status = method, url, response.status
+        self.origin = connection.summary
+        self.method, url = connection.request
+        self.url = url if "://" in url else self.origin + url
+        self.status = response.status
         self.length = response.length  # of the body, None where only its end will tell
         self.released = False
         self.collected = False
-        self.socket = record_of(getattr(getattr(response.fp, "raw", None), "_sock", None), sockets)
+        self.socket = record_of(getattr(getattr(response.fp, "raw", None), "_sock", None), connection.sockets)
 
     def is_unread(self, response: Any) -> bool:
         """Whether the body has not been read to its end: a body read by lines may end with the response still open."""
@@ -117,7 +122,7 @@ class ResponseRecord(Record):
         socket = self.socket
         if socket is not None and socket.fd() < 0:
             return None
-        holds = (Held(Kind.CONNECTIONS, "the connection it was read from"),)
+        holds = (Held(Kind.CONNECTIONS, f"the connection to {self.origin}"),)
         return self._suspect(State.OPEN, holds + (() if socket is None else (socket.held(),)))
 
     def _suspect(self, state: State, holds: tuple[Held, ...]) -> Suspect:
@@ -181,8 +186,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         sent, record.sent = record.sent, None
         if response.isclosed() or fileno(response.fp) < 0:
             return
-        method, url = record.request
-        answer = ResponseRecord(sockets, method, url if "://" in url else record.summary + url, response)
+        answer = ResponseRecord(record, response)
         responses.put(response, answer)
         watch.add(answer)
         if sent is not None:

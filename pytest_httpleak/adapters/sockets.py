@@ -20,7 +20,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     cls = module.socket
 
     def born(_: None, sock: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = SocketRecord(type(sock))
+        record = SocketRecord(sock)
         table.put(sock, record)
         add(record)
 

@@ -111,7 +111,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             raw = getattr(getattr(response._original_response, "fp", None), "raw", None)
             socket = record_of(getattr(raw, "_sock", None), sockets)
             if socket is not None:
-                socket.holder = connection
+                connection.take(socket)
         return socket
 
     def released(response: Any) -> None:
