@@ -22,10 +22,14 @@ _fstat = os.fstat
 _PRUNE_AT = 512
 
 
+# Audit notes of one owner; a loop that makes more of them says nothing new.
+_MOST_NOTES = 200
+
+
 class Owner:
     """The process, a fixture of a wider scope, a test, or a checked block: what it made, until it is judged."""
 
-    __slots__ = ("descriptors", "grace", "left", "name", "over", "parent", "peaks", "prune_at", "records", "scope")
+    __slots__ = ("descriptors", "grace", "left", "name", "notes", "over", "parent", "peaks", "prune_at", "records", "scope")
 
     def __init__(self, name: str, scope: str, parent: Owner | None = None) -> None:
         self.name = name
@@ -33,6 +37,7 @@ class Owner:
         self.parent = parent
         self.records: list[Record] = []
         self.left: list[Suspect] = []  # tasks that were pending when their loop ended
+        self.notes: list[tuple[str, str, str, Birth]] = []  # audit notes: name, message, hint, where
         self.descriptors = 0  # bare ones that it was given, so that a look knows whether there is any to ask for
         self.grace = 0.5  # seconds
         self.over = False
@@ -303,6 +308,12 @@ class Watch:
             return
         self.fds[fd] = (birth, owner, (status.st_dev, status.st_ino))
         owner.descriptors += 1
+
+    def note(self, name: str, message: str, hint: str) -> None:
+        """Take an audit note for whoever is running: code that allows a leak in production."""
+        owner = self._answering()
+        if owner is not self.root and not owner.over and len(owner.notes) < _MOST_NOTES:
+            owner.notes.append((name, message, hint, self.birth(4)))
 
     def opened(self, record: Record) -> None:
         """Let whoever is running count a resource that is open from now on, and the test or block around it too."""

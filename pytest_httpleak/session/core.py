@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_httpleak import adapters as adapters_package
 from pytest_httpleak.adapters import Adapter, Hooks, Unsupported
 from pytest_httpleak.importing import AfterImport
-from pytest_httpleak.model import Finding, Suspect, Verdict, fingerprint
+from pytest_httpleak.model import AuditNote, Finding, Suspect, Verdict, fingerprint
 from pytest_httpleak.ownership import Owner, Watch
 from pytest_httpleak.session.judging import Judging
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.settings import Mode, Settings
 from pytest_httpleak.sites import set_user_root
+
+if TYPE_CHECKING:
+    from pytest_httpleak.session.auditing import Auditing
 
 _clock = time.perf_counter
 _running: list[Session] = []
@@ -42,12 +45,13 @@ if hasattr(os, "register_at_fork"):
 class Check:
     """One judged life - a test's, a wider fixture's, a block's - with the settings that count for it and its findings."""
 
-    __slots__ = ("findings", "judged", "owner", "repeated", "runs", "settings", "tasks_before")
+    __slots__ = ("findings", "judged", "notes", "owner", "repeated", "runs", "settings", "tasks_before")
 
     def __init__(self, owner: Owner, settings: Settings) -> None:
         self.owner = owner
         self.settings = settings
         self.findings: tuple[Finding, ...] = ()
+        self.notes: tuple[AuditNote, ...] = ()
         self.judged = False
         self.tasks_before = 0
         self.runs = 1
@@ -67,8 +71,10 @@ class Check:
 class Session:
     """The state of one run: the watch, the ledger of descriptors, and what it cost."""
 
-    def __init__(self, *, rootdir: str, known: Any = None) -> None:
+    def __init__(self, *, rootdir: str, known: Any = None, audit: bool = False) -> None:
         self.rootdir = rootdir
+        self._audit = audit
+        self._auditing: Auditing | None = None
         self.known = known
         self.watch = Watch()
         self.ledger = Ledger(self.watch)
@@ -82,7 +88,8 @@ class Session:
     def start(self, extra: Iterable[Adapter] = ()) -> None:
         """Patch what is imported already, and whatever will be."""
         set_user_root(self.rootdir)
-        wanted = adapters_package.by_module([*adapters_package.found(), *extra])
+        adapters = [each for each in adapters_package.found() if self._audit or not each.__name__.endswith(".audit")]
+        wanted = adapters_package.by_module([*adapters, *extra])
         walls = {id(adapter): self.watch.wall(_short_name(adapter)) for group in wanted.values() for adapter in group}
 
         def imported(module: Any) -> None:
@@ -99,6 +106,10 @@ class Session:
 
         self._finder = AfterImport(wanted, imported)
         self._finder.install()
+        if self._audit:
+            from pytest_httpleak.session.auditing import Auditing
+
+            self._auditing = Auditing()
         self.watch.on = True
         _running.append(self)
         self.watch.loop_closing = self.judging.loop_closing
@@ -176,6 +187,8 @@ class Session:
             suspects = self.judging.first_look(owner, check.tasks_before)
             if suspects or owner.peaks is not None:
                 check.findings = self._findings(check, suspects, check.settings.grace if grace is None else grace)
+            if self._auditing is not None and owner.scope == "function":
+                check.notes = self._auditing.notes(owner)
         except Exception as error:
             self.judging.wall.note(error)
         finally:
