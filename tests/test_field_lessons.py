@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -134,3 +135,30 @@ def test_a_descriptor_that_a_wider_fixture_keeps_is_its_leak(inner: Inner) -> No
     inner.run("--capture=fd").assert_outcomes(passed=1, errors=1)
     (fixture,) = inner.report["fixtures"]
     assert [(finding["kind"], finding["count"]) for finding in fixture["findings"]] == [("fds", 2)]
+
+
+# -- an executor that is dropped in a reference cycle, as an exception's traceback makes one: its workers end with it --
+
+
+def test_workers_that_end_when_the_collector_frees_their_executor_are_waited_for(leaks: Leaks) -> None:
+    def run() -> None:
+        executor = ThreadPoolExecutor()
+        try:
+            executor.submit(int, "no number").result()
+        except ValueError as error:
+            cycle = [error]
+            cycle.append(cycle)
+
+    for _ in range(20):  # the moment in which such a thread is alive and counted no more is short
+        assert leaks(run) == ()
+
+
+def test_workers_of_an_executor_that_somebody_keeps_are_a_leak(leaks: Leaks) -> None:
+    kept: list[ThreadPoolExecutor] = []
+
+    def run() -> None:
+        kept.append(ThreadPoolExecutor())
+        kept[0].submit(int).result()
+
+    assert [finding.kind for finding in leaks(run)] == [Kind.THREADS]
+    kept[0].shutdown()

@@ -220,8 +220,10 @@ class Judging:
         """Whether time can change anything: not if this thread is the only one and no loop can be run."""
         if all(suspect.state is State.COLLECTED for suspect in suspects):
             return False
+        if any(suspect.kind is Kind.THREADS for suspect in suspects):
+            return True  # also where it is not counted any more: one that is just ending counts as alive for a moment
         if self._watch.running_loop() is not None:  # blocked while this thread waits: only a thread can end meanwhile
-            return any(suspect.kind is Kind.THREADS for suspect in suspects)
+            return False
         return _thread._count() > 0 or any(True for _ in self._runnable_loops())
 
     def _runnable_loops(self) -> Iterator[Any]:
