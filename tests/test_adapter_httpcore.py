@@ -187,6 +187,74 @@ def test_a_pool_of_its_own_kind_is_watched(marked: Marked, held: list[Any], netw
         marked(leaking)
 
 
+def test_a_pool_that_builds_on_the_stock_connections_counts_them_once(
+    session: Session, network: Network, httpcore: Any
+) -> None:
+    class Pool(httpcore.ConnectionPool):  # type: ignore[misc,name-defined]
+        def create_connection(self, origin: Any) -> Any:
+            return super().create_connection(origin)
+
+    with Pool() as pool:
+        pool.request("GET", f"{network.plain}/ok")
+        assert figures(session, pool).connections_made == 1
+
+
+def test_a_pool_that_is_older_than_the_watch_is_the_processs(
+    request: pytest.FixtureRequest, held: list[Any], network: Network, httpx: Any
+) -> None:
+    client, other = httpx.Client(), httpx.Client()
+    assert client.get(f"{network.plain}/ok").text == "ok"
+    marked: Marked = request.getfixturevalue("marked")
+
+    def leaking() -> None:
+        held.append(client.send(client.build_request("GET", f"{network.plain}/big"), stream=True))  # leak: responses
+
+    def leaking_later() -> None:
+        held.append(other.send(other.build_request("GET", f"{network.plain}/big"), stream=True))  # leak: responses
+
+    def clean() -> None:
+        assert client.get(f"{network.plain}/ok").text == "ok"
+
+    (finding,) = marked(leaking)
+    assert (finding.type, finding.library) == (f"{httpx.__name__}.Response", httpx.__name__)
+    marked(leaking_later)
+    marked(clean)
+    client.close()
+    other.close()
+
+
+def test_a_pool_older_than_the_watch_is_known_by_its_own_name(
+    request: pytest.FixtureRequest, held: list[Any], network: Network, httpcore: Any
+) -> None:
+    with httpcore.ConnectionPool() as pool:
+        marked: Marked = request.getfixturevalue("marked")
+
+        def leaking() -> None:
+            message = httpcore.Request("GET", f"{network.plain}/big", headers={"Host": "x"})
+            held.append(pool.handle_request(message))  # leak: responses
+
+        (finding,) = marked(leaking)
+        assert finding.type == f"{httpcore.__name__}.Response"
+
+
+def test_a_connection_that_its_pool_throws_away_leaks(
+    marked: Marked, held: list[Any], network: Network, httpx: Any
+) -> None:
+    def leaking() -> None:
+        assert client.get(f"{network.plain}/ok").text == "ok"  # leak: connections collected
+        client._transport._pool._connections.clear()
+
+    def keeping() -> None:
+        assert client.get(f"{network.plain}/ok").text == "ok"  # leak: connections
+        held.extend(client._transport._pool._connections)
+        client._transport._pool._connections.clear()
+
+    with httpx.Client() as client:
+        (finding,) = marked(leaking)
+        assert finding.summary == "threw a connection away without closing it"
+        marked(keeping)
+
+
 # -- slots that are lost -----------------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,8 @@ import pytest
 from inner import Inner
 from marked import Leaks, Marked
 
+from pytest_httpleak.adapters import Hooks, Unsupported
+from pytest_httpleak.adapters import httpx as adapter
 from pytest_httpleak.session.core import Session
 
 # What is dropped on purpose makes the interpreter warn, too.
@@ -490,6 +492,47 @@ def test_a_client_that_closes_itself_when_it_is_dropped_is_clean(marked: Marked,
         assert Careful().get(f"{server}/ok").text == "ok"
 
     marked(clean)
+
+
+def test_a_client_that_is_made_in_two_goes_leaks_once(marked: Marked, held: list[Any], server: str, httpx: Any) -> None:
+    class Api(httpx.Client):  # type: ignore[misc,name-defined]
+        def again(self) -> None:
+            super().__init__()
+
+    def leaking() -> None:
+        api = Api()  # leak: clients
+        api.again()
+        held.append((api, api.get(f"{server}/ok")))
+
+    marked(leaking)
+
+
+def test_a_transport_that_a_client_has_lost_leaks(marked: Marked, held: list[Any], server: str, httpx: Any) -> None:
+    def leaking() -> None:
+        client = httpx.Client(transport=httpx.HTTPTransport())  # leak: clients collected
+        assert client.get(f"{server}/ok").text == "ok"
+        client._transport = httpx.MockTransport(lambda request: httpx.Response(200))
+        held.append(client)
+
+    (finding,) = marked(leaking)
+    assert finding.type == f"{httpx.__name__}.HTTPTransport"
+
+
+def test_many_requests_do_not_pile_up(
+    session: Session, leaks: Leaks, held: list[Any], client: Any, server: str, httpx: Any
+) -> None:
+    def many() -> None:
+        held.append(send(client, f"{server}/big"))
+        for _ in range(550):
+            client.get(f"{server}/ok")
+        for _ in range(3):
+            httpx.Client()
+        owner = session.watch.stack[-1]
+        owner.keep(session.watch.table("httpx clients").get(client))
+        assert len(owner.records) < 300
+
+    (finding,) = leaks(many)
+    assert finding.kind.value == "responses"
 
 
 def test_a_transport_that_outlives_its_client_leaks(marked: Marked, held: list[Any], server: str, httpx: Any) -> None:
@@ -981,6 +1024,30 @@ def test_under_trio_streams_and_clients_leak_and_close_alike(
     marked(named(lambda: trio.run(all_together)))
 
 
+# -- what is not known -------------------------------------------------------------------------------------------------
+
+
+def test_a_library_without_its_parts_is_left_alone(session: Session) -> None:
+    module = types.ModuleType("fakex")
+    hooks = Hooks(session.watch, session.watch.patches, session.watch.wall("fakex"))
+    with pytest.raises(Unsupported, match=r"^fakex has no Client$"):
+        adapter.attach(module, hooks)
+
+
+def test_a_library_with_other_internals_is_switched_off_in_one_line(session: Session) -> None:
+    module: Any = types.ModuleType("fakex")
+    for name in ("Client", "AsyncClient", "HTTPTransport", "AsyncHTTPTransport"):
+        setattr(module, name, type(name, (), {"__init__": lambda self: None}))
+    wall = session.watch.wall("the adapter for fakex")
+    adapter.attach(module, Hooks(session.watch, session.watch.patches, wall))
+    module.Client()
+    assert wall.error is not None
+    assert wall.error.startswith(
+        "the adapter for fakex was switched off: Unsupported: fakex keeps its transports in a place that is not known"
+    )
+    session.watch.walls.remove(wall)
+
+
 # -- whole runs --------------------------------------------------------------------------------------------------------
 
 ASYNCIO = """
@@ -1104,13 +1171,16 @@ TRIO = """
         assert [(await own.get(SERVER)).text for _ in range(3)] == ["ok"] * 3
 """
 
-ALIAS = """
+ALIASED = """
     import httpx2
-    import pytest
 
     httpx2.alias_httpx()
+"""
 
+ALIAS = """
     import httpx
+    import httpx2
+    import pytest
 
     KEPT = []
 
@@ -1144,10 +1214,10 @@ ALIAS = """
 def test_a_run_reports_what_the_comments_say(inner: Inner, server: str, httpx: Any, source: str, plugin: str) -> None:
     if plugin:
         pytest.importorskip(plugin)
-    elif httpx.__name__ != "httpx2":
+    elif not hasattr(httpx, "alias_httpx"):
         pytest.skip("httpx2 is what can stand in for httpx")
     text = textwrap.dedent(source).format(httpx=httpx.__name__, server=f"{server}/ok")
-    inner.write(test_run=text)
+    inner.write(test_run=text, **({} if plugin else {"conftest": textwrap.dedent(ALIASED)}))
     inner.run(*(["-p", plugin] if plugin else []))
     rows = [*inner.report["tests"], *inner.report["fixtures"]]
     lines = enumerate(text.strip().splitlines(), 1)

@@ -24,6 +24,8 @@ _CLOSE_POOL: Final = {
     False: "use it in a `with` block, or call its `.close()` in a `finally`",
     True: "use it in an `async with` block, or `await` its `.aclose()` in a `finally`",
 }
+_FRONTS: Final = ("httpx", "httpx2")
+_FRAMES_TO_FRONT: Final = 10  # from a wrapper in here to the transport: six
 _LOST_SLOT: Final = (
     "nothing gives this slot back until the client is closed, and with all slots lost each request ends in "
     "PoolTimeout: upgrade {library}, or keep the request from being cancelled half-way{shield}"
@@ -81,8 +83,6 @@ class PoolRecord(Record):
 
     def orphaned(self, socket: SocketRecord) -> Suspect | None:
         """The suspect for a socket that died with its pool: the client's business if that died too."""
-        if self.ref() is not None:
-            return None
         suspect = None if self.clients is None else self.clients.orphaned(socket)
         if suspect is not None:
             return suspect
@@ -98,9 +98,9 @@ class PoolRecord(Record):
         )
 
     def is_lost(self, connection: Any) -> bool:
-        """Whether a connection is neither idle nor closed although no request in the pool's books has it."""
+        """Whether an open connection is not idle although no request in the pool's books has it."""
         pool = self.ref()
-        if pool is None or connection.is_idle() or connection.is_closed():
+        if pool is None or connection.is_idle():
             return False
         if any(request.connection is connection for request in list(pool._requests)):
             return False
@@ -171,27 +171,26 @@ class SlotRecord(Record):
         """The suspect for a socket that died with this connection, or that its living pool has dropped."""
         if self.pool.ref() is None:
             return self.pool.orphaned(socket)
-        if self.ref() is not None:
-            return None
+        return self._thrown_away(State.COLLECTED, socket.claims(), socket.held())
+
+    def _thrown_away(self, state: State, claims: frozenset[object], held: Held) -> Suspect:
         return self.suspect(
-            State.COLLECTED,
+            state,
             self.pool.type,
             "threw a connection away without closing it",
             library=self.pool.front,
-            claims=socket.claims(),
-            holds=(socket.held(),),
-            hint=_lost_hint(self.pool),
+            claims=claims,
+            holds=(held,),
+            hint=f"this is the library's own doing: upgrade {self.library}",
         )
-
-    def descriptors(self) -> Iterator[int]:
-        connection = self.ref()
-        if connection is not None and not connection.is_closed():
-            yield from _descriptors(connection)
 
     def look(self) -> Suspect | None:
         connection, pool = self.ref(), self.pool.ref()
-        if connection is None or pool is None or connection not in pool.connections:
+        if connection is None or pool is None or connection.is_closed():
             return None
+        if connection not in pool.connections:
+            holding = _holding(connection, self.pool.sockets)
+            return None if holding is None else self._thrown_away(State.OPEN, *holding)
         if not self.pool.is_lost(connection):
             return None
         request = self.request
@@ -312,14 +311,22 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     makers: set[Any] = set()  # classes whose `create_connection` is watched
 
     def pool_born(_: None, pool: Any, /, *args: Any, **kwargs: Any) -> None:
-        if pools.get(pool) is None:
-            cls = type(pool)
-            watch_connections(cls)
-            record = PoolRecord(
-                library, f"{library}.{cls.__name__}", sockets, is_async=hasattr(cls, "handle_async_request")
-            )
-            pools.put(pool, record)
-            watch.add(record)
+        watch_connections(type(pool))
+        watch.add(pool_record(pool))
+
+    def pool_record(pool: Any) -> PoolRecord:
+        is_async = hasattr(pool, "handle_async_request")
+        record = PoolRecord(library, f"{library}.{type(pool).__name__}", sockets, is_async=is_async)
+        pools.put(pool, record)
+        return record
+
+    def adopted(pool: Any) -> PoolRecord:
+        """The record of a pool, also of one that is older than the watch: that one is the process's."""
+        record: PoolRecord | None = pools.get(pool)
+        if record is None:
+            record = pool_record(pool)
+            record.owner, record.front = watch.root, _front()
+        return record
 
     def watch_connections(cls: Any) -> None:
         for each in cls.__mro__:
@@ -328,8 +335,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
                 hooks.after(each, "create_connection", slot_made)
 
     def slot_made(connection: Any, pool: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = pools.get(pool)
-        if record is not None and slots.get(connection) is None:
+        if slots.get(connection) is None:
+            record = adopted(pool)
             record.made += 1
             slot = SlotRecord(library, record)
             slots.put(connection, slot)
@@ -353,12 +360,13 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     def answered(_: None, stream: Any, /, *args: Any, **kwargs: Any) -> None:
         pool_request = _booked(stream)
         record = requests.get(pool_request)
-        if record is None or record.pool is None:
+        if record is None:
             return
+        if record.pool is None:
+            record.pool = adopted(stream._pool)
         record.stream = weakref.ref(stream)
         record.pool.requests += 1
-        sock = socket_of(pool_request.connection)
-        socket = None if sock is None else record_of(sock, sockets)
+        socket = record_of(socket_of(pool_request.connection), sockets)
         if socket is not None:
             socket.holder = slots.get(pool_request.connection)
         watch.opened(record)
@@ -401,6 +409,19 @@ def _first(place: Any, *names: str) -> Any:
         if hasattr(place, name):
             return getattr(place, name)
     raise Unsupported(f"{place.__name__} has no {' or '.join(names)}")
+
+
+def _front() -> str | None:
+    """The library through whose transport the running call came."""
+    frame: Any = sys._getframe(2)
+    for _ in range(_FRAMES_TO_FRONT):
+        if frame is None:
+            break
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package in _FRONTS:
+            return package
+        frame = frame.f_back
+    return None
 
 
 def _booked(stream: Any) -> Any:
