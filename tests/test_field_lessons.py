@@ -162,3 +162,33 @@ def test_workers_of_an_executor_that_somebody_keeps_are_a_leak(leaks: Leaks) -> 
 
     assert [finding.kind for finding in leaks(run)] == [Kind.THREADS]
     kept[0].shutdown()
+
+
+# -- what libuv opens with the first loop of a process, and keeps ------------------------------------------------------
+
+
+def test_the_first_loop_of_uvloop_leaves_nothing_behind(inner: Inner) -> None:
+    pytest.importorskip("uvloop")
+    inner.write(
+        test_a="""
+        import threading
+
+        def run():
+            import uvloop
+            uvloop.new_event_loop().close()
+
+        def test_in_a_thread():
+            thread = threading.Thread(target=run)
+            thread.start()
+            thread.join()
+
+        def test_here():
+            run()
+
+        def test_leaking():
+            import uvloop
+            globals()["kept"] = [uvloop.new_event_loop()]
+        """
+    )
+    inner.run()
+    assert inner.outcomes() == {"test_in_a_thread": "clean", "test_here": "clean", "test_leaking": "leaked"}

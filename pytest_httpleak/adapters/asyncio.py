@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import weakref
 from collections.abc import Iterator
@@ -90,6 +91,7 @@ def _parts(loop: Any) -> tuple[Any, ...]:
 def attach(module: ModuleType, hooks: Hooks) -> None:
     """Record loops and tasks where they are made, and let sockets know the transport that closes them."""
     if module.__name__ == "uvloop":
+        _open_globals(module.Loop, hooks)
         _loops(module.Loop, hooks)
         _tasks(module.Loop, hooks)
         _native_transports(module.Loop, hooks)
@@ -107,6 +109,22 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     hooks.before(module.runners, "_cancel_all_tasks", cancelling)
     watch.running_loop = module._get_running_loop
     watch.current_task = module.current_task
+
+
+def _open_globals(cls: Any, hooks: Hooks) -> None:
+    """Let libuv open what it keeps for the process (a pipe) now, and not with the first loop that some test makes."""
+    watch: Any = hooks.watch
+    before = _numbers()
+    cls().close()
+    for fd in _numbers() - before:
+        watch.give(fd, None, watch.root)
+
+
+def _numbers() -> set[int]:
+    try:
+        return set(map(int, os.listdir("/proc/self/fd")))
+    except OSError:  # where the system does not tell, no descriptor is asked about either
+        return set()
 
 
 def _loops(cls: Any, hooks: Hooks) -> None:
