@@ -131,6 +131,7 @@ def _pytest(
         sys.executable,
         LOOPBACK,
         python,
+        "-P",
         "-m",
         "pytest",
         "-q",
@@ -149,8 +150,8 @@ def _pytest(
     junit.unlink(missing_ok=True)
     log = junit.with_suffix(".log")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "COV_"))}
-    # The folder that holds the tests must not put the source's own package before the installed one.
-    environment |= {"PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1", "PY_COLORS": "0"}
+    # `-P`: the folder that pytest runs in must not put the source's own package before the installed one.
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PY_COLORS": "0"}
     began = time.monotonic()
     with log.open("w") as output:
         try:

@@ -96,7 +96,7 @@ SUITES: tuple[Suite, ...] = (
         "tornado",
         "6.6.1",
         install="pytest pycurl",
-        arguments="--pyargs tornado.test",
+        arguments="--pyargs tornado.test -p no:logging",
     ),
     Suite(
         "requests-mock",
