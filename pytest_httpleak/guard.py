@@ -316,7 +316,8 @@ def _has_own_fixtures(item: Any) -> bool:
 def _fixture_row(fixturedef: pytest.FixtureDef[Any], findings: tuple[Finding, ...]) -> FixtureRow:
     name, code = fixturedef.argname, _code(fixturedef.func)
     if name.startswith(("_xunit_", "_unittest_")):  # pytest's own, around what the user has written
-        inner = sorted(filter(None, map(_code, _enclosed(fixturedef.func))), key=lambda each: str(each.co_name).lower()[:5] != "setup")
+        inner = list(filter(None, map(_code, _enclosed(fixturedef.func))))
+        inner.sort(key=lambda each: not each.co_name.lower().startswith("setup"))
         name, code = (inner[0].co_name, inner[0]) if inner else (name, code)
     return FixtureRow(
         name=name,
@@ -340,5 +341,5 @@ def _code(function: Any) -> Any:
 
 
 def _enclosed(function: Any) -> list[Any]:
-    cells = getattr(function, "__closure__", None) or ()
-    return [cell.cell_contents for cell in cells if callable(cell.cell_contents) and not isinstance(cell.cell_contents, type)]
+    values = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    return [value for value in values if callable(value) and not isinstance(value, type)]

@@ -37,7 +37,7 @@ def judge(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, held: l
     rows = guard.failing_rows()
     if rows:
         error = leak_error(item.nodeid, (), rows, rootdir)
-        held[-1] = _replaced(item, held[-1], error) if held[-1].passed else _beside(held[-1], str(error))
+        held[-1] = _erred(item, held[-1], error) if held[-1].passed else _beside(held[-1], str(error))
 
 
 def _tear_down_all(guard: Guard, item: pytest.Item, held: list[pytest.TestReport]) -> None:
@@ -64,31 +64,56 @@ def _judge_test(guard: Guard, item: pytest.Item, held: list[pytest.TestReport], 
     if check is None or not check.findings:
         return
     report = held[0]
-    if check.leaks and report.when == "call" and not report.failed and not hasattr(report, "wasxfail"):
+    own = next((each for each in held if _has_failed_itself(each)), None)
+    if check.leaks and own is not None:
+        _beside(own, section_text(check.leaks, owner=item.nodeid, rootdir=rootdir))
+    elif check.leaks and report.when == "call":
         held[0] = _replaced(item, report, leak_error(item.nodeid, check.leaks, (), rootdir))
-    elif check.leaks:
-        _beside(report, section_text(check.leaks, owner=item.nodeid, rootdir=rootdir))
+    elif check.leaks:  # skipped while it was set up
+        held[-1] = _replaced(item, held[-1], leak_error(item.nodeid, check.leaks, (), rootdir))
     if check.warnings:
         _warn(item, held[0], check.warnings, rootdir)
     for finding in check.leaks:
         held[0].user_properties.append(("httpleak", one_line(finding, rootdir=rootdir)))
 
 
+def _has_failed_itself(report: pytest.TestReport) -> bool:
+    """Whether a test has a failure of its own, an expected one too; that it unexpectedly passed is none."""
+    if report.failed:
+        return not (isinstance(report.longrepr, str) and report.longrepr.startswith("[XPASS(strict)]"))
+    return report.skipped and hasattr(report, "wasxfail")
+
+
 def _replaced(item: pytest.Item, report: pytest.TestReport, error: LeakError) -> pytest.TestReport:
     """The report of the same phase, failed by a leak: made as pytest makes it, so that `xfail` and `raises=` apply."""
-
-    def leaked() -> None:
-        __tracebackhide__ = True
-        raise error
-
-    call = pytest.CallInfo.from_call(leaked, when=report.when or "call")
-    call.start, call.stop, call.duration = report.start, report.stop, report.duration
+    call = _call(report, error)
     failed: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
     failed.sections = list(report.sections)
     if failed.failed and call.excinfo is not None:
         _shorten(call.excinfo, failed)
         item.ihook.pytest_exception_interact(node=item, call=call, report=failed)
     return failed
+
+
+def _erred(item: pytest.Item, report: pytest.TestReport, error: LeakError) -> pytest.TestReport:
+    """An error at teardown: of a fixture, so that no mark of the test which happens to be its last applies."""
+    call = _call(report, error)
+    erred = pytest.TestReport.from_item_and_call(item, call)
+    erred.sections = list(report.sections)
+    if call.excinfo is not None:
+        _shorten(call.excinfo, erred)
+        item.ihook.pytest_exception_interact(node=item, call=call, report=erred)
+    return erred
+
+
+def _call(report: pytest.TestReport, error: LeakError) -> pytest.CallInfo[None]:
+    def leaked() -> None:
+        __tracebackhide__ = True
+        raise error
+
+    call = pytest.CallInfo.from_call(leaked, when=report.when)
+    call.start, call.stop, call.duration = report.start, report.stop, report.duration
+    return call
 
 
 def _beside(report: pytest.TestReport, text: str, title: str = "httpleak") -> pytest.TestReport:
@@ -120,8 +145,7 @@ def leak_error(
 
 
 def _short(file: str, rootdir: str) -> str:
-    root = rootdir.rstrip("/") + "/"
-    return file[len(root) :] if file.startswith(root) else file
+    return file.removeprefix(rootdir.rstrip("/") + "/")
 
 
 def finish_report(guard: Guard, item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport) -> None:
@@ -147,5 +171,7 @@ def _shorten(excinfo: pytest.ExceptionInfo[BaseException], report: pytest.TestRe
     site = findings[0].created if findings else None
     if site is not None and shown.reprcrash is not None:
         shown.reprcrash = ReprFileLocation(site.file, site.line, str(error).partition("\n")[0])
+        trace, _, description = shown.chain[-1]  # what crosses over to xdist's controller
+        shown.chain = [*shown.chain[:-1], (trace, shown.reprcrash, description)]
     report.longrepr = shown
 

@@ -30,6 +30,7 @@ class Suite:
         self._functions: dict[str, tuple[str, ast.AST]] = {}
         for file, text in self.files.items():
             self._read(file, ast.parse(text))
+        self.folder = Path()
         self.report: dict[str, Any] = {}
         self.output = ""
 
@@ -50,14 +51,16 @@ class Suite:
 
     def run(self, folder: Path, *args: str, **environment: str) -> Suite:
         """Run the files, in a process of its own."""
+        self.folder = folder
         for file, text in self.files.items():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).write_text(text, encoding="utf-8")
         report = folder / "report.json"
         command = [sys.executable, "-m", "pytest", "-p", "httpleak", "-p", "no:cacheprovider", "--httpleak-grace=0.02"]
         command += [f"--httpleak-report={report}", f"--rootdir={folder}", "-q", *args, str(folder)]
-        variables = dict(os.environ, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", PYTHONDONTWRITEBYTECODE="1", **environment)
-        done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=120, check=False)
+        fixed = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "160"}
+        variables = os.environ | fixed | environment
+        done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
         self.output = done.stdout + done.stderr
         assert report.exists(), self.output
         self.report = json.loads(report.read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""Descriptors made through `open`, `os` and their kin: only where and for whom; whether one is still open, they tell."""
+"""Descriptors made through `open`, `os` and their kin: where and for whom. Whether one is open, it tells itself."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _dup2(module: ModuleType, hooks: Hooks) -> None:
                     elif result in watch.fds:
                         birth, owner, _ = watch.fds[result]
                         watch.give(result, birth, owner)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
             return result
 
@@ -155,7 +155,7 @@ def _databases(module: ModuleType, hooks: Hooks) -> None:
                 try:
                     for fd in _numbers() - before:
                         watch.descriptor_made(fd, 4)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
             return connection
 
@@ -233,7 +233,7 @@ def _stand_in(
     def _guarded(note: Callable[..., Any], *args: Any) -> Any:
         try:
             return note(*args)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # this is the wall
             wall.fall(error)
             return None
 

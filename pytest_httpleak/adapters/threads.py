@@ -14,7 +14,7 @@ from pytest_httpleak.records import Record, Table, Worker, type_name
 MODULES = ("threading", "concurrent.futures.thread", "_thread")
 
 # Workers that a library keeps for whoever asks next; what they do is done for whoever is being run.
-_CACHED_NAMES = ("AnyIO worker thread", "Trio thread ", "asyncio_")
+_CACHED_NAMES = ("AnyIO worker thread", "Trio thread ", "asyncio_", "asyncio-waitpid-")
 _POOLED_MODULES = ("concurrent.futures.thread", "trio._core._thread_cache", "anyio._backends._asyncio")
 
 
@@ -47,9 +47,8 @@ class ThreadRecord(Record):
         target = getattr(thread, "_target", None)
         what = getattr(target, "__qualname__", "") or type_name(thread)
         summary = f"{thread.name!r} running {what}{daemon}"
-        return self.suspect(
-            State.RUNNING, type_name(thread), summary, names=(thread.name, what), claims=frozenset((("thread", thread.ident),))
-        )
+        claims: frozenset[object] = frozenset((("thread", thread.ident),))
+        return self.suspect(State.RUNNING, type_name(thread), summary, names=(thread.name, what), claims=claims)
 
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
@@ -168,7 +167,7 @@ def _bare_threads(module: ModuleType, hooks: Hooks) -> None:
                     watch.add(record)
                     run.worker = Worker(record.owner, record.birth)
                     function = run
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
             return original(function, *args)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from pytest_httpleak.model import Kind, State, Suspect
 from pytest_httpleak.ownership import Owner, Watch
@@ -16,33 +16,32 @@ R = TypeVar("R")
 
 # Input and output are redirected, by the test runner not least; the numbers themselves are the process's.
 _STANDARD = range(3)
-# What loops in C wait with: pollers, wake-ups and pipes for signals, and the null device in reserve for when none is left.
+# What loops in C wait with: pollers, wake-ups, pipes for signals, and the null device in reserve for when none is left.
 _WAITING = ("anon_inode:", "pipe:", "/dev/null")
 
 # Files that a database keeps beside the one it was opened with: one cause, told by the first.
 _COMPANIONS = ("-wal", "-shm", "-journal")
 
 
-def _or(nothing: Callable[[], R]) -> Callable[[Callable[Concatenate[Ledger, P], R]], Callable[Concatenate[Ledger, P], R]]:
-    """Answer as if nothing had been opened, from the first error of a probe on."""
+def _walled(method: Callable[Concatenate[Ledger, P], R]) -> Callable[Concatenate[Ledger, P], R]:
+    """From the first error of a probe on, answer as if nothing had been opened."""
+    empty: dict[str, Any] = {"bool": bool, "list[Suspect]": list, "set[int]": set}
+    nothing = empty.get(method.__annotations__["return"], lambda: None)
 
-    def behind_the_wall(method: Callable[Concatenate[Ledger, P], R]) -> Callable[Concatenate[Ledger, P], R]:
-        @functools.wraps(method)
-        def asked(self: Ledger, *args: P.args, **kwargs: P.kwargs) -> R:
-            if self.wall.on:
-                try:
-                    return method(self, *args, **kwargs)
-                except Exception as error:
-                    self.wall.fall(error)
-            return nothing()
+    @functools.wraps(method)
+    def asked(self: Ledger, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self.wall.on:
+            try:
+                return method(self, *args, **kwargs)
+            except Exception as error:  # noqa: BLE001  # this is the wall
+                self.wall.fall(error)
+        return cast(R, nothing())
 
-        return asked
-
-    return behind_the_wall
+    return cast("Callable[Concatenate[Ledger, P], R]", asked)
 
 
 class Ledger:
-    """What was open when an owner's life last began or ended. Listing is for those that moved the gate: count and births."""
+    """What was open when an owner's life last began or ended; listed only where the count or the births have moved."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -52,7 +51,7 @@ class Ledger:
         self._latest: tuple[int, int | None, dict[int, descriptors.Identity]] | None = None
         self.wall = watch.wall("the probe for descriptors")
 
-    @_or(lambda: None)
+    @_walled
     def open(self) -> None:
         """Take what is open now as accounted for."""
         latest, self._latest = self._latest, None
@@ -62,19 +61,19 @@ class Ledger:
         else:
             self._known = latest[2]  # as a look has found it just now
 
-    @_or(lambda: False)
+    @_walled
     def has_moved(self) -> bool:
         """Whether anything may have been opened or closed since. Costs one `stat`, whatever is open."""
         return self._births != self._watch.births or self._count is None or descriptors.count() != self._count
 
-    @_or(lambda: False)
+    @_walled
     def owes(self, owner: Owner) -> bool:
         """Whether there is any descriptor to ask `owner` about."""
         return bool(self._unaccounted(owner))
 
-    @_or(lambda: None)
+    @_walled
     def adopt(self, owner: Owner) -> None:
-        """Let an owner answer for the descriptors that have appeared without a birth, before another one's time begins."""
+        """Let an owner answer for what has appeared without a birth, before another one's time begins."""
         if not self.has_moved():
             return
         if owner is not self._watch.root:
@@ -83,18 +82,18 @@ class Ledger:
                     self._watch.give(fd, None, owner)
         self.open()
 
-    @_or(lambda: None)
+    @_walled
     def disown(self, fd: int) -> None:
         """Nobody answers for a descriptor any more: it has been reported, or is someone else's."""
         self._watch.give(fd, None, self._watch.root)
 
-    @_or(set)
+    @_walled
     def out_of_sight(self) -> set[int]:
-        """Descriptors without a birth that are no sockets: what code in C has opened to wait with and to be woken by."""
+        """Descriptors without a birth that are no sockets: what code in C waits with and is woken by."""
         unborn = (fd for fd in descriptors.listing() if self._birth(fd) is None and not descriptors.is_socket(fd))
         return {fd for fd in unborn if descriptors.target(fd).startswith(_WAITING)}
 
-    @_or(list)
+    @_walled
     def suspects(self, owner: Owner, explained: set[int]) -> list[Suspect]:
         """What `owner` left open and nothing explains."""
         found: dict[str, Suspect] = {}
@@ -126,7 +125,7 @@ class Ledger:
         return birth, owner
 
     def _unaccounted(self, owner: Owner) -> list[int]:
-        """The descriptors that `owner` has opened and left open: by their births, and by a listing where the gate moved."""
+        """What `owner` has opened and left open: by the births, and by a listing where the gate has moved."""
         found: set[int] = set()
         if owner.descriptors:
             for fd, entry in list(self._watch.fds.items()):

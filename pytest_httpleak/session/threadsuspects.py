@@ -87,8 +87,11 @@ def _is_made_in(birth: Birth | None, codes: set[CodeType]) -> bool:
 def _file(fd: int) -> Any:
     """The outermost file object of a descriptor; a bare number cannot be told from any other."""
     files = [each for each in gc.get_objects() if isinstance(each, io.IOBase) and _fileno(each) == fd]
-    layers = (io.TextIOBase, io.BufferedIOBase, io.IOBase)
-    return next((each for layer in layers for each in files if isinstance(each, layer)), None)
+    return min(files, key=_distance, default=None)
+
+
+def _distance(file: io.IOBase) -> int:
+    return next((rank for rank, layer in enumerate((io.TextIOBase, io.BufferedIOBase)) if isinstance(file, layer)), 2)
 
 
 def _fileno(file: io.IOBase) -> int:

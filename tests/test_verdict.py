@@ -1,0 +1,438 @@
+"""What becomes of a leak in pytest's own reports: terminal, JUnit, exit status, other options of the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from xml.etree import ElementTree as ET
+
+import pytest
+from inner import Inner
+from truth import Suite
+
+LEAK = "KEPT.append(socket.socket())"
+
+SUITE = Suite(
+    test_a=f"""
+import socket
+import warnings
+
+import pytest
+from pytest_httpleak import LeakError
+
+KEPT = []
+
+
+def test_leaks():
+    {LEAK}
+
+
+def test_is_clean():
+    pass
+
+
+def test_fails_itself():
+    {LEAK}
+    assert not KEPT, "own reason"
+
+
+def test_skips_itself():
+    {LEAK}
+    pytest.skip("own reason")
+
+
+@pytest.mark.xfail(raises=LeakError)
+def test_is_expected_to_leak():
+    {LEAK}
+
+
+@pytest.mark.xfail(strict=True)
+def test_is_expected_to_fail():
+    {LEAK}
+
+
+@pytest.mark.xfail(raises=LeakError, strict=True)
+def test_is_expected_to_leak_and_does_not():
+    pass
+
+
+@pytest.mark.xfail(raises=ValueError)
+def test_is_expected_to_fail_otherwise():
+    {LEAK}
+
+
+@pytest.mark.xfail(strict=True)
+def test_fails_itself_as_expected():
+    {LEAK}
+    raise ValueError
+
+
+@pytest.fixture
+def failing():
+    {LEAK}
+    raise ValueError("own reason")
+
+
+@pytest.fixture
+def failing_late():
+    yield
+    {LEAK}
+    raise ValueError("own reason")
+
+
+def test_fails_in_setup(failing):
+    pass
+
+
+def test_fails_in_teardown(failing_late):
+    pass
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.httpleak(mode="warn")
+def test_only_warns():
+    {LEAK}
+
+
+def test_leaks_in_subtests(subtests):
+    for number in range(2):
+        with subtests.test(number=number):
+            {LEAK}
+
+
+def doctested():
+    '''
+    >>> {LEAK}
+    '''
+
+
+@pytest.fixture(scope="class")
+def wide():
+    {LEAK}
+
+
+class TestExpected:
+    @pytest.mark.xfail
+    def test_whose_fixture_leaks(self, wide):
+        raise ValueError
+
+
+class TestFailing:
+    def test_whose_fixture_leaks_too(self, wide):
+        raise ValueError("own reason")
+""",
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    folder = tmp_path_factory.mktemp("verdict")
+    return SUITE.run(folder, "--doctest-modules", f"--junitxml={folder / 'junit.xml'}", "-ra")
+
+
+@pytest.fixture(scope="module")
+def junit(run: Suite) -> dict[str, list[tuple[str, str]]]:
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for case in ET.parse(run.folder / "junit.xml").getroot().iter("testcase"):
+        children = [child for child in case if child.tag != "properties"]
+        found[case.get("name", "")] += [(child.tag, child.get("message") or "") for child in children]
+    return found
+
+
+SOCKET = "1 socket leaked: socket.socket TCP, not connected, *"
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("test_leaks", f"FAILED *::test_leaks - {SOCKET[:12]}*"),
+        ("test_fails_itself", "FAILED *::test_fails_itself - AssertionError: own reason"),
+        ("test_skips_itself", "FAILED *::test_skips_itself - 1 socket*"),
+        ("test_is_expected_to_leak", "XFAIL *::test_is_expected_to_leak"),
+        ("test_is_expected_to_fail", "XFAIL *::test_is_expected_to_fail"),
+        (
+            "test_is_expected_to_leak_and_does_not",
+            "FAILED *::test_is_expected_to_leak_and_does_not - [[]XPASS(strict)*",
+        ),
+        ("test_is_expected_to_fail_otherwise", "FAILED *::test_is_expected_to_fail_otherwise - 1 socket*"),
+        ("test_fails_itself_as_expected", "XFAIL *::test_fails_itself_as_expected"),
+        ("test_fails_in_setup", "ERROR *::test_fails_in_setup - ValueError: own reason"),
+        ("test_fails_in_teardown", "ERROR *::test_fails_in_teardown - ValueError: own reason"),
+        ("test_leaks_in_subtests", "FAILED *::test_leaks_in_subtests - 2 sockets*"),
+        ("test_a.doctested", "FAILED *::test_a.doctested - 1 socket*"),
+        ("test_whose_fixture_leaks", "ERROR *::test_whose_fixture_leaks - 1 socket*"),
+        ("test_whose_fixture_leaks_too", "FAILED *::test_whose_fixture_leaks_too - ValueError: own reason"),
+        ("test_whose_fixture_leaks_too", "ERROR *::test_whose_fixture_leaks_too - 1 socket*"),
+    ],
+)
+def test_a_leak_is_the_verdict_on_a_test_that_has_none_of_its_own(run: Suite, name: str, line: str) -> None:
+    matcher = pytest.LineMatcher(run.output.partition("short test summary")[2].splitlines())
+    matcher.fnmatch_lines([line])
+
+
+@pytest.mark.parametrize("name", ["test_is_clean", "test_only_warns"])
+def test_what_is_clean_or_only_warned_of_passes(run: Suite, junit: dict[str, list[tuple[str, str]]], name: str) -> None:
+    assert junit[name] == []
+    assert f"::{name} -" not in run.output.partition("short test summary")[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "tags"),
+    [
+        ("test_leaks", ["failure"]),
+        ("test_fails_itself", ["failure"]),
+        ("test_is_expected_to_leak", ["skipped"]),
+        ("test_fails_in_setup", ["error"]),
+        ("test_fails_in_teardown", ["error"]),
+        ("test_whose_fixture_leaks", ["skipped", "error"]),
+        ("test_whose_fixture_leaks_too", ["failure", "error"]),
+    ],
+)
+def test_junit_says_the_same(junit: dict[str, list[tuple[str, str]]], name: str, tags: list[str]) -> None:
+    assert [tag for tag, _ in junit[name]] == tags
+
+
+@pytest.mark.parametrize("name", ["test_fails_itself", "test_fails_in_setup", "test_fails_in_teardown"])
+def test_a_failure_of_the_tests_own_keeps_its_message_in_junit(
+    junit: dict[str, list[tuple[str, str]]], name: str
+) -> None:
+    assert ["own reason" in message for _, message in junit[name]] == [True]
+
+
+def test_junit_says_what_leaked(junit: dict[str, list[tuple[str, str]]]) -> None:
+    assert junit["test_leaks"][0][1].startswith("1 socket leaked: socket.socket TCP, not connected, fd ")
+
+
+def test_every_test_has_one_row_whatever_its_own_result(run: Suite) -> None:
+    outcomes = [(row["nodeid"].rpartition("::")[2], row["outcome"]) for row in run.report["tests"]]
+    assert len(outcomes) == len(dict(outcomes)) == 16
+    clean = {"test_is_clean", "test_is_expected_to_leak_and_does_not"}
+    clean |= {"test_whose_fixture_leaks", "test_whose_fixture_leaks_too"}
+    others = {name: outcome for name, outcome in outcomes if outcome != "leaked"}
+    assert others == dict.fromkeys(clean, "clean") | {"test_only_warns": "warned"}
+
+
+def test_a_failure_of_the_tests_own_has_its_leaks_in_a_section(run: Suite) -> None:
+    own = run.output.partition("_ test_fails_itself _")[2].partition("\n____")[0]
+    assert "own reason" in own.partition("It also leaks, which would fail it by itself:")[0]
+    assert "1 socket leaked" in own
+
+
+def test_the_text_of_a_leak_has_no_traceback_of_the_plugins(run: Suite) -> None:
+    text = run.output.partition("_ test_leaks _")[2].partition("\n____")[0]
+    assert text.splitlines()[1].startswith("1 socket leaked: ")
+    assert "verdict.py" not in text
+    assert "Traceback" not in text
+
+
+def test_a_fixtures_leak_is_an_error_that_names_it(run: Suite) -> None:
+    matcher = pytest.LineMatcher(run.output.splitlines())
+    matcher.fnmatch_lines(
+        [
+            "*ERROR at teardown of TestExpected.test_whose_fixture_leaks*",
+            "*left by: fixture 'wide' (scope class, test_a.py:*)",
+        ]
+    )
+
+
+# -- exit status, and where a run stops --------------------------------------------------------------------------------
+
+LEAKY = f"import socket\nKEPT = []\ndef test_leaks():\n    {LEAK}\n"
+CLEAN = "def test_is_clean():\n    pass\n"
+WIDE = f"""
+import socket
+import pytest
+
+KEPT = []
+
+@pytest.fixture(scope="module")
+def wide():
+    yield
+    print("torn down")
+    KEPT.append(1)
+
+@pytest.fixture(scope="session")
+def failing():
+    yield
+    raise ValueError("own reason of the fixture")
+
+@pytest.fixture(scope="session")
+def leaking():
+    yield
+    {LEAK}
+
+def test_leaks(wide):
+    {LEAK}
+
+def test_leaks_beside_others(failing, leaking):
+    {LEAK}
+
+def test_never_runs():
+    pass
+"""
+
+
+def test_a_leak_makes_the_exit_status_1(inner: Inner) -> None:
+    inner.write(test_a=LEAKY + CLEAN)
+    result = inner.run()
+    assert result.ret == 1
+    result.assert_outcomes(failed=1, passed=1)
+    inner.write(test_a=CLEAN)
+    assert inner.run().ret == 0
+
+
+@pytest.mark.parametrize("option", ["-x", "--maxfail=1"])
+def test_a_leak_ends_a_run_that_stops_at_the_first_failure(inner: Inner, option: str) -> None:
+    inner.write(test_a=WIDE)
+    result = inner.run(option)
+    result.assert_outcomes(failed=1)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*stopping after 1 failures*"])
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
+def test_what_fails_or_leaks_when_a_leak_ends_the_run_is_an_error_at_teardown(inner: Inner) -> None:
+    inner.write(test_a=WIDE)
+    result = inner.run("-x", "-k", "others or never")
+    result.assert_outcomes(failed=1, errors=1)
+    result.stdout.fnmatch_lines(["*own reason of the fixture*"])
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+    assert [row["name"] for row in inner.report["fixtures"]] == ["leaking"]
+
+
+def test_the_leaks_of_the_last_run_run_first(inner: Inner) -> None:
+    inner.write(test_a=LEAKY + CLEAN)
+    inner.pytester.runpytest_subprocess("-p", "httpleak", "--httpleak-grace=0.02").assert_outcomes(failed=1, passed=1)
+    again = inner.pytester.runpytest_subprocess("-p", "httpleak", "--httpleak-grace=0.02", "--lf")
+    again.assert_outcomes(failed=1)
+
+
+@pytest.mark.parametrize("phase", ["setup", "call", "teardown"])
+def test_an_interrupt_keeps_the_reports_made_so_far(inner: Inner, phase: str) -> None:
+    inner.write(
+        test_a=LEAKY,
+        test_b=f"""
+import pytest
+
+@pytest.fixture
+def each():
+    if "{phase}" == "setup":
+        raise KeyboardInterrupt
+    yield
+    if "{phase}" == "teardown":
+        raise KeyboardInterrupt
+
+def test_is_interrupted(each):
+    if "{phase}" == "call":
+        raise KeyboardInterrupt
+
+def test_never_runs():
+    pass
+""",
+    )
+    result = inner.run()
+    assert result.ret == 2
+    result.stdout.fnmatch_lines(["*1 socket leaked*", "*KeyboardInterrupt*"])
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+    assert inner.outcomes()["test_leaks"] == "leaked"
+    assert inner.report["summary"]["complete"] is False
+
+
+def test_a_fixture_that_is_torn_down_after_an_interrupt_has_its_row(inner: Inner) -> None:
+    inner.write(
+        test_a=WIDE.replace("def test_never_runs():\n    pass", "def test_stops(leaking):\n    raise KeyboardInterrupt")
+    )
+    inner.run("-k", "stops")
+    assert [row["name"] for row in inner.report["fixtures"]] == ["leaking"]
+
+
+# -- other options -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["--collect-only", "--setup-plan"])
+def test_where_nothing_runs_nothing_leaks(inner: Inner, option: str) -> None:
+    inner.write(test_a=LEAKY)
+    assert inner.run(option).ret == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--setup-show",),
+        ("-p", "no:logging"),
+        ("-p", "no:junitxml"),
+        ("-p", "no:warnings"),
+        ("-p", "no:threadexception", "-p", "no:unraisableexception"),
+        ("-p", "no:skipping"),
+        ("--tb=no",),
+        ("--tb=native",),
+        ("-q", "-q"),
+        ("-vv",),
+        ("--import-mode=importlib",),
+    ],
+)
+def test_options_of_pytest_change_nothing(inner: Inner, options: tuple[str, ...]) -> None:
+    inner.write(test_a=LEAKY + CLEAN)
+    result = inner.run(*options)
+    assert result.ret == 1
+    assert inner.outcomes() == {"test_leaks": "leaked", "test_is_clean": "clean"}
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
+def test_setup_only_judges_the_fixtures(inner: Inner) -> None:
+    inner.write(
+        test_a=f"import socket, pytest\nKEPT = []\n@pytest.fixture\ndef each():\n    {LEAK}\ndef test_a(each): 1 / 0"
+    )
+    result = inner.run("--setup-only")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*1 socket leaked*"])
+
+
+def test_a_run_without_a_terminal_writes_its_report(inner: Inner) -> None:
+    inner.write(test_a=LEAKY)
+    assert inner.run("-p", "no:terminal").ret == 1
+    assert inner.outcomes() == {"test_leaks": "leaked"}
+
+
+def test_the_debugger_is_entered_at_a_leak_and_can_be_left(inner: Inner) -> None:
+    if sys.platform == "win32":
+        pytest.skip("a terminal of its own is needed")
+    pexpect = pytest.importorskip("pexpect")
+    inner.write(test_a=LEAKY + CLEAN)
+    child = pexpect.spawn(sys.executable, ["-m", "pytest", "-p", "httpleak", "--pdb", str(inner.path)], timeout=30)
+    child.expect("1 socket leaked")
+    child.expect("(Pdb)")
+    child.sendline("c")
+    child.expect("1 failed, 1 passed")
+    child.wait()
+
+
+# -- xdist -------------------------------------------------------------------------------------------------------------
+
+
+def test_workers_hand_over_one_row_for_each_test_and_the_rows_of_fixtures(inner: Inner) -> None:
+    pytest.importorskip("xdist")
+    inner.write(test_a=WIDE.replace("yield\n    raise", "yield\n    return\n    raise"), test_b=LEAKY + CLEAN)
+    result = inner.run("-p", "xdist", "-n2", "--dist=loadfile")
+    result.assert_outcomes(failed=3, passed=2, errors=1)
+    assert sorted(inner.outcomes().items()) == sorted(
+        {
+            "test_leaks": "leaked",
+            "test_leaks_beside_others": "leaked",
+            "test_never_runs": "clean",
+            "test_is_clean": "clean",
+        }.items()
+    )
+    assert len(inner.report["tests"]) == 5
+    assert [row["name"] for row in inner.report["fixtures"]] == ["leaking"]
+    assert json.dumps(inner.report["summary"]["checked"]) == "5"
+
+
+def test_a_worker_stops_at_the_first_leak_too(inner: Inner) -> None:
+    pytest.importorskip("xdist")
+    inner.write(test_a=WIDE)
+    result = inner.run("-p", "xdist", "-n1", "-x")
+    assert result.ret != 0
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+    result.stdout.fnmatch_lines(["FAILED *test_leaks - 1 socket*"])
