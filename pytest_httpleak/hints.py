@@ -1,4 +1,4 @@
-"""One line for each kind and library that says how to mend the leak."""
+"""One line for each kind and library that says how to mend the leak, where the adapter has not said it better."""
 
 from __future__ import annotations
 
@@ -10,16 +10,11 @@ _CLOSE_RESPONSE: Final = {
     "http.client": "read the body to its end, or use `with` on the response so that it is closed",
     "urllib3": "read it (`.read()`, `.data`), or give the connection back in a `finally`: `response.release_conn()`",
     "requests": "use `with session.get(..., stream=True) as response:`, or read `response.content`",
-    "httpx": "use `with client.stream(...) as response:`, or call `response.close()` in a `finally`",
-    "httpx2": "use `with client.stream(...) as response:`, or call `response.close()` in a `finally`",
     "aiohttp": "use `async with session.get(...) as response:`, or read the body, or call `response.release()`",
 }
-_ASYNC_RESPONSE: Final = "use `async with client.stream(...) as response:`, or `await response.aclose()` in a `finally`"
 _CLOSE_CLIENT: Final = {
     "urllib3": "use `with urllib3.PoolManager() as pool:` (or call `.clear()`; a bare pool has `.close()`)",
     "requests": "use `with requests.Session() as session:`, or close it in the fixture's teardown",
-    "httpx": "use `with httpx.Client() as client:`, or close it in the fixture's teardown",
-    "httpx2": "use `with httpx2.Client() as client:`, or close it in the fixture's teardown",
     "aiohttp": "use `async with aiohttp.ClientSession() as session:`, or `await session.close()`",
 }
 _BY_KIND: Final = {
@@ -32,10 +27,6 @@ _BY_KIND: Final = {
     Kind.THREADS: "tell the thread to stop and `join()` it before the test ends",
     Kind.LOOPS: "call `loop.close()`, or let `asyncio.run()` or `asyncio.Runner` own the loop",
 }
-_LOST_SLOT: Final = (
-    "nothing in the pool gives this slot back: close the client, upgrade the library, "
-    "or keep the request from being cancelled half-way (`asyncio.shield`)"
-)
 
 
 def hint(suspect: Suspect) -> str:
@@ -43,14 +34,7 @@ def hint(suspect: Suspect) -> str:
     if suspect.state is State.PEAK:
         return "limit what runs at once (a semaphore, a pool limit), or raise the limit in the marker"
     if suspect.kind is Kind.RESPONSES:
-        if "Async" in suspect.type:
-            return _ASYNC_RESPONSE
         return _CLOSE_RESPONSE.get(suspect.library, _BY_KIND[Kind.RESPONSES])
     if suspect.kind is Kind.CLIENTS:
-        text = _CLOSE_CLIENT.get(suspect.library, _BY_KIND[Kind.CLIENTS])
-        if "Async" in suspect.type:
-            text = text.replace("with httpx", "async with httpx", 1).replace(".Client()", ".AsyncClient()")
-        return text
-    if suspect.kind is Kind.CONNECTIONS and "Pool" in suspect.type:
-        return _LOST_SLOT
+        return _CLOSE_CLIENT.get(suspect.library, _BY_KIND[Kind.CLIENTS])
     return _BY_KIND[suspect.kind]

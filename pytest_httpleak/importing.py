@@ -21,7 +21,9 @@ class AfterImport:
         sys.meta_path.insert(0, self)  # type: ignore[arg-type]  # a finder needs nothing but `find_spec`
         for name in self._wanted:
             module = sys.modules.get(name)
-            if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
+            if module is None or module.__name__ != name:  # another one under its name: `httpx2.alias_httpx()`
+                continue
+            if not getattr(getattr(module, "__spec__", None), "_initializing", False):
                 self._imported(module)
 
     def remove(self) -> None:
