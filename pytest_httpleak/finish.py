@@ -63,8 +63,8 @@ def _is_partial(session: pytest.Session) -> bool:
 
 
 def _found(run: Run) -> list[str]:
-    if not any(row.findings for row in (*run.tests, *run.fixtures)):
+    if not any(row.findings for row in (*run.tests, *run.fixtures)) and not any(row.notes for row in run.tests):
         return []  # nothing to format, so that a clean run does not import what formats it
-    from pytest_httpleak.reports.text import grouped_text
+    from pytest_httpleak.reports.text import grouped_text, notes_text
 
-    return grouped_text(run)
+    return [*grouped_text(run), *notes_text(run)]

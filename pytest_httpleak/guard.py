@@ -11,6 +11,7 @@ import pytest
 
 from pytest_httpleak.finish import Ending
 from pytest_httpleak.model import (
+    AuditNote,
     Finding,
     FixtureRow,
     Outcome,
@@ -38,7 +39,7 @@ class Guard:
     def __init__(self, config: pytest.Config, run: RunSettings) -> None:
         self.config = config
         self.settings = run
-        self.session = Session(rootdir=str(config.rootpath))
+        self.session = Session(rootdir=str(config.rootpath), audit=not run.audit_off)
         self.results = Results(str(config.rootpath))
         self.ending = Ending(self)
         self.baseline = self._load_baseline()
@@ -215,13 +216,18 @@ class Guard:
     def has_findings(self, item: pytest.Item) -> bool:
         """Whether there is anything to say of a test or of the fixtures that ended with it."""
         check = self._checks.get(item.nodeid)
-        return bool(self.pending) or (check is not None and bool(check.findings))
+        return bool(self.pending) or (check is not None and bool(check.findings or self.failing_notes(check)))
+
+    def failing_notes(self, check: Check) -> tuple[AuditNote, ...]:
+        """The audit notes of a test that fail it, as the ini key `httpleak_audit` asks."""
+        fail = self.settings.audit_fail
+        return tuple(note for note in check.notes if note.name in fail) if fail else ()
 
     def deliver(self, item: pytest.Item, report: pytest.TestReport, *, direct: bool) -> None:
         """Take a test's row, and those of the fixtures that ended with it, or let its last report carry them."""
         check = self._checks.pop(item.nodeid, None)
         data: Any = None
-        if self.pending or (check is not None and (check.findings or check.settings.mode is Mode.OFF)):
+        if self.pending or (check is not None and (check.findings or check.notes or check.settings.mode is Mode.OFF)):
             data = self._row(item, check)
         elif check is not None and check.settings.tolerate is not self.settings.default.tolerate:
             data = self._row(item, check)
@@ -240,7 +246,10 @@ class Guard:
         if check is not None:
             off = check.settings.mode is Mode.OFF
             outcome = Outcome.UNCHECKED if off else outcome_of(check.findings)
-            data["test"] = test_row_as_data(TestRow(item.nodeid, outcome, check.findings, attempts=check.runs, repeated=check.repeated))
+            if self.failing_notes(check):
+                outcome = Outcome.LEAKED
+            row = TestRow(item.nodeid, outcome, check.findings, check.notes, check.runs, check.repeated)
+            data["test"] = test_row_as_data(row)
             if check.settings.tolerate != self.settings.default.tolerate:
                 data["tolerances"] = {item.nodeid.partition("[")[0]: _needs(check)}
         return data

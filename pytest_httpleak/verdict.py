@@ -9,9 +9,9 @@ import pytest
 from _pytest._code.code import ReprFileLocation
 
 from pytest_httpleak.errors import HttpLeakWarning, LeakError
-from pytest_httpleak.model import Finding, FixtureRow
+from pytest_httpleak.model import AuditNote, Finding, FixtureRow
 from pytest_httpleak.protocol import FAILED, will_stop
-from pytest_httpleak.reports.text import leak_text, one_line, section_text
+from pytest_httpleak.reports.text import leak_text, note_lines, one_line, section_text
 
 if TYPE_CHECKING:
     from pytest_httpleak.guard import Guard
@@ -23,9 +23,11 @@ def raise_leaks(guard: Guard, item: pytest.Item) -> None:
     guard.after_teardown(item)
     check = guard.check_of(item)
     rows = guard.failing_rows()
-    leaks = () if check is None or item.stash.get(FAILED, False) else check.leaks
-    if leaks or rows:
-        raise leak_error(item.nodeid, leaks, rows, guard.session.rootdir)
+    is_judged = check is not None and not item.stash.get(FAILED, False)
+    leaks = check.leaks if check is not None and is_judged else ()
+    notes = guard.failing_notes(check) if check is not None and is_judged else ()
+    if leaks or rows or notes:
+        raise leak_error(item.nodeid, leaks, rows, guard.session.rootdir, notes)
 
 
 def judge(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, held: list[pytest.TestReport]) -> None:
@@ -61,19 +63,19 @@ def _tear_down_all(guard: Guard, item: pytest.Item, held: list[pytest.TestReport
 
 def _judge_test(guard: Guard, item: pytest.Item, held: list[pytest.TestReport], rootdir: str) -> None:
     check = guard.check_of(item)
-    if check is None or not check.findings:
+    if check is None:
         return
-    report = held[0]
+    leaks, notes = check.leaks, guard.failing_notes(check)
     own = next((each for each in held if _has_failed_itself(each)), None)
-    if check.leaks and own is not None:
-        _beside(own, section_text(check.leaks, owner=item.nodeid, rootdir=rootdir))
-    elif check.leaks and report.when == "call":
-        held[0] = _replaced(item, report, leak_error(item.nodeid, check.leaks, (), rootdir))
-    elif check.leaks:  # skipped while it was set up
-        held[-1] = _replaced(item, held[-1], leak_error(item.nodeid, check.leaks, (), rootdir))
+    if own is not None and leaks:
+        _beside(own, section_text(leaks, owner=item.nodeid, rootdir=rootdir))
+    elif own is None and (leaks or notes):
+        # A test that was skipped while it was set up has no call report to fail.
+        index = 0 if held[0].when == "call" else -1
+        held[index] = _replaced(item, held[index], leak_error(item.nodeid, leaks, (), rootdir, notes))
     if check.warnings:
         _warn(item, held[0], check.warnings, rootdir)
-    for finding in check.leaks:
+    for finding in leaks:
         held[0].user_properties.append(("httpleak", one_line(finding, rootdir=rootdir)))
 
 
@@ -133,13 +135,19 @@ def _warn(
 
 
 def leak_error(
-    nodeid: str, findings: tuple[Finding, ...], rows: Sequence[FixtureRow], rootdir: str
+    nodeid: str,
+    findings: tuple[Finding, ...],
+    rows: Sequence[FixtureRow],
+    rootdir: str,
+    notes: Sequence[AuditNote] = (),
 ) -> LeakError:
-    """The error for a test's leaks, for those of wider fixtures that ended with it, or for both."""
+    """The error for a test's leaks, for those of wider fixtures that ended with it, and for audit notes that fail it."""
     texts = [leak_text(findings, owner=nodeid, rootdir=rootdir)] if findings else []
     for row in rows:
         owner = f"fixture {row.name!r} (scope {row.scope}, {_short(row.file, rootdir)}:{row.line})"
         texts.append(leak_text(row.findings, owner=owner, rootdir=rootdir))
+    if notes:
+        texts.append("\n".join(line for note in notes for line in note_lines(note, "httpleak_audit fails it", rootdir)))
     everything = findings + tuple(finding for row in rows for finding in row.findings)
     return LeakError("\n\n".join(texts), everything)
 

@@ -61,6 +61,9 @@ def _os(module: ModuleType, hooks: Hooks) -> None:
             hooks.patches.replace(place, "open", lambda original: wrapper)
 
 
+_STANDARD = (0, 1, 2)
+
+
 def _dup2(module: ModuleType, hooks: Hooks) -> None:
     """A number that was open before stays its owner's, whatever is put in its place: so output is redirected."""
     watch: Any = hooks.watch
@@ -69,6 +72,8 @@ def _dup2(module: ModuleType, hooks: Hooks) -> None:
     def make(original: Any) -> Any:
         def dup2(fd: Any, fd2: Any, *args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
+            if fd2 in _STANDARD:  # a redirection, which the test runner makes a dozen times for each test
+                return original(fd, fd2, *args, **kwargs)
             is_new = isinstance(fd2, int) and not _is_open(fd2)
             result = original(fd, fd2, *args, **kwargs)
             if wall.on:

@@ -14,9 +14,10 @@ from pytest_httpleak.reports.wording import UNKNOWN_LINE, counted, described, he
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_httpleak.model import Finding, Run, Site
+    from pytest_httpleak.model import AuditNote, Finding, Run, Site
 
 _MAX_GROUPS: Final = 20
+_MAX_NOTES: Final = 10
 _MAX_NAMES: Final = 3
 _LABEL: Final = len("held by: ")
 
@@ -87,15 +88,24 @@ def grouped_text(run: Run) -> list[str]:
 
 
 def notes_text(run: Run) -> list[str]:
-    """One line and one hint for each audit note of the run, the most frequent first; ends with an empty line."""
+    """One line and one hint for each audit note of the run, the most frequent first; ends with an empty line.
+
+    At most ten are shown; a report has them all.
+    """
     lines: list[str] = []
-    for group in notes(run):
-        where = "" if group.note.created is None else f"{line_of(group.note.created, run.rootdir)}: "
-        extent = counted(len(group.owners), "test")
-        lines.append(f"note: {where}{safe(group.note.message)} [{safe_name(group.note.name)}] ({extent})")
-        if group.note.hint:
-            lines.append(_labelled("fix", safe(group.note.hint)))
+    found = notes(run)
+    for group in found[:_MAX_NOTES]:
+        lines += note_lines(group.note, counted(len(group.owners), "test"), run.rootdir)
+    if len(found) > _MAX_NOTES:
+        lines.append(f"and {len(found) - _MAX_NOTES:,} more notes; a report (--httpleak-report=PATH) has them all")
     return [*lines, ""] if lines else []
+
+
+def note_lines(note: AuditNote, extent: str, rootdir: str) -> list[str]:
+    """An audit note with its line, its name and how to mend it."""
+    where = "" if note.created is None else f"{line_of(note.created, rootdir)}: "
+    lines = [f"note: {where}{safe(note.message)} [{safe_name(note.name)}] ({extent})"]
+    return [*lines, _labelled("fix", safe(note.hint))] if note.hint else lines
 
 
 def _details(finding: Finding, rootdir: str) -> list[str]:
