@@ -132,6 +132,8 @@ class Table:
             record = ref.record
             if records.get(record.key) is record:
                 del records[record.key]
+            if record.ref is ref:  # a cycle of the two would be garbage that only the collector finds: some suites count it
+                record.ref = _dead
             if self.gone is not None:
                 self.gone(record)
 
@@ -152,6 +154,10 @@ class Table:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(list(self.records.values()))
+
+
+def _dead() -> None:
+    """What a weak reference gives once its object is gone."""
 
 
 class Recorder(Protocol):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -192,3 +195,33 @@ def test_the_first_loop_of_uvloop_leaves_nothing_behind(inner: Inner) -> None:
     )
     inner.run()
     assert inner.outcomes() == {"test_in_a_thread": "clean", "test_here": "clean", "test_leaking": "leaked"}
+
+
+# -- a suite that counts the garbage which only the collector finds ----------------------------------------------------
+
+
+def test_records_of_what_is_gone_are_no_garbage_for_the_collector(leaks: Leaks, server: str) -> None:
+    def run() -> None:
+        with socket.socket(), socket.socket():
+            pass
+        thread = threading.Thread(target=int)
+        thread.start()
+        thread.join()
+        with ThreadPoolExecutor() as executor:
+            executor.submit(int).result()
+        with urllib3.PoolManager() as manager:
+            manager.request("GET", server + "/ok")
+
+    run()  # what is made at first use
+    gc.collect()
+    gc.disable()
+    try:
+        assert leaks(run) == ()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        ours = [thing for thing in gc.garbage if type(thing).__module__.startswith("pytest_httpleak")]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert ours == []

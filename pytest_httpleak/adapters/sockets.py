@@ -57,3 +57,5 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 def _died(record: SocketRecord) -> None:
     if not record.closed:
         record.collected = True
+    else:
+        record.holder = None  # which refers to this record too: nothing is left for the garbage collector
