@@ -44,7 +44,7 @@ class Comparison:
     @property
     def is_good(self) -> bool:
         """Whether nothing differs save the plugin's own findings."""
-        return not self.changed and not self.with_plugin.crashed
+        return not self.changed and not self.with_plugin.crashed and not self.without.crashed
 
     def text(self) -> str:
         """The figures in a few lines, and each outcome that changed."""
@@ -60,8 +60,11 @@ class Comparison:
         lines = [f"{self.suite.name} {self.suite.version}: {', '.join(figures)} ({cost})"]
         if self.without.warnings != self.with_plugin.warnings:
             lines.append(f"  warnings: {self.without.warnings} without, {self.with_plugin.warnings} with")
-        if self.with_plugin.crashed:
-            lines.append("  CRASHED: the run with the plugin has an internal error")
+        for run, words in ((self.without, "without"), (self.with_plugin, "with")):
+            if run.crashed:
+                lines.append(
+                    f"  CUT SHORT: the run {words} the plugin could not collect all tests, or has an internal error"
+                )
         lines += [
             f"  changed: {name}: {' '.join(a) or 'absent'} -> {' '.join(b) or 'absent'}"
             for name, (a, b) in self.changed.items()
@@ -90,7 +93,7 @@ def read_outcomes(junit: Path) -> Outcomes:
         leaks=frozenset(leaks),
         warnings=int(closing[-1]) if closing else 0,
         seconds=float(junit.with_suffix(".seconds").read_text()),
-        crashed="INTERNALERROR" in log,
+        crashed="INTERNALERROR" in log or "!!! Interrupted: " in log,
     )
 
 

@@ -152,6 +152,10 @@ def _pytest(
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "COV_"))}
     # `-P`: the folder that pytest runs in must not put the source's own package before the installed one.
     environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PY_COLORS": "0"}
+    if suite.setup:
+        (junit.parent / "field_setup.py").write_text(suite.setup + "\n")
+        environment["PYTHONPATH"] = str(junit.parent)
+        command += ["-p", "field_setup"]
     began = time.monotonic()
     with log.open("w") as output:
         try:

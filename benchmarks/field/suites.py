@@ -11,6 +11,7 @@ class Suite:
 
     `install` are requirements beside the distribution itself, and `arguments` are pytest's, both divided by spaces.
     `deselect` maps a node id, as `--deselect` takes it, or the bare name of a test wherever it is, to the reason.
+    `setup` is Python code that runs before the suite is collected, as the suite's own runner would do.
     `timeout` is in seconds, for one run.
     """
 
@@ -20,6 +21,7 @@ class Suite:
     arguments: str = "tests"
     extras: str = ""
     deselect: dict[str, str] = field(default_factory=dict)
+    setup: str = ""
     timeout: int = 900
 
     @property
@@ -97,6 +99,7 @@ SUITES: tuple[Suite, ...] = (
         "6.6.1",
         install="pytest pycurl",
         arguments="--pyargs tornado.test -p no:logging",
+        setup="import logging; logging.getLogger('tornado.access').setLevel(logging.CRITICAL)",
     ),
     Suite(
         "requests-mock",
@@ -130,7 +133,7 @@ SUITES: tuple[Suite, ...] = (
         "flask",
         "3.1.3",
         extras="[async]",
-        install="pytest asgiref greenlet python-dotenv",
+        install="pytest<9 asgiref greenlet python-dotenv",
     ),
     Suite(
         "werkzeug",
