@@ -32,11 +32,14 @@ class ClientRecord(Record):
 
     def idle(self) -> list[Any]:
         """The sockets of the connections that wait for their next request."""
-        raise NotImplementedError
+        return list({id(sock): sock for part in self.parts() for sock in part.idle()}.values())
 
     def parts(self) -> list[ClientRecord]:
         """The managers and pools inside."""
         return []
+
+    def is_over(self) -> bool:
+        return self.ref() is None
 
     def is_inside_another(self) -> bool:
         """Whether a living client speaks for this one: of a custom adapter, or of one that was mounted later."""
@@ -110,9 +113,6 @@ class PoolManagerRecord(ClientRecord):
         super().__init__(sockets, clients, manager)
         self.pools = pools
 
-    def idle(self) -> list[Any]:
-        return [sock for pool in self.parts() for sock in pool.idle()]
-
     def parts(self) -> list[ClientRecord]:
         manager = self.ref()
         # Read past the container's own methods: they reorder what is least recently used.
@@ -156,6 +156,9 @@ class ConnectionRecord(Record):
 
     def is_open(self) -> bool:
         return self.socket is not None and self.socket.is_open()
+
+    def is_over(self) -> bool:
+        return self.ref() is None
 
     def descriptors(self) -> Iterator[int]:
         connection = self.ref()

@@ -8,6 +8,7 @@ import gc
 import http.client
 import io
 import json
+import os
 import socket
 import ssl
 import threading
@@ -644,6 +645,23 @@ def test_a_server_proxy_that_is_dropped_leaks(marked: Marked, server: str) -> No
     marked(leaking)
 
 
+def test_a_request_that_was_sent_unseen_is_known_by_its_answer(
+    marked: Marked, connect: Callable[[], http.client.HTTPConnection]
+) -> None:
+    with marked.fixture() as fixture:
+        connection = fixture.make(connect)
+
+        def leaking() -> None:
+            marked.session.watch.silence()
+            connection.request("GET", "/big")
+            wake(marked.session)
+            connection.getresponse()  # leak: responses
+
+        marked(leaking)
+        with fixture.during():
+            connection.close()
+
+
 # -- odd ones ----------------------------------------------------------------------------------------------------------
 
 
@@ -686,6 +704,40 @@ def test_a_finished_wrapper_that_closes_is_nothing(marked: Marked, server: str) 
         Wrapper()
 
     marked(wrapping)
+
+
+def test_a_response_that_a_thread_closes_is_nothing(marked: Marked, kept: list[Any], server: str) -> None:
+    def closing() -> None:
+        kept.append(urllib.request.urlopen(f"{server}/big"))
+        thread = threading.Thread(target=kept[-1].close)
+        thread.start()
+        thread.join()
+
+    marked(closing)
+
+
+def test_a_response_whose_descriptor_is_gone_is_nothing(marked: Marked, kept: list[Any], server: str) -> None:
+    def closing() -> None:
+        kept.append(urllib.request.urlopen(f"{server}/big"))
+        os.close(kept[-1].fileno())
+
+    marked(closing)
+    kept.pop().fp.raw._sock.detach()
+
+
+def test_what_is_over_is_forgotten(marked: Marked, server: str, connect: Callable[[], Any]) -> None:
+    def reading() -> None:
+        urllib.request.urlopen(f"{server}/ok").read()
+        with contextlib.closing(connect()) as connection:
+            _get(connection).read()
+
+    with marked.fixture() as fixture:
+        owner = fixture.check.owner
+        fixture.make(reading)
+        assert len(owner.records) > 5
+        owner.prune_at = 1
+        fixture.make(connect)
+        assert len(owner.records) == 1
 
 
 def test_connections_count_for_the_limit(marked: Marked, kept: list[Any], connect: Callable[[], Any]) -> None:

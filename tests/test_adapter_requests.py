@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import io
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -466,6 +467,20 @@ def test_a_session_that_is_older_than_the_watch_is_the_process(marked: Marked, k
     marked(using)
 
 
+def test_the_proxies_of_a_session_that_is_older_than_the_watch_are_the_process(
+    marked: Marked, kept: list[Any], server: str
+) -> None:
+    marked.session.watch.silence()
+    kept.append(requests.Session())
+    kept[0].get("http://service.invalid/ok", proxies={"http": server})
+    wake(marked.session)
+
+    def using() -> None:
+        kept[0].get("http://service.invalid/ok", proxies={"http": server})
+
+    marked(using)
+
+
 # -- adapters ----------------------------------------------------------------------------------------------------------
 
 
@@ -586,6 +601,20 @@ def test_a_blocking_adapter_gets_its_slot_back_from_a_closed_stream(
 
     marked(closing)
     marked(leaking)
+
+
+def test_an_answer_that_was_made_up_is_nothing(marked: Marked, kept: list[Any]) -> None:
+    class Canned(requests.adapters.HTTPAdapter):  # type: ignore[misc]
+        def send(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+            raw = urllib3.HTTPResponse(io.BytesIO(b"ok"), status=200, preload_content=False)
+            return self.build_response(request, raw)
+
+    def using() -> None:
+        session = requests.Session()
+        session.mount("http://", Canned())
+        kept.append(session.get("http://service.invalid/", stream=True))
+
+    marked(using)
 
 
 # -- limits, versions --------------------------------------------------------------------------------------------------

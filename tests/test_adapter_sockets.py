@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from marked import Marked
+from marked import Marked, wake
 
 from pytest_httpleak.adapters import Hooks, Unsupported, sockets
 from pytest_httpleak.session.core import Session
@@ -267,6 +267,30 @@ def test_a_socket_with_strange_methods_is_nothing(marked: Marked, kept: list[Any
         socket.socket.close(kept[-1])
 
     marked(using)
+
+
+def test_a_socket_that_is_older_than_the_watch_is_the_process(marked: Marked, kept: list[Any]) -> None:
+    marked.session.watch.silence()
+    older = [socket.socket(), socket.socket(), socket.socket()]
+    wake(marked.session)
+
+    def using() -> None:
+        older[0].close()
+        socket.close(older[1].detach())
+        older[2].dup().close()
+
+    marked(using)
+    older[2].close()
+
+
+def test_what_is_over_is_forgotten(marked: Marked) -> None:
+    with marked.fixture() as fixture:
+        owner = fixture.check.owner
+        fixture.make(lambda: [socket.socket().close() for _ in range(5)])
+        owner.prune_at = 1
+        sock = fixture.make(socket.socket)
+        assert len(owner.records) == 1
+        sock.close()
 
 
 # -- servers -----------------------------------------------------------------------------------------------------------

@@ -474,6 +474,7 @@ def test_a_connection_that_no_place_is_left_for_is_nothing(
     marked(overflowing)
     (record,) = marked.session.watch.table("urllib3 pools")
     assert record.state().overflow == 2
+    assert record.state().created is not None
     assert repr(record.state()) == f"<PoolState urllib3 {server} [0 active, 1 idle, 0 waiting | max none]>"
 
 
@@ -688,6 +689,41 @@ def test_a_pool_of_a_subclass_that_makes_its_own_belongs_to_its_manager(
         marked(leaking)
         with fixture.during():
             manager.clear()
+
+
+def test_what_was_idle_before_the_watch_is_the_process(marked: Marked, kept: list[Any], server: str) -> None:
+    marked.session.watch.silence()
+    pool = urllib3.connection_from_url(server)
+    pool.request("GET", "/ok")
+    kept.append(pool)
+    wake(marked.session)
+
+    def reconnecting() -> None:
+        for connection in pool.pool.queue:
+            connection.close()
+        pool.request("GET", "/ok")
+
+    def overflowing() -> None:
+        for response in [pool.request("GET", "/ok", preload_content=False) for _ in range(2)]:
+            response.read()
+
+    marked(reconnecting)
+    marked(overflowing)
+
+
+def test_what_is_over_is_forgotten(marked: Marked, server: str) -> None:
+    def reading() -> None:
+        with urllib3.PoolManager() as manager:
+            manager.request("GET", f"{server}/ok", preload_content=False).read()
+            manager.request("GET", f"{server}/big", preload_content=False).close()
+
+    with marked.fixture() as fixture:
+        owner = fixture.check.owner
+        fixture.make(reading)
+        assert len(owner.records) > 5
+        owner.prune_at = 1
+        fixture.make(socket.socket).close()
+        assert len(owner.records) == 1
 
 
 # -- proxies, bare connections -----------------------------------------------------------------------------------------

@@ -45,6 +45,9 @@ class ConnectionRecord(Record):
     def is_open(self) -> bool:
         return self.socket is not None and self.socket.is_open()
 
+    def is_over(self) -> bool:
+        return self.ref() is None
+
     def descriptors(self) -> Iterator[int]:
         connection = self.ref()
         fd = -1 if connection is None else fileno(connection.sock)

@@ -24,9 +24,6 @@ class SessionRecord(ClientRecord):
         self.managers = managers
         self.pools = pools
 
-    def idle(self) -> list[Any]:
-        return list({id(sock): sock for part in self.parts() for sock in part.idle()}.values())
-
     def parts(self) -> list[ClientRecord]:
         session = self.ref()
         found: dict[int, ClientRecord] = {}

@@ -30,22 +30,20 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             record.closed = True
 
     def detached(fd: int, sock: Any, /) -> None:
-        record = table.get(sock)
-        if record is not None:
-            record.closed = True
-            if record.accepted:  # and wrapped since, as for TLS
-                for other in table:
-                    other.accepted = other.accepted or other.fd() == fd
+        closed(sock)
+        if is_accepted(sock):  # and wrapped since, as for TLS
+            for other in table:
+                other.accepted = other.accepted or other.fd() == fd
 
     def accepted(result: tuple[Any, Any], listener: Any, /) -> None:
-        record = table.get(result[0])
-        if record is not None:  # its server's side; the test answers for the client's
-            record.accepted = True
+        table.get(result[0]).accepted = True  # its server's side; the test answers for the client's
 
     def doubled(result: Any, sock: Any, /) -> None:
-        record, other = table.get(sock), table.get(result)
-        if record is not None and other is not None:
-            other.accepted = record.accepted
+        table.get(result).accepted = is_accepted(sock)
+
+    def is_accepted(sock: Any) -> bool:
+        record = table.get(sock)
+        return record is not None and bool(record.accepted)
 
     hooks.after(cls, "__init__", born)
     hooks.before(cls, "_real_close", closed)

@@ -47,19 +47,20 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         connections.put(connection, record)
         watch.add(record, opened=False)
 
+    def known(connection: Any) -> Any:
+        """The record of a connection; one of a class of its own, or older than the watch, is met here first."""
+        if connections.get(connection) is None:
+            connection_born(None, connection)
+        return connections.get(connection)
+
     def connected(_: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
         record = connections.get(connection)
-        if record is not None:
-            record.note_socket()
-            if record.pool is None:
-                watch.opened(record)
+        if record is not None and record.note_socket() is not None and record.pool is None:
+            watch.opened(record)
 
     def checked_out(connection: Any, pool: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = connections.get(connection)
-        if record is None:  # of a class of its own, or older than the watch
-            connection_born(None, connection)
-            record = connections.get(connection)
-        elif record.pool is not None:  # not its first request: from now on it is there for this caller
+        record = known(connection)
+        if record.pool is not None:  # not its first request: from now on it is there for this caller
             owner = watch.owner()
             record.birth, record.maker = watch.birth(), watch.maker()
             if record.owner is not owner:
@@ -76,22 +77,18 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
                 record.overflow += 1
 
     def requesting(pool: Any, connection: Any, method: str = "", url: str = "", /, *args: Any, **kwargs: Any) -> None:
-        record = connections.get(connection)
-        if record is not None:
-            record.request = (method, url if "://" in url else origin_of(pool) + url)
+        known(connection).request = (method, url if "://" in url else origin_of(pool) + url)
 
     def requested(response: Any, pool: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = connections.get(connection)
-        if record is not None:
-            record.note_socket()
-            watch.opened(record)
-            if getattr(response, "_connection", None) is not None:
-                answered(response, record)
+        record = known(connection)
+        record.note_socket()
+        watch.opened(record)
+        if getattr(response, "_connection", None) is not None:
+            answered(response, record)
 
     def wrapped(_: None, response: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = None if response._connection is None else connections.get(response._connection)
-        if record is not None:
-            answered(response, record)
+        if response._connection is not None:
+            answered(response, known(response._connection))
 
     def answered_alone(response: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
         record = connections.get(connection)
