@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_httpleak.model import Finding, Verdict
+from pytest_httpleak.model import Finding, Verdict, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_httpleak import model
@@ -19,6 +18,7 @@ from pytest_httpleak.model import (
     State,
     TrendPoint,
     Verdict,
+    replace,
 )
 
 if TYPE_CHECKING:

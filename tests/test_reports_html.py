@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,7 @@ from report_samples import (
     write_source,
 )
 
-from pytest_httpleak.model import Outcome, TrendPoint
+from pytest_httpleak.model import Outcome, TrendPoint, replace
 from pytest_httpleak.reports import html_report
 from pytest_httpleak.reports.chart import downsampled, growth_rows, line_chart
 from pytest_httpleak.reports.markup import tag, text

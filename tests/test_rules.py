@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from pytest_httpleak import rules
-from pytest_httpleak.model import Held, Kind, Site, State, Suspect, Verdict
+from pytest_httpleak.model import Held, Kind, Site, State, Suspect, Verdict, replace
 from pytest_httpleak.settings import Pattern
 
 HERE = Site("/src/app.py", 3, "fetch")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from types import ModuleType
 from typing import Any, ClassVar
 
 from pytest_httpleak.adapters import Hooks, Unsupported
-from pytest_httpleak.model import Held, Kind, PoolState, State, Suspect
+from pytest_httpleak.model import Held, Kind, PoolState, State, Suspect, replace
 from pytest_httpleak.records import Record, Table, reachable, type_name
 from pytest_httpleak.socketrecords import SocketRecord, fileno, record_of
 
@@ -53,14 +52,15 @@ class _Dying:
 class SessionRecord(_Finalized):
     """A `ClientSession`: to leave one open is a leak by aiohttp's own word, whether it holds a connection or not."""
 
-    __slots__ = ("connectors", "own", "type")
+    __slots__ = ("connectors", "own", "sockets", "type")
 
     kind: ClassVar[Kind] = Kind.CLIENTS
     LIBRARY = "aiohttp"
 
-    def __init__(self, name: str, connectors: Table) -> None:
+    def __init__(self, name: str, sockets: Table, connectors: Table) -> None:
         super().__init__()
         self.type = name
+        self.sockets = sockets
         self.connectors = connectors
         self.own: ConnectorRecord | None = None  # the connector that it made itself, or closes
 
@@ -78,11 +78,11 @@ class SessionRecord(_Finalized):
         if session is None or session.closed:
             return None
         connector = self.connectors.get(session.connector)
-        found = [] if connector is None else connector.sockets_of(connector.idle())
-        claims = self._resolving().union(*(socket.claims() for socket in found))
-        number = len(found)
+        idle = [] if connector is None else connector.idle()
+        claims, holds = _taken(idle, self.sockets)
+        number = len(idle)
         summary = "not closed" + (f", with {number} idle connection{'s' if number > 1 else ''}" if number else "")
-        return self._suspect(State.OPEN, summary, claims, tuple(socket.held() for socket in found))
+        return self._suspect(State.OPEN, summary, self._resolving() | claims, holds)
 
     def _resolving(self) -> frozenset[object]:
         return frozenset() if self.own is None else _claims(self.own.resolving())
@@ -115,11 +115,6 @@ class ConnectorRecord(_Finalized):
             return []
         return [item[0] for items in list(connector._conns.values()) for item in list(items) if item[0].is_connected()]
 
-    def sockets_of(self, protocols: list[Any]) -> list[SocketRecord]:
-        """The socket records behind some connections."""
-        found = (_socket(protocol, self.sockets) for protocol in protocols)
-        return [socket for socket in found if socket is not None]
-
     def resolving(self) -> list[int]:
         """The open descriptors of the channels that the connector resolves names through."""
         return [fd for channel in self.channels for fd in channel.opened()]
@@ -140,18 +135,19 @@ class ConnectorRecord(_Finalized):
         connector = self.ref()
         if connector is None or connector.closed:
             return None
-        found = self.sockets_of(self.idle())
+        found = self.idle()
         resolving = [] if self.owned else self.resolving()
         if not found and not resolving:
             return None
+        claims, holds = _taken(found, self.sockets)
         idle = f"{len(found)} idle connection{'s' if len(found) > 1 else ''}" if found else ""
         names = f"{len(resolving)} descriptors of its DNS resolver" if resolving else ""
         return self.suspect(
             State.OPEN,
             self.type,
             "not closed, with " + " and ".join(filter(None, (idle, names))),
-            claims=_claims(resolving).union(*(socket.claims() for socket in found)),
-            holds=tuple(socket.held() for socket in found),
+            claims=_claims(resolving) | claims,
+            holds=holds,
             names=(self.type,),
             depth=1,
         )
@@ -218,20 +214,28 @@ class ConnectionRecord(Record):
     def look(self) -> Suspect | None:
         protocol, connector = self.ref(), self.connector()
         if self.collected:
-            return self._suspect(State.COLLECTED, "dropped while checked out", None)
+            return self._suspect("dropped while checked out", State.COLLECTED, [])
         if protocol is None or connector is None or connector.closed or not protocol.is_connected():
             return None
         if protocol not in connector._acquired:
             return None
-        return self._suspect(State.OPEN, "checked out, with no response to explain it", _socket(protocol, self.sockets))
+        return self._suspect("checked out, with no response to explain it", State.OPEN, [protocol])
 
-    def _suspect(self, state: State, summary: str, socket: SocketRecord | None) -> Suspect:
+    def is_over(self) -> bool:
+        return self.ref() is None and not self.collected
+
+    def claim(self) -> frozenset[object]:
+        """What the present checkout is named by where a response answers for it."""
+        return frozenset((("checkout", id(self)),))
+
+    def _suspect(self, summary: str, state: State, protocols: list[Any]) -> Suspect:
+        claims, holds = _taken(protocols, self.sockets)
         return self.suspect(
             state,
             "aiohttp.connector.Connection",
             f"{self.origin}, {summary}",
-            claims=frozenset((("checkout", id(self)),)) if socket is None else socket.claims(),
-            holds=() if socket is None else (socket.held(),),
+            claims=self.claim() | claims,
+            holds=holds,
             names=(self.origin,),
         )
 
@@ -239,15 +243,15 @@ class ConnectionRecord(Record):
 class ResponseRecord(_Finalized):
     """A response from the moment it has a connection to the moment it gives it back."""
 
-    __slots__ = ("connectors", "method", "sockets", "type", "url")
+    __slots__ = ("claims", "connections", "connectors", "method", "sockets", "type", "url")
 
     kind: ClassVar[Kind] = Kind.RESPONSES
     LIBRARY = "aiohttp"
 
-    def __init__(self, sockets: Table, connectors: Table, method: str, url: str) -> None:
+    def __init__(self, tables: tuple[Table, Table, Table], method: str, url: str) -> None:
         super().__init__()
-        self.sockets = sockets
-        self.connectors = connectors
+        self.sockets, self.connectors, self.connections = tables
+        self.claims: frozenset[object] = frozenset()  # of the checkout that it died with
         self.method, self.url = method, url
         self.type = "aiohttp.ClientResponse"
 
@@ -276,20 +280,17 @@ class ResponseRecord(_Finalized):
         return self._suspect(State.OPEN, connection, "" if response.status is None else f" [{response.status}]")
 
     def _suspect(self, state: State, connection: Any, status: str) -> Suspect:
-        holds: list[Held] = []
-        claims: frozenset[object] = frozenset()
+        holds: tuple[Held, ...] = ()
+        claims = self.claims
         if connection is not None:
-            connector = self.connectors.get(connection._connector)
+            connector, checkout = self.connectors.get(connection._connector), self.connections.get(connection.protocol)
+            claims, holds = _taken([connection.protocol], self.sockets)
             if connector is not None:
-                holds.append(Held(Kind.CONNECTIONS, f"a connection of {connector.figures()}"))
-            socket = _socket(connection.protocol, self.sockets)
-            if socket is not None:
-                holds.append(socket.held())
-                claims = socket.claims()
+                holds = (Held(Kind.CONNECTIONS, f"a connection of {connector.figures()}"), *holds)
+            if checkout is not None:
+                claims |= checkout.claim()
         summary = f"{self.method} {self.url}{status}"
-        return self.suspect(
-            state, self.type, summary, claims=claims, holds=tuple(holds), always=True, names=(self.url, summary)
-        )
+        return self.suspect(state, self.type, summary, claims=claims, holds=holds, always=True, names=(self.url, summary))
 
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
@@ -309,7 +310,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     dying_sessions, dying_connectors, dying_responses = _Dying(sessions), _Dying(connectors), _Dying(responses)
 
     def session_born(_: None, session: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = SessionRecord(type_name(session), connectors)
+        record = SessionRecord(type_name(session), sockets, connectors)
         sessions.put(session, record)
         watch.add(record)
         connector = connectors.get(session.connector)
@@ -339,7 +340,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             record.collected = True
 
     def response_born(_: None, response: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = ResponseRecord(sockets, connectors, str(response.method), str(response.real_url))
+        record = ResponseRecord((sockets, connectors, connections), str(response.method), str(response.real_url))
         responses.put(response, record)
         watch.add(record)
 
@@ -347,6 +348,9 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         record = dying_responses.record(response)
         if record is not None and not response._closed and response._connection is not None:
             record.collected = not response._connection.closed
+            checkout = connections.get(response._connection.protocol)
+            if checkout is not None:
+                record.claims = checkout.claim()
 
     def websocket_born(_: None, websocket: Any, /, *args: Any, **kwargs: Any) -> None:
         record = responses.get(websocket._response)
@@ -364,6 +368,9 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             watch.add(record)
             if pool is not None:
                 pool.made += 1
+        elif record.owner is not watch.owner():  # whoever was given it last answers for the checkout
+            record.blamed = False
+            watch.add(record)
         else:
             watch.opened(record)
         if pool is not None:
@@ -392,6 +399,21 @@ def _socket(protocol: Any, sockets: Table) -> SocketRecord | None:
     transport = getattr(protocol, "transport", None)
     sock = None if transport is None else transport.get_extra_info("socket")
     return None if sock is None else record_of(sock, sockets)
+
+
+def _taken(protocols: list[Any], sockets: Table) -> tuple[frozenset[object], tuple[Held, ...]]:
+    """What some connections answer for, and how it is shown: their sockets, or bare descriptors where uvloop runs them."""
+    claims: set[object] = set()
+    holds: list[Held] = []
+    for protocol in protocols:
+        socket, fd = _socket(protocol, sockets), _fd(protocol)
+        if socket is not None:
+            claims |= socket.claims()
+            holds.append(socket.held())
+        elif fd >= 0:
+            claims.add(("fd", fd))
+            holds.append(Held(Kind.SOCKETS, f"fd {fd}", fd))
+    return frozenset(claims), tuple(holds)
 
 
 def _claims(numbers: list[int]) -> frozenset[object]:

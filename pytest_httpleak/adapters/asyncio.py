@@ -7,12 +7,11 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator
-from dataclasses import replace
 from types import ModuleType
 from typing import Any, ClassVar
 
 from pytest_httpleak.adapters import Hooks
-from pytest_httpleak.model import Kind, State, Suspect
+from pytest_httpleak.model import Kind, State, Suspect, replace
 from pytest_httpleak.records import RUNNER_TASKS, Record, Table, type_name
 from pytest_httpleak.socketrecords import record_of
 

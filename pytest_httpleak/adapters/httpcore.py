@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from types import ModuleType
 from typing import Any, ClassVar, Final
 
 from pytest_httpleak.adapters import Hooks, Unsupported
-from pytest_httpleak.model import Held, Kind, PoolState, State, Suspect
+from pytest_httpleak.model import Held, Kind, PoolState, State, Suspect, replace
 from pytest_httpleak.records import Record, Table
 from pytest_httpleak.socketrecords import SocketRecord, describe, record_of
 

@@ -45,7 +45,8 @@ def line_of(site: Site, rootdir: str) -> str:
 def code_line(site: Site, rootdir: str) -> str:
     """The line of code itself, without indentation and secrets; empty where the source cannot be read."""
     try:
-        line = linecache.getline(site.file, site.line) or linecache.getline(_absolute(site, rootdir), site.line)
+        # As an absolute path first: a relative one would be looked for along the import path.
+        line = linecache.getline(_absolute(site, rootdir), site.line) or linecache.getline(site.file, site.line)
     except ValueError:  # a name that no file can have, as code made by `compile` may
         return ""
     return safe_code(line)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_httpleak import adapters as adapters_package
 from pytest_httpleak.adapters import Adapter, Hooks, Unsupported
 from pytest_httpleak.importing import AfterImport
-from pytest_httpleak.model import AuditNote, Finding, Suspect, Verdict, fingerprint
+from pytest_httpleak.model import AuditNote, Finding, Suspect, Verdict, fingerprint, replace
 from pytest_httpleak.ownership import Owner, Watch
 from pytest_httpleak.session.judging import Judging
 from pytest_httpleak.session.ledger import Ledger
@@ -244,7 +244,6 @@ class Session:
         return tuple(self._fingerprinted(finding, check.owner) for finding in found)
 
     def _fingerprinted(self, finding: Finding, owner: Owner) -> Finding:
-        from dataclasses import replace
 
         file = None if finding.created is None else self.relative(finding.created.file)
         named = replace(finding, fingerprint=fingerprint(finding, owner.name.partition("[")[0], file))

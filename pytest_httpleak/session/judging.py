@@ -7,10 +7,9 @@ import gc
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, Final
 
-from pytest_httpleak.model import Finding, Held, Kind, State, Suspect
+from pytest_httpleak.model import Finding, Held, Kind, State, Suspect, replace
 from pytest_httpleak.ownership import Owner, Watch
 from pytest_httpleak.patches import Wall
 from pytest_httpleak.probes import tasks

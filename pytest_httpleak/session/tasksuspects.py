@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
-from pytest_httpleak.model import Held, Kind, State, Suspect
+from pytest_httpleak.model import Held, Kind, State, Suspect, replace
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import tasks
 from pytest_httpleak.records import Record
-from pytest_httpleak.sites import Birth
+from pytest_httpleak.sites import Birth, awaits
 
 # What a task may hold open inside itself. A loop or a thread does not end with the task that has made it.
 _HELD = (Kind.RESPONSES, Kind.CLIENTS, Kind.CONNECTIONS, Kind.SOCKETS, Kind.FDS)
@@ -80,7 +79,7 @@ class TaskSuspects:
         candidates = [each for each in others if each.kind in _HELD and each.state is State.OPEN]
         if not candidates:
             return suspect
-        frames = [awaited for task in family for awaited in tasks.awaits(task)]
+        frames = [awaited for task in family for awaited in awaits(task.get_coro())]
         made_here = set(taskframes.codes(task.get_coro() for task in family))
         find = self._finder(candidates, made_here)
         for thing in taskframes.in_frames(frames, lambda part: find(part) is not None, self._is_hub):

@@ -6,11 +6,10 @@ import gc
 import io
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from types import CodeType
 from typing import Any, Final
 
-from pytest_httpleak.model import Held, Kind, State, Suspect
+from pytest_httpleak.model import Held, Kind, State, Suspect, replace
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.records import Record
 from pytest_httpleak.sites import Birth, is_user_file
@@ -86,16 +85,16 @@ def _is_made_in(birth: Birth | None, codes: set[CodeType]) -> bool:
 
 def _file(fd: int) -> Any:
     """The outermost file object of a descriptor; a bare number cannot be told from any other."""
-    files = [each for each in gc.get_objects() if isinstance(each, io.IOBase) and _fileno(each) == fd]
+    files = [each for each in gc.get_objects() if _fileno(each) == fd]
     return min(files, key=_distance, default=None)
 
 
-def _distance(file: io.IOBase) -> int:
+def _distance(file: object) -> int:
     return next((rank for rank, layer in enumerate((io.TextIOBase, io.BufferedIOBase)) if isinstance(file, layer)), 2)
 
 
-def _fileno(file: io.IOBase) -> int:
+def _fileno(thing: object) -> int:
     try:
-        return file.fileno()
+        return thing.fileno() if isinstance(thing, io.IOBase) else -1
     except (OSError, ValueError):
         return -1
