@@ -32,6 +32,8 @@ class Ending:
             output = results.output(watched.seconds, watched.errors(), guard.trend)
             guard.config.workeroutput["httpleak"] = output  # type: ignore[attr-defined]
             return
+        if results.usage_error:
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
         complete = exitstatus not in _INCOMPLETE and not session.shouldstop and not session.shouldfail
         run = self._run = results.run(watched.seconds, watched.errors(), guard.trend, complete=complete)
         if guard.has_late_leaks and session.exitstatus == pytest.ExitCode.OK:
@@ -47,6 +49,8 @@ class Ending:
     def summarise(self, terminal: pytest.TerminalReporter) -> None:
         """Show each cause once, what the gate has to say, and the closing line."""
         run = self._run
+        if self._guard.results.usage_error:
+            terminal.write_line(f"ERROR: {self._guard.results.usage_error}", red=True)
         if run is None or not (run.tests or run.fixtures or run.disabled or self._lines):
             return
         terminal.section("httpleak")

@@ -97,11 +97,14 @@ class Guard:
         self.session.stop()
 
     def collected(self, items: list[pytest.Item], hooks: object) -> None:
-        """Read every test's settings, so that wrong input is met before the first test runs; start if any is checked."""
-        for item in items:
-            settings = settings_for(item, self.settings)
-            if settings is not self.settings.default:
-                self._settings[item.nodeid] = settings
+        """Read every test's settings, so that wrong input is met before the first test; start if any is checked."""
+        try:
+            self._read_settings(items)
+        except pytest.UsageError as error:
+            if not self.is_worker:
+                raise
+            self.results.usage_error = str(error)  # the controller says it, as a worker that ends is a crash to it
+            items.clear()
         if self.settings.mode is not Mode.MARKED or any(map(self.is_checked, items)):
             self.start()
         runs = [impl for impl in self.config.hook.pytest_runtest_protocol.get_hookimpls() if not _is_wrapper(impl)]
@@ -109,6 +112,12 @@ class Guard:
             self._register("ForeignProtocolHooks")
         before = next((index for index, impl in enumerate(runs) if impl.plugin is hooks), 0)
         self._other_protocols = [impl for impl in reversed(runs[:before]) if impl.plugin_name != "runner"]
+
+    def _read_settings(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            settings = settings_for(item, self.settings)
+            if settings is not self.settings.default:
+                self._settings[item.nodeid] = settings
 
     def is_checked(self, item: pytest.Item) -> bool:
         """Whether a leak of that test is looked for at all."""
@@ -127,11 +136,13 @@ class Guard:
         if not self.session.is_on:
             return
         began = _clock()
-        check = self.session.begin(item.nodeid, "function", self.settings_of(item))
-        self._checks[item.nodeid] = check
         self._active = item
-        self._judge_last(item)
+        self.session.safely(self._begin, item)
         self.session.seconds += _clock() - began
+
+    def _begin(self, item: pytest.Item) -> None:
+        self._checks[item.nodeid] = self.session.begin(item.nodeid, "function", self.settings_of(item))
+        self._judge_last(item)
 
     def _judge_last(self, item: pytest.Item) -> None:
         """Let the judgement run after the test's own fixtures are torn down, and before any wider one is.
@@ -259,15 +270,26 @@ class Guard:
     @contextmanager
     def fixture(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Iterator[None]:
         """The set-up of a wider fixture, which answers for what it makes until it has been torn down."""
-        session = self.session
-        check = session.begin(fixturedef.argname, fixturedef.scope, self.settings.default)
-        fixturedef.addfinalizer(lambda: self._end_fixture(fixturedef, check))  # the first of its finalizers runs last
+        begun: list[Check] = []
+        self.session.safely(self._begin_fixture, fixturedef, begun)
         try:
             yield
         finally:
-            session.watch.pop(check.owner)
-            session.ledger.adopt(check.owner)
-            fixturedef.addfinalizer(lambda: self._resume_fixture(request, check))  # the last of them runs first
+            for check in begun:
+                self.session.safely(self._leave_fixture, fixturedef, request, check)
+
+    def _begin_fixture(self, fixturedef: pytest.FixtureDef[Any], begun: list[Check]) -> None:
+        check = self.session.begin(fixturedef.argname, fixturedef.scope, self.settings.default)
+        begun.append(check)
+        # The first of its finalizers runs last.
+        fixturedef.addfinalizer(lambda: self.session.safely(self._end_fixture, fixturedef, check))
+
+    def _leave_fixture(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest, check: Check) -> None:
+        """The fixture has been set up: whoever was being set up or run before answers again."""
+        self.session.watch.pop(check.owner)
+        self.session.ledger.adopt(check.owner)
+        # The last of its finalizers runs first.
+        fixturedef.addfinalizer(lambda: self.session.safely(self._resume_fixture, request, check))
 
     def _resume_fixture(self, request: pytest.FixtureRequest, check: Check) -> None:
         """A wider fixture's teardown begins: it answers again for what is made."""

@@ -65,7 +65,7 @@ class Hooks:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
-        if self._guard.settings.mode is not Mode.MARKED:
+        if self._guard.settings.mode is not Mode.MARKED or self._guard.is_controller:
             self._guard.start()
 
     @pytest.hookimpl(trylast=True)

@@ -45,6 +45,7 @@ class Results:
         self._pools: list[PoolState] = []
         self._seconds = 0.0
         self._lost_workers = False
+        self.usage_error = ""
         self._began = _clock()
         self.needed: dict[str, dict[str, tuple[int, int]]] = {}
 
@@ -75,6 +76,7 @@ class Results:
         if output is None:
             self._lost_workers = True
             return
+        self.usage_error = self.usage_error or output["usage_error"]
         self._seconds += output["seconds"]
         self._fixtures += [fixture_row_from_data(each) for each in output["fixtures"]]
         self._errors += [each for each in output["errors"] if each not in self._errors]
@@ -84,6 +86,7 @@ class Results:
     def output(self, seconds: float, errors: list[str], trend: Trend | None) -> dict[str, Any]:
         """What a worker hands to the controller at its end."""
         return {
+            "usage_error": self.usage_error,
             "seconds": seconds,
             "fixtures": [fixture_row_as_data(row) for row in self._fixtures],
             "errors": errors,

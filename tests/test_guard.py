@@ -1,0 +1,430 @@
+"""Which tests are checked in which mode, and that an error of the plugin's own changes no outcome."""
+
+from __future__ import annotations
+
+import socket
+import textwrap
+import threading
+from typing import Any
+
+import pytest
+from inner import Inner
+
+from pytest_httpleak import adapters
+from pytest_httpleak.adapters import asyncio as asyncio_adapter
+from pytest_httpleak.model import Finding
+from pytest_httpleak.probes import descriptors, infrastructure, references, tasks
+from pytest_httpleak.records import Record
+from pytest_httpleak.session.core import Session
+from pytest_httpleak.session.judging import Judging
+from pytest_httpleak.session.ledger import Ledger
+from pytest_httpleak.settings import default_settings, settings_from_keywords
+from pytest_httpleak.socketrecords import SocketRecord
+
+LEAK = "KEPT.append(socket.socket())"
+
+MIXED = textwrap.dedent(
+    f"""
+    import socket
+    import pytest
+
+    KEPT = []
+    untouched = socket.socket.__init__
+
+    @pytest.fixture(scope="module")
+    def wide():
+        {LEAK}
+
+    def test_plain(wide):
+        {LEAK}
+
+    @pytest.mark.httpleak
+    def test_marked(wide):
+        {LEAK}
+
+    def test_with_the_fixture(httpleak):
+        {LEAK}
+
+    @pytest.mark.httpleak(sockets=1)
+    def test_tolerated():
+        {LEAK}
+
+    @pytest.mark.httpleak(sockets=1)
+    def test_more_than_tolerated():
+        {LEAK}
+        {LEAK}
+
+    @pytest.mark.httpleak(mode="warn")
+    def test_warned():
+        {LEAK}
+
+    @pytest.mark.httpleak(mode="off", reason="meant to stay")
+    def test_off():
+        {LEAK}
+
+    @pytest.mark.httpleak(ignore=["created:*/test_a.py"])
+    def test_ignored():
+        {LEAK}
+
+    def test_clean():
+        pass
+    """
+)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "ini", "status"),
+    [
+        (("-p", "httpleak"), "", 1),
+        (("-p", "pytest_httpleak.plugin"), "httpleak = fail", 1),
+        (("-p", "httpleak"), "httpleak = off", 1),
+    ],
+)
+def test_every_test_is_checked_where_it_was_asked_for(
+    inner: Inner, plugin: tuple[str, ...], ini: str, status: int
+) -> None:
+    inner.write(test_a=MIXED)
+    inner.pytester.makeini(f"[pytest]\n{ini}\n")
+    result = inner.run(plugin=plugin)
+    assert result.ret == status
+    assert inner.outcomes() == {
+        "test_plain": "leaked",
+        "test_marked": "leaked",
+        "test_with_the_fixture": "leaked",
+        "test_tolerated": "tolerated",
+        "test_more_than_tolerated": "leaked",
+        "test_warned": "warned",
+        "test_off": "unchecked",
+        "test_ignored": "tolerated",
+        "test_clean": "clean",
+    }
+    assert [row["name"] for row in inner.report["fixtures"]] == ["wide"]
+
+
+@pytest.fixture
+def installed(inner: Inner, monkeypatch: pytest.MonkeyPatch) -> Inner:
+    """Inner runs in which the plugin is only installed."""
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    return inner
+
+
+@pytest.mark.parametrize("workers", [(), ("-n1",)])
+def test_where_it_is_only_installed_marked_tests_and_those_with_the_fixture_are_checked(
+    installed: Inner, workers: tuple[str, ...]
+) -> None:
+    if workers:
+        pytest.importorskip("xdist")
+    installed.write(test_a=MIXED)
+    result = installed.run("-p", "no:randomly", *workers, plugin=())
+    assert result.ret == 1
+    assert installed.outcomes() == {
+        "test_marked": "leaked",
+        "test_with_the_fixture": "leaked",
+        "test_tolerated": "tolerated",
+        "test_more_than_tolerated": "leaked",
+        "test_warned": "warned",
+        "test_off": "unchecked",
+        "test_ignored": "tolerated",
+    }
+    assert installed.report["fixtures"] == []
+
+
+UNTOUCHED = """
+import socket, threading, os, builtins
+
+def test_nothing_is_patched():
+    for thing in (socket.socket.__init__, threading.Thread.start, os.open, builtins.open):
+        assert not hasattr(thing, "__wrapped__")
+"""
+
+
+@pytest.mark.parametrize("arguments", [(), ("--httpleak=off", "-p", "httpleak"), ("-p", "no:httpleak")])
+def test_where_nothing_is_checked_nothing_is_patched(installed: Inner, arguments: tuple[str, ...]) -> None:
+    installed.write(test_a=UNTOUCHED)
+    result = installed.pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments)
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*httpleak: * checked*")
+
+
+def test_a_run_that_is_off_leaves_marker_and_fixture_inert(inner: Inner) -> None:
+    inner.write(test_a=MIXED + "\ndef test_untouched(): assert socket.socket.__init__ is untouched\n")
+    result = inner.run("--httpleak=off")
+    assert result.ret == 0
+    result.assert_outcomes(passed=10)
+    result.stdout.fnmatch_lines(["httpleak: off"])
+
+
+def test_without_the_plugin_marked_tests_run(installed: Inner) -> None:
+    installed.write(test_a="import pytest\n@pytest.mark.httpleak(sockets=1)\ndef test_a(): pass\n")
+    result = installed.pytester.runpytest_subprocess("-p", "no:httpleak", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1, warnings=1)
+
+
+@pytest.mark.parametrize("filters", [(), ("-W", "error")])
+def test_a_warning_leaves_the_exit_status_alone(inner: Inner, filters: tuple[str, ...]) -> None:
+    inner.write(test_a=f"import socket\nKEPT = []\ndef test_a(): {LEAK}\n")
+    result = inner.run("--httpleak=warn", *filters)
+    assert result.ret == 0
+    assert inner.outcomes() == {"test_a": "warned"}
+
+
+def test_a_warning_is_among_pytests_warnings(inner: Inner) -> None:
+    inner.write(test_a=f"import socket\nKEPT = []\ndef test_a(): {LEAK}\n")
+    result = inner.run("--httpleak=warn")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*HttpLeakWarning: 1 socket leaked*", "*1 warned*"])
+
+
+def test_a_warning_of_a_wider_fixture_leaves_the_exit_status_alone(inner: Inner) -> None:
+    inner.write(
+        test_a=f"import socket, pytest\nKEPT = []\n@pytest.fixture(scope='module')\ndef wide(): {LEAK}\n"
+        "def test_a(wide): pass\n"
+    )
+    assert inner.run("--httpleak=warn").ret == 0
+    assert [row["outcome"] for row in inner.report["fixtures"]] == ["warned"]
+
+
+@pytest.mark.parametrize(
+    ("mark", "message"),
+    [
+        ("socket=1", "test_a.py::test_b: httpleak marker got an unknown kind 'socket'; did you mean 'sockets'?"),
+        ("sockets=-1", "test_a.py::test_b: httpleak marker key 'sockets'"),
+        ("ignore=['thread:x']", "did you mean 'threads'?"),
+        ("mode='of'", "did you mean 'off'?"),
+    ],
+)
+def test_wrong_input_ends_the_run_before_the_first_test(inner: Inner, mark: str, message: str) -> None:
+    inner.write(test_a=f"import pytest\ndef test_a(): pass\n@pytest.mark.httpleak({mark})\ndef test_b(): pass\n")
+    result = inner.run()
+    assert message in result.stdout.str() + result.stderr.str()
+    assert result.ret == 4
+    result.assert_outcomes()
+
+
+def test_wrong_input_that_workers_meet_is_said_once(inner: Inner) -> None:
+    pytest.importorskip("xdist")
+    inner.write(test_a="import pytest\ndef test_a(): pass\n@pytest.mark.httpleak(socket=1)\ndef test_b(): pass\n")
+    result = inner.run("-p", "xdist", "-n2")
+    assert result.ret == 4
+    assert result.stdout.str().count("did you mean 'sockets'?") == 1
+    result.assert_outcomes()
+
+
+def test_marks_on_module_class_and_function_merge(inner: Inner) -> None:
+    inner.write(
+        test_a=f"""
+import socket, threading, pytest
+pytestmark = pytest.mark.httpleak(sockets=2, ignore=["threads:never"])
+KEPT = []
+stop = threading.Event()
+
+@pytest.mark.httpleak(sockets=1)
+class TestIt:
+    @pytest.mark.httpleak(threads=1)
+    def test_both(self):
+        {LEAK}
+        threading.Thread(target=stop.wait, daemon=True).start()
+
+    def test_the_class_wins(self):
+        {LEAK}
+        {LEAK}
+
+def test_the_module():
+    {LEAK}
+    {LEAK}
+"""
+    )
+    inner.run()
+    assert inner.outcomes() == {
+        "test_both": "tolerated",
+        "test_the_class_wins": "leaked",
+        "test_the_module": "tolerated",
+    }
+
+
+def test_a_tolerance_is_for_all_lines_of_a_kind_together(inner: Inner) -> None:
+    leaks = "".join(f"    {LEAK}\n" for _ in range(3))
+    inner.write(test_a=f"import socket, pytest\nKEPT = []\n@pytest.mark.httpleak(sockets=2)\ndef test_a():\n{leaks}")
+    inner.run()
+    assert inner.outcomes() == {"test_a": "leaked"}
+
+
+# -- errors of the plugin's own ----------------------------------------------------------------------------------------
+
+
+class Injected(Exception):
+    """What goes wrong inside the plugin."""
+
+
+def failing(*args: object, **kwargs: object) -> Any:
+    raise Injected("on purpose")
+
+
+PROBES: list[tuple[object, str]] = [
+    (descriptors, "count"),
+    (descriptors, "listing"),
+    (descriptors, "identity"),
+    (descriptors, "is_socket"),
+    (descriptors, "is_server_side"),
+    (descriptors, "target"),
+    (infrastructure, "descriptors"),
+    (infrastructure, "is_of_a_tool"),
+    (infrastructure, "is_tool_thread"),
+    (references, "held_by"),
+    (references, "process_wide"),
+    (tasks, "pending"),
+    (tasks, "describe"),
+    (Ledger, "suspects"),
+    (Judging, "look"),
+    (Judging, "causes"),
+    (SocketRecord, "look"),
+    (SocketRecord, "descriptors"),
+    (Record, "suspect"),
+    (asyncio_adapter.LoopRecord, "look"),
+]
+
+
+def use_everything(kept: list[Any]) -> str:
+    """Touches every adapter of the standard library, and leaves of each kind something behind."""
+    import asyncio
+    import http.client
+    import os
+
+    async def main() -> None:
+        kept.append(asyncio.create_task(asyncio.sleep(30)))
+
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait, daemon=True)
+    thread.start()
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    kept += [socket.socket(), os.dup(1), loop, stop, http.client.HTTPConnection("127.0.0.1")]
+    return "the test's own result"
+
+
+def put_away(kept: list[Any]) -> None:
+    import asyncio
+    import os
+
+    task, sock, fd, loop, stop, connection = kept
+    task.cancel()
+    loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+    loop.close()
+    sock.close()
+    os.close(fd)
+    stop.set()
+    connection.close()
+
+
+def watched(session: Session, kept: list[Any]) -> tuple[str, tuple[Finding, ...]]:
+    """The result of using everything in a test, and the findings."""
+    settings = settings_from_keywords(default_settings(), {"grace": 0.0}, "a test")
+    check = session.begin("test_a", "function", settings)
+    result = use_everything(kept)
+    session.end(check)
+    return result, check.findings
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize(("place", "name"), PROBES, ids=lambda value: getattr(value, "__name__", str(value)))
+def test_an_error_in_a_probe_or_a_record_goes_no_further_and_is_named_once(
+    monkeypatch: pytest.MonkeyPatch, place: object, name: str
+) -> None:
+    session = Session(rootdir="/")
+    kept: list[Any] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, failing)
+        session.start()
+        try:
+            result, _ = watched(session, kept)
+            again, _ = watched(session, others := [])
+        finally:
+            session.stop()
+    put_away(kept)
+    put_away(others)
+    assert result == again == "the test's own result"
+    errors = [error for error in session.errors() if "Injected: on purpose" in error]
+    assert len(errors) == len(session.errors()) <= 1, session.errors()
+
+
+ADAPTERS = {adapter.__name__.rpartition(".")[2]: adapter for adapter in adapters.found()}
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_an_adapter_that_cannot_be_attached_is_named_once_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    session = Session(rootdir="/")
+    kept: list[Any] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(ADAPTERS[name], "attach", failing)
+        session.start()
+        try:
+            result, findings = watched(session, kept)
+        finally:
+            session.stop()
+    put_away(kept)
+    assert result == "the test's own result"
+    assert findings
+    assert len(session.errors()) <= 1
+    assert all("Injected: on purpose" in error for error in session.errors())
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("name", ["add", "task_made", "descriptor_made", "owner", "birth", "give"])
+def test_an_error_while_something_is_recorded_goes_no_further(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    session = Session(rootdir="/")
+    kept: list[Any] = []
+    monkeypatch.setattr(session.watch, name, failing)
+    session.start()
+    try:
+        result, _ = watched(session, kept)
+    finally:
+        session.stop()
+    put_away(kept)
+    assert result == "the test's own result"
+    assert all("Injected: on purpose" in error for error in session.errors())
+    assert len(set(session.errors())) == len(session.errors())
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "pytest_httpleak.probes.descriptors.listing",
+        "pytest_httpleak.session.judging.Judging.causes",
+        "pytest_httpleak.session.core.Session.begin",
+        "pytest_httpleak.adapters.sockets.attach",
+    ],
+)
+def test_an_error_of_the_plugins_own_changes_no_outcome_and_is_named_once_in_the_summary(
+    inner: Inner, target: str
+) -> None:
+    inner.write(
+        conftest=f"""
+import pytest
+def failing(*args, **kwargs):
+    raise RuntimeError("injected")
+def pytest_configure(config):
+    patch = pytest.MonkeyPatch()
+    patch.setattr("{target}", failing)
+""",
+        test_a="""
+import socket, pytest
+@pytest.fixture(scope="module")
+def wide():
+    with socket.socket() as sock:
+        yield sock
+def test_passes(wide): socket.socket().close()
+def test_fails(wide): assert False, "own reason"
+KEPT = []
+def test_leaks(): KEPT.append(socket.socket())
+""",
+    )
+    result = inner.run()
+    outcomes = result.parseoutcomes()
+    assert outcomes.get("passed", 0) + outcomes.get("failed", 0) == 3
+    assert "errors" not in outcomes
+    result.stdout.fnmatch_lines(["*own reason*"])
+    text = result.stdout.str()
+    assert text.count("injected") == 1, text
