@@ -72,7 +72,7 @@ _MOST_HELD = 8  # lines of held resources that anybody reads below one finding
 
 
 def _holds(group: list[Suspect]) -> tuple[Held, ...]:
-    held = [each for suspect in group for each in suspect.holds]
+    held = list(dict.fromkeys(each for suspect in group for each in suspect.holds))
     if len(held) <= _MOST_HELD:
         return tuple(held)
     return (*held[:_MOST_HELD], Held(held[_MOST_HELD].kind, f"and {len(held) - _MOST_HELD} more"))
