@@ -67,7 +67,7 @@ def _is_partial(session: pytest.Session) -> bool:
 
 
 def _found(run: Run) -> list[str]:
-    if not any(row.findings for row in (*run.tests, *run.fixtures)) and not any(row.notes for row in run.tests):
+    if not any(row.findings or row.notes for row in run.tests) and not any(row.findings for row in run.fixtures):
         return []  # nothing to format, so that a clean run does not import what formats it
     from pytest_httpleak.reports.text import grouped_text, notes_text
 

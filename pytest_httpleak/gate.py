@@ -105,4 +105,4 @@ def _github(run: Run, failed: list[str]) -> list[str]:
                 file.write(text + "\n")
 
         failed += _attempt(f"the job summary {summary}", append)
-    return github.annotations(run, workspace=os.environ.get("GITHUB_WORKSPACE"))
+    return github.error_commands(run, workspace=os.environ.get("GITHUB_WORKSPACE"))

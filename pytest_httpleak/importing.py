@@ -18,7 +18,7 @@ class AfterImport:
 
     def install(self) -> None:
         """Take over the modules that are imported already, and watch for the others."""
-        sys.meta_path.insert(0, self)  # type: ignore[arg-type]  # a finder needs nothing but `find_spec`
+        sys.meta_path.insert(0, self)
         for name in self._wanted:
             module = sys.modules.get(name)
             if module is None or module.__name__ != name:  # another one under its name: `httpx2.alias_httpx()`

@@ -116,7 +116,7 @@ class Finding(NamedTuple):
     summary: str
     created: Site | None = None
     stack: tuple[Site, ...] = ()
-    count: int = 1
+    count: int = 1  # type: ignore[assignment]  # of resources; nobody counts the fields of a record
     holds: tuple[Held, ...] = ()
     held_by: str | None = None
     hint: str = ""
@@ -158,7 +158,7 @@ class AuditNote(NamedTuple):
     message: str
     hint: str
     created: Site | None = None
-    count: int = 1
+    count: int = 1  # type: ignore[assignment]  # of resources; nobody counts the fields of a record
 
 
 class PoolState(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from _pytest.runner import call_and_report, show_test_item
@@ -18,9 +18,9 @@ def run_held(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None) -> N
     """Run the test, and log its reports once its leaks are known."""
     ihook = item.ihook
     ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    has_request = hasattr(item, "_request")
-    if has_request and not item._request:  # a test that is run again
-        item._initrequest()  # type: ignore[attr-defined]
+    function: Any = item if hasattr(item, "_request") else None
+    if function is not None and not function._request:  # a test that is run again
+        function._initrequest()
     held: list[pytest.TestReport] = []
     guard.holding = item
     try:
@@ -39,9 +39,9 @@ def run_held(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None) -> N
         guard.holding = None
         for report in held:
             ihook.pytest_runtest_logreport(report=report)
-        if has_request:
-            item._request = False
-            item.funcargs = None  # type: ignore[attr-defined]
+        if function is not None:
+            function._request = False
+            function.funcargs = None
     ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
 
 
@@ -84,7 +84,7 @@ def _show(item: pytest.Item, setup_only: bool) -> None:
     try:
         show_test_item(item, add_space=not setup_only)
     except TypeError:  # pytest before 9.1
-        show_test_item(item)
+        show_test_item(item)  # type: ignore[call-arg]
 
 
 def will_stop(item: pytest.Item, held: Sequence[pytest.TestReport]) -> bool:

@@ -8,11 +8,11 @@ import pytest
 from report_samples import ROOT, evil_run, fixture_row, lost_socket, peak, response, row, run, site, thread
 
 from pytest_httpleak.model import Verdict
-from pytest_httpleak.reports.github import annotations
+from pytest_httpleak.reports.github import error_commands
 
 
 def lines(*tests: Any, workspace: str | None = None, **changes: Any) -> list[str]:
-    return annotations(run(*tests, **changes), workspace=workspace)
+    return error_commands(run(*tests, **changes), workspace=workspace)
 
 
 def test_a_new_cause_is_one_error_at_its_line() -> None:
@@ -77,7 +77,7 @@ def test_a_percent_sign_in_the_message_is_escaped() -> None:
 
 
 def test_harmful_text_starts_no_command_of_its_own() -> None:
-    found = annotations(evil_run())
+    found = error_commands(evil_run())
     assert found
     for line in found:
         assert line.isprintable()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import sys
 from typing import TYPE_CHECKING, Any
@@ -124,7 +123,7 @@ def test_by_default_every_kind_is_checked_and_a_leak_fails() -> None:
 
 
 def test_settings_cannot_be_changed_in_place() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         default_settings().grace = 1.0  # type: ignore[misc]
     with pytest.raises(TypeError):
         settings(sockets=1).tolerate[Kind.SOCKETS] = 2  # type: ignore[index]
@@ -219,8 +218,7 @@ def test_ignore_adds_up_and_all_else_is_replaced() -> None:
     both = settings_from_keywords(
         base, {"ignore": "threads:b", "tasks": 2, "peak_threads": 6, "grace": 2, "reason": "two"}, PLACE
     )
-    assert both == dataclasses.replace(
-        default_settings(),
+    assert both == default_settings()._replace(
         ignore=(Pattern(Kind.THREADS, "a"), Pattern(Kind.THREADS, "b")),
         tolerate={Kind.SOCKETS: 1, Kind.TASKS: 2},
         peaks={Kind.TASKS: 5, Kind.THREADS: 6},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -70,8 +69,8 @@ def collect(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Colle
 
 
 def in_mode(mode: Mode) -> RunSettings:
-    default = dataclasses.replace(default_settings(), mode=Mode.FAIL if mode is Mode.MARKED else mode)
-    return dataclasses.replace(RUN, mode=mode, default=default)
+    default = default_settings()._replace(mode=Mode.FAIL if mode is Mode.MARKED else mode)
+    return RUN._replace(mode=mode, default=default)
 
 
 def merged(collect: Collect, source: str, name: str = "test_it", run: RunSettings = RUN) -> Settings:
@@ -138,13 +137,13 @@ def test_a_mark_does_not_reach_the_neighbours(collect: Collect) -> None:
 
 
 def test_marks_are_laid_over_the_default_of_the_run(collect: Collect) -> None:
-    default = dataclasses.replace(
-        RUN.default, tolerate={Kind.FDS: 5, Kind.TASKS: 5}, ignore=(Pattern(Kind.FDS, "ini"),), peaks={Kind.TASKS: 9}
+    default = RUN.default._replace(
+        tolerate={Kind.FDS: 5, Kind.TASKS: 5}, ignore=(Pattern(Kind.FDS, "ini"),), peaks={Kind.TASKS: 9}
     )
     settings = merged(
         collect,
         "@httpleak(tasks=1, ignore='fds:mark', peak_sockets=2)\ndef test_it(): pass",
-        run=dataclasses.replace(RUN, default=default),
+        run=RUN._replace(default=default),
     )
     assert settings.tolerate == {Kind.FDS: 5, Kind.TASKS: 1}
     assert settings.peaks == {Kind.TASKS: 9, Kind.SOCKETS: 2}

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 _MAX_NAMES: Final = 5
 
 
-def annotations(  # type: ignore[no-redef]  # the name is also that of the import from __future__
-    run: Run, *, workspace: str | None = None
-) -> list[str]:
+def error_commands(run: Run, *, workspace: str | None = None) -> list[str]:
     """One `::error` command for each new cause, worst first: GitHub shows no more than ten of a step.
 
     `workspace` is the root of the checkout (`GITHUB_WORKSPACE`), where that is not pytest's rootdir.

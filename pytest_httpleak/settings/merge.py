@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
 MARKER = "httpleak"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What counts for one test or fixture.
 
     `mode` is never MARKED. `tolerate` and `peaks` are counts by kind, and hold only what was set; `grace` is in
@@ -41,8 +39,7 @@ class Settings:
     reason: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class RunSettings:
+class RunSettings(NamedTuple):
     """What counts for the whole run.
 
     `default` is what counts for a test without marks. Paths are absolute. `confirm` is a number of repetitions, 0 for
@@ -125,7 +122,7 @@ def laid_over(base: Settings, chosen: Iterable[tuple[Option[Any], Any]]) -> Sett
             changes[option.field] = MappingProxyType({**before, option.kind: value})
         else:
             changes[option.field] = value
-    return replace(base, **changes) if changes else base
+    return base._replace(**changes) if changes else base
 
 
 def _keywords(mark: pytest.Mark, place: str) -> Mapping[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import pytest
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option(Generic[T]):
+class Option(NamedTuple, Generic[T]):
     """One thing that can be set, and each place where it can be.
 
     `default` is written as a user would write it in the ini file; None means that there is none. `field` names the

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
@@ -35,8 +34,7 @@ class Audit(NamedTuple):
     is_off: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Form(Generic[T]):
+class Form(NamedTuple, Generic[T]):
     """One sort of value.
 
     `check` takes a Python value, as in a marker, and raises TypeError or ValueError with a sentence that stands
