@@ -225,3 +225,23 @@ def test_records_of_what_is_gone_are_no_garbage_for_the_collector(leaks: Leaks, 
         gc.garbage.clear()
         gc.enable()
     assert ours == []
+
+
+# -- a task that never ran, and whose coroutine was closed because the loop will not run again -------------------------
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("close", [True, False], ids=["closed", "left"])
+def test_a_task_whose_coroutine_is_closed_is_no_leak(leaks: Leaks, close: bool) -> None:
+    async def work() -> None: ...
+
+    def run() -> None:
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(work())
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        if close:
+            task.cancel()
+            task.get_coro().close()  # type: ignore[union-attr]
+        loop.close()
+
+    assert [finding.kind for finding in leaks(run)] == ([] if close else [Kind.TASKS])

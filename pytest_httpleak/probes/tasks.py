@@ -25,7 +25,7 @@ def pending(loop: Any) -> list[Any]:
     asyncio = sys.modules.get("asyncio")
     if asyncio is None:
         return []
-    return [task for task in asyncio.all_tasks(loop) if not is_infrastructure(task)]
+    return [task for task in asyncio.all_tasks(loop) if not is_infrastructure(task) and not _is_spent(task)]
 
 
 def is_infrastructure(task: Any) -> bool:
@@ -34,6 +34,11 @@ def is_infrastructure(task: Any) -> bool:
     if getattr(coroutine, "__qualname__", "") in RUNNER_TASKS:
         return True
     return type(coroutine).__name__.startswith("async_generator_")
+
+
+def _is_spent(task: Any) -> bool:
+    """Whether the task's coroutine was closed before it could end: nothing is left of it that could ever run."""
+    return getattr(task.get_coro(), "cr_frame", task) is None
 
 
 # -- running a loop that stands still ----------------------------------------------------------------------------------
