@@ -103,19 +103,19 @@ def test_every_test_is_checked_where_it_was_asked_for(
 
 @pytest.fixture
 def installed(inner: Inner, monkeypatch: pytest.MonkeyPatch) -> Inner:
-    """Inner runs in which the plugin is only installed."""
-    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    """Inner runs in which the plugin is loaded, as an installed one is, and not asked for."""
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_httpleak.plugin")
     return inner
 
 
-@pytest.mark.parametrize("workers", [(), ("-n1",)])
+@pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n1")])
 def test_where_it_is_only_installed_marked_tests_and_those_with_the_fixture_are_checked(
     installed: Inner, workers: tuple[str, ...]
 ) -> None:
     if workers:
         pytest.importorskip("xdist")
     installed.write(test_a=MIXED)
-    result = installed.run("-p", "no:randomly", *workers, plugin=())
+    result = installed.run(*workers, plugin=())
     assert result.ret == 1
     assert installed.outcomes() == {
         "test_marked": "leaked",
@@ -138,7 +138,7 @@ def test_nothing_is_patched():
 """
 
 
-@pytest.mark.parametrize("arguments", [(), ("--httpleak=off", "-p", "httpleak"), ("-p", "no:httpleak")])
+@pytest.mark.parametrize("arguments", [(), ("--httpleak=off", "-p", "httpleak")])
 def test_where_nothing_is_checked_nothing_is_patched(installed: Inner, arguments: tuple[str, ...]) -> None:
     installed.write(test_a=UNTOUCHED)
     result = installed.pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments)
@@ -154,9 +154,10 @@ def test_a_run_that_is_off_leaves_marker_and_fixture_inert(inner: Inner) -> None
     result.stdout.fnmatch_lines(["httpleak: off"])
 
 
-def test_without_the_plugin_marked_tests_run(installed: Inner) -> None:
-    installed.write(test_a="import pytest\n@pytest.mark.httpleak(sockets=1)\ndef test_a(): pass\n")
-    result = installed.pytester.runpytest_subprocess("-p", "no:httpleak", "-p", "no:cacheprovider")
+def test_without_the_plugin_marked_tests_run(inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    inner.write(test_a="import pytest\n@pytest.mark.httpleak(sockets=1)\ndef test_a(): pass\n")
+    result = inner.pytester.runpytest_subprocess("-p", "no:httpleak", "-p", "no:cacheprovider")
     result.assert_outcomes(passed=1, warnings=1)
 
 
