@@ -133,6 +133,8 @@ class Watch:
         # Set by the asyncio adapter; until the tested code imports asyncio there is no loop to ask for.
         self.running_loop: Callable[[], Any] = lambda: None
         self.current_task: Callable[[Any], Any] = lambda loop: None
+        # Set by the adapter for trio.
+        self.nursery_birth: Callable[[], Birth | None] = lambda: None
 
     # -- owners --------------------------------------------------------------------------------------------------------
 
@@ -248,7 +250,8 @@ class Watch:
     def _maker_birth(self) -> Birth | None:
         ident = threading.get_ident()
         worker = self._worker(ident) if ident != self._main else None
-        return None if worker is None else worker.birth
+        around = self.nursery_birth()
+        return around if around is not None or worker is None else worker.birth
 
     def maker(self) -> Callable[[], Any] | None:
         """A weak reference to the running task or helper thread; None for the main thread outside any task."""

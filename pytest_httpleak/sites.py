@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import sysconfig
+from collections.abc import Iterator
 from types import CodeType, FrameType
-from typing import Final
+from typing import Any, Final
 
 from pytest_httpleak.model import Site
 
@@ -30,6 +32,11 @@ _USER_FRAMES: Final = 6
 
 # What event loops call on the protocols of their transports.
 _PROTOCOL_CALLS: Final = frozenset("buffer_updated connection_made data_received datagram_received eof_received".split())
+
+# Of coroutines, generators and asynchronous generators; and the interpreter's own objects between them.
+_FRAMES: Final = ("cr_frame", "gi_frame", "ag_frame")
+_BELOW: Final = ("cr_await", "gi_yieldfrom", "ag_await")
+_BETWEEN: Final = frozenset("anext_awaitable async_generator_asend async_generator_athrow coroutine_wrapper".split())
 
 _sorts: dict[str, int] = {}
 _user_root: str | None = None
@@ -123,6 +130,31 @@ def capture(depth: int, outermost: FrameType | None = None) -> Birth:
             break
         frame = frame.f_back
     return Birth(frames, users > 0, None)
+
+
+def awaits(coroutine: Any) -> Iterator[Any]:
+    """The coroutines and generators that a suspended coroutine waits in, itself first, innermost last."""
+    current = coroutine
+    for _ in range(_MAX_FRAMES):
+        if frame_of(current) is not None:
+            yield current
+            current = next(filter(None, (getattr(current, name, None) for name in _BELOW)), None)
+        elif type(current).__name__ in _BETWEEN:
+            current = next((part for part in gc.get_referents(current) if frame_of(part) is not None), None)
+        else:
+            return
+
+
+def frame_of(thing: Any) -> Any:
+    """The frame of a coroutine or generator that is not over, else None."""
+    return next(filter(None, (getattr(thing, name, None) for name in _FRAMES)), None)
+
+
+def birth_of(frames: list[FrameType]) -> Birth:
+    """The birth at a place that is given by its frames, innermost first, instead of by the running stack."""
+    sorts = [_sorts.get(frame.f_code.co_filename) for frame in frames]
+    has_user = any((_sort_of(frame) if sort is None else sort) == _USER for frame, sort in zip(frames, sorts, strict=True))
+    return Birth([(frame.f_code, frame.f_lasti) for frame in frames], has_user, None)
 
 
 def is_user_file(filename: str) -> bool:

@@ -8,7 +8,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-from pytest_httpleak.sites import is_user_file
+from pytest_httpleak.sites import frame_of, is_user_file
 
 _clock = time.perf_counter
 
@@ -52,7 +52,7 @@ def is_kept_elsewhere(
     """
     end = _clock() + seconds
     inside = list(suspended)
-    own = {id(each) for each in inside} | {id(_frame(each)) for each in inside}
+    own = {id(each) for each in inside} | {id(frame_of(each)) for each in inside}
     level = [thing]
     seen = {id(thing), id(level), id(inside), id(own)}
     for _ in range(_UP):
@@ -99,10 +99,6 @@ def _code(thing: Any) -> Any:
     if not isinstance(thing, _SUSPENDED):
         return None
     return next(filter(None, (getattr(thing, name, None) for name in ("cr_code", "gi_code", "ag_code"))), None)
-
-
-def _frame(thing: Any) -> Any:
-    return next(filter(None, (getattr(thing, name, None) for name in ("cr_frame", "gi_frame", "ag_frame"))), None)
 
 
 def codes(suspended: Iterable[Any]) -> Iterator[types.CodeType]:

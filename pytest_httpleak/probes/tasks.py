@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from pytest_httpleak.model import Site
 from pytest_httpleak.records import RUNNER_TASKS
+from pytest_httpleak.sites import awaits, frame_of
 
 # Bound here, so that a test which freezes time cannot freeze a loop that is let run.
 _clock, _sleep = time.monotonic, time.sleep
 
-_DEEPEST: Final = 50  # awaits below each other; the deepest seen, a request of httpx over anyio, has 20
 _TURNS: Final = 20  # of a loop between two pauses, so that a chain of callbacks needs no pause for each
 _PAUSE: Final = 0.001  # seconds
 
@@ -56,23 +56,32 @@ def can_run(loop: Any) -> bool:
 
 
 def let_run(loop: Any, seconds: float) -> None:
-    """Let a stopped loop run for a moment, without making a task on it, and whatever its clock says."""
+    """Let a stopped loop run for a moment, without making a task on it."""
+    if hasattr(loop, "_ready"):
+        _turn(loop, seconds)
+    else:  # written in C: it has a clock of its own, and opens a pair of sockets each time that it is run
+        _run(loop, loop.call_later(seconds, loop.stop))
+
+
+def _turn(loop: Any, seconds: float) -> None:
+    """Turn a loop again and again: its clock may be one that a test has stopped, so a timer need not end."""
     end = _clock() + seconds
-    while True:
+    while not loop.is_closed():
         for _ in range(_TURNS):
-            if loop.is_closed():
-                return
-            handle = loop.call_soon(loop.stop)
-            try:
-                loop.run_forever()
-            except SystemExit:  # raised by one of its tasks, which is over with that
-                continue
-            finally:
-                handle.cancel()
+            _run(loop, loop.call_soon(loop.stop))
         left = end - _clock()
         if left <= 0:
             return
         _sleep(min(_PAUSE, left))
+
+
+def _run(loop: Any, stop: Any) -> None:
+    try:
+        loop.run_forever()
+    except SystemExit:  # raised by one of the loop's tasks, which is over with that
+        return
+    finally:
+        stop.cancel()
 
 
 # -- what a task does --------------------------------------------------------------------------------------------------
@@ -89,36 +98,11 @@ def describe(task: Any) -> str:
 def waiting_at(task: Any) -> list[Site]:
     """The lines of the coroutines that a task is suspended in, outermost first."""
     sites: list[Site] = []
-    for awaited in awaits(task):
-        frame = _frame(awaited)
+    for awaited in awaits(task.get_coro()):
+        frame = frame_of(awaited)
         code: CodeType = frame.f_code
         sites.append(Site(code.co_filename, frame.f_lineno, code.co_name))
     return sites
-
-
-def awaits(task: Any) -> Iterator[Any]:
-    """The coroutines and generators that a task is suspended in, outermost first."""
-    current = task.get_coro()
-    for _ in range(_DEEPEST):
-        if _frame(current) is not None:
-            yield current
-            current = next(filter(None, (getattr(current, name, None) for name in _BELOW)), None)
-        elif type(current).__name__ in _WRAPPERS:
-            current = next((part for part in gc.get_referents(current) if _frame(part) is not None), None)
-        else:
-            return
-
-
-_FRAMES: Final = ("cr_frame", "gi_frame", "ag_frame")
-_BELOW: Final = ("cr_await", "gi_yieldfrom", "ag_await")
-# Objects of the interpreter's own between a coroutine and the one that it waits for.
-_WRAPPERS: Final = frozenset(
-    "anext_awaitable async_generator_asend async_generator_athrow coroutine_wrapper".split()
-)
-
-
-def _frame(thing: Any) -> Any:
-    return next(filter(None, (getattr(thing, name, None) for name in _FRAMES)), None)
 
 
 def names(task: Any) -> tuple[str, ...]:
@@ -153,8 +137,8 @@ def _children(task: Any) -> Iterator[Any]:
     for child in getattr(waiter, "_children", ()):  # of `gather`
         if hasattr(child, "get_coro"):
             yield child
-    for awaited in awaits(task):
-        is_wait_for = _frame(awaited).f_code.co_name == "wait_for"
+    for awaited in awaits(task.get_coro()):
+        is_wait_for = frame_of(awaited).f_code.co_name == "wait_for"
         for part in gc.get_referents(awaited):
             if _is_group_of(part, task):
                 yield from part._tasks

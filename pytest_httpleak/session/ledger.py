@@ -90,7 +90,8 @@ class Ledger:
     @_walled
     def out_of_sight(self) -> set[int]:
         """Descriptors without a birth that are no sockets: what code in C waits with and is woken by."""
-        unborn = (fd for fd in descriptors.listing() if self._birth(fd) is None and not descriptors.is_socket(fd))
+        births = {fd: (self._birth(fd) or (None,))[0] for fd in descriptors.listing()}
+        unborn = (fd for fd, birth in births.items() if birth is None and not descriptors.is_socket(fd))
         return {fd for fd in unborn if descriptors.target(fd).startswith(_WAITING)}
 
     @_walled
