@@ -138,7 +138,7 @@ def test_nothing_is_patched():
 """
 
 
-@pytest.mark.parametrize("arguments", [(), ("--httpleak=off", "-p", "httpleak")])
+@pytest.mark.parametrize("arguments", [(), ("--httpleak=off",)])
 def test_where_nothing_is_checked_nothing_is_patched(installed: Inner, arguments: tuple[str, ...]) -> None:
     installed.write(test_a=UNTOUCHED)
     result = installed.pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments)

@@ -11,6 +11,7 @@ import threading
 import time
 import types
 from collections import deque
+from collections.abc import Iterator
 from typing import Final, NamedTuple, TypeVar
 
 _clock = time.perf_counter
@@ -55,8 +56,8 @@ class _Step:
 def process_wide(thing: object, *, seconds: float = 1.0) -> Root | None:
     """The module or class attribute, or the cached function, that holds `thing` through attributes alone; else None.
 
-    Such a client is made once and lives as long as the process. A list or dict on the way makes it a registry, which can
-    grow, so it does not count.
+    Such a client is made once and lives as long as the process. A list or dict on the way makes it a registry, which
+    can grow, so it does not count.
     """
     return _climb(thing, through_containers=False, seconds=seconds)
 
@@ -72,35 +73,44 @@ def _climb(thing: object, *, through_containers: bool, seconds: float) -> Root |
     level = [_Step(thing, "", None)]
     seen = {id(thing), id(level)}
     for _ in range(_LEVELS):
-        by_id = {id(step.thing): step for step in level}
         above: list[_Step] = []
         fallback: Root | None = None
-        for referrer in gc.get_referrers(*(step.thing for step in level)):
-            if id(referrer) in seen or type(referrer) in _SKIPPED or _is_ours(referrer, by_id, level, above):
-                continue
-            seen.add(id(referrer))
-            for step in _steps(referrer, by_id, through_containers):
-                root = _root(step)
-                if root is None and isinstance(step.thing, dict):
-                    step = _owner_of(step)
-                    if not through_containers and isinstance(step.thing, dict):
-                        continue
-                    if id(step.thing) in seen and step.thing is not referrer:
-                        continue
-                    seen.add(id(step.thing))
-                if root is not None:
-                    return Root(root.module, root.text + step.path())
-                if through_containers:
-                    fallback = fallback or _live(step)
-                above.append(step)
+        for step in _referring(level, above, seen, through_containers):
+            root = _root(step)
+            if root is not None:
+                return Root(root.module, root.text + step.path())
+            part = _part(step, seen, through_containers)
+            if part is not None:
+                fallback = fallback or (_live(part) if through_containers else None)
+                above.append(part)
             if _clock() > end:
                 return fallback
-        if fallback is not None:
+        if fallback is not None or not above:
             return fallback
-        if not above:
-            return None
         level = above[:_WIDEST]
     return None
+
+
+def _referring(level: list[_Step], above: list[_Step], seen: set[int], through_containers: bool) -> Iterator[_Step]:
+    """Whatever refers to the objects of a level, and has not been seen yet."""
+    by_id = {id(step.thing): step for step in level}
+    for referrer in gc.get_referrers(*(step.thing for step in level)):
+        if id(referrer) not in seen and type(referrer) not in _SKIPPED and not _is_ours(referrer, by_id, level, above):
+            seen.add(id(referrer))
+            yield from _steps(referrer, by_id, through_containers)
+
+
+def _part(step: _Step, seen: set[int], through_containers: bool) -> _Step | None:
+    """The step to go on from: an object in the place of the dict of its attributes; None where the way ends."""
+    if not isinstance(step.thing, dict):
+        return step
+    part = _owner_of(step)
+    if part.thing is step.thing:
+        return part if through_containers else None
+    if id(part.thing) in seen:
+        return None
+    seen.add(id(part.thing))
+    return part
 
 
 def _is_ours(referrer: object, *ours: object) -> bool:
@@ -115,7 +125,8 @@ def _steps(referrer: object, by_id: dict[int, _Step], through_containers: bool) 
     """How a referrer refers to the objects below: by attribute, item, closure or local variable."""
     if isinstance(referrer, dict):
         keys = [(key, by_id[id(value)]) for key, value in list(referrer.items()) if id(value) in by_id]
-        return [_Step(referrer, f"\0{key}" if isinstance(key, str) else f"[{key!r:.40}]", below) for key, below in keys[:1]]
+        names = ((f"\0{key}" if isinstance(key, str) else f"[{key!r:.40}]", below) for key, below in keys[:1])
+        return [_Step(referrer, name, below) for name, below in names]
     if isinstance(referrer, _CACHE):
         return [_Step(referrer, "", step) for step in list(by_id.values())[:1]]
     if isinstance(referrer, types.FrameType):
@@ -140,7 +151,7 @@ def _steps(referrer: object, by_id: dict[int, _Step], through_containers: bool) 
 def _attribute_steps(referrer: object, by_id: dict[int, _Step], through_containers: bool) -> list[_Step]:
     try:
         attributes = dict(vars(referrer)) if hasattr(referrer, "__dict__") else {}
-    except Exception:  # somebody's `__dict__` property
+    except Exception:  # noqa: BLE001  # somebody's `__dict__` property
         attributes = {}
     for name, value in attributes.items():
         if id(value) in by_id:
@@ -167,7 +178,7 @@ def _root(step: _Step) -> Root | None:
     if isinstance(thing, types.ModuleType):
         return Root(thing.__name__, f"module attribute {thing.__name__}")
     if not isinstance(thing, dict):
-        return _fixture(thing)
+        return _fixture(step)
     for owner in gc.get_referrers(thing):
         if isinstance(owner, types.ModuleType) and vars(owner) is thing:
             return _named(step, Root(owner.__name__, f"module attribute {owner.__name__}"))
@@ -183,7 +194,7 @@ def _root(step: _Step) -> Root | None:
 
 
 def _owner_of(step: _Step) -> _Step:
-    """The object whose attributes a dict holds, in the dict's place; the same step for a dict that is a mere mapping."""
+    """The object whose attributes a dict holds, in the dict's place; the same step for a dict that is a mapping."""
     for owner in gc.get_referrers(step.thing):
         if getattr(owner, "__dict__", None) is step.thing:
             _named(step, None)
@@ -209,8 +220,11 @@ def _named(step: _Step, root: _RootOrNone) -> _RootOrNone:
     return root
 
 
-def _fixture(thing: object) -> Root | None:
+def _fixture(step: _Step) -> Root | None:
+    thing = step.thing
     if type(thing).__name__ == "FixtureDef" and type(thing).__module__.startswith("_pytest"):
+        if step.text == ".cached_result" and step.below is not None and step.below.text == "[0]":
+            step.text = step.below.text = ""  # how pytest keeps the value is nothing to its user
         return Root("", f"value of fixture {getattr(thing, 'argname', '?')!r}")
     return None
 
@@ -220,7 +234,8 @@ def _live(step: _Step) -> Root | None:
     thing = step.thing
     if isinstance(thing, types.FrameType):
         code = thing.f_code
-        return Root("", f"function {code.co_qualname} ({code.co_filename.rpartition('/')[2]}:{thing.f_lineno}),{step.path()}")
+        place = f"{code.co_filename.rpartition('/')[2]}:{thing.f_lineno}"
+        return Root("", f"function {code.co_qualname} ({place}),{step.path()}")
     if type(thing).__name__ == "Task" and hasattr(thing, "get_name"):
         return Root("", f"task {thing.get_name()!r}")
     return None

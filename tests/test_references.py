@@ -1,0 +1,210 @@
+"""What keeps a leak alive, in words; and what lives as long as the process."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+import types
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from pytest_httpleak.probes import references
+
+
+class Client:
+    """What is looked for."""
+
+
+class Slotted:
+    __slots__ = ("client",)
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+
+@dataclass
+class App:
+    client: Any = None
+
+
+class Settings:
+    client: Any = None
+    clients: dict[str, Any] = {}  # noqa: RUF012  # a registry, which is what is tested
+
+
+@pytest.fixture
+def program() -> Iterator[Any]:
+    """A module of the program under test."""
+    program: Any = types.ModuleType("program")
+    sys.modules["program"] = program
+    yield program
+    del sys.modules["program"]
+    Settings.client = None
+    Settings.clients.clear()
+
+
+def put(program: Any, place: str) -> Any:
+    """Put a new client where the name of the place says; the caller must not keep it."""
+    client = Client()
+    vars(program).update(PLACES[place](client))
+    return client
+
+
+PLACES: dict[str, Callable[[Client], dict[str, Any]]] = {
+    "nowhere": lambda client: {},
+    "module": lambda client: {"client": client},
+    "class": lambda client: setattr(Settings, "client", client) or {},
+    "app": lambda client: {"app": App(client)},
+    "slots": lambda client: {"app": Slotted(client)},
+    "chain": lambda client: {"app": App(App(App(client)))},
+    "property": lambda client: {"app": Cached(client)},
+    "list": lambda client: {"clients": [client]},
+    "tuple": lambda client: {"clients": (client,)},
+    "deque": lambda client: {"clients": deque([client])},
+    "set": lambda client: {"clients": {client}},
+    "dict": lambda client: {"clients": {"a": client}},
+    "class dict": lambda client: Settings.clients.update(a=client) or {},
+    "list of apps": lambda client: {"apps": [App(client)]},
+    "app with a list": lambda client: {"app": App([client])},
+}
+
+
+class Cached:
+    def __init__(self, client: Client) -> None:
+        self._made = lambda: client
+        assert self.client is client
+
+    @functools.cached_property
+    def client(self) -> Client:
+        return self._made()
+
+
+@pytest.mark.parametrize("place", ["module", "class", "app", "slots", "chain", "property"])
+def test_an_attribute_is_a_place_as_long_lived_as_the_process(program: Any, place: str) -> None:
+    assert references.process_wide(put(program, place)) is not None
+
+
+@pytest.mark.parametrize(
+    "place", ["list", "tuple", "deque", "set", "dict", "class dict", "list of apps", "app with a list", "nowhere"]
+)
+def test_a_container_on_the_way_can_grow_and_is_none(program: Any, place: str) -> None:
+    assert references.process_wide(put(program, place)) is None
+
+
+@pytest.mark.parametrize("cache", [functools.cache, functools.lru_cache(maxsize=2), functools.lru_cache])
+def test_the_cache_of_a_function_is_as_long_lived_as_the_process(program: Any, cache: Callable[[Any], Any]) -> None:
+    program.default_client = cache(lambda name: Client())
+    root = references.process_wide(program.default_client("a"))
+    assert root is not None
+    assert root.text.startswith("cache of ")
+    assert references.held_by(program.default_client("a")) == root.text
+
+
+def test_the_module_of_the_place_is_told(program: Any) -> None:
+    root = references.process_wide(put(program, "app"))
+    assert root is not None
+    assert (root.module, root.text) == ("program", "module attribute program.app.client")
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ("module", "module attribute program.client"),
+        ("class", "class attribute test_references.Settings.client"),
+        ("slots", "module attribute program.app.client"),
+        ("chain", "module attribute program.app.client.client.client"),
+        ("list", "module attribute program.clients[0]"),
+        ("deque", "module attribute program.clients[0]"),
+        ("set", "module attribute program.clients[...]"),
+        ("dict", "module attribute program.clients['a']"),
+        ("class dict", "class attribute test_references.Settings.clients['a']"),
+        ("list of apps", "module attribute program.apps[0].client"),
+        ("app with a list", "module attribute program.app.client[0]"),
+    ],
+)
+def test_the_path_is_told_in_words(program: Any, place: str, text: str) -> None:
+    assert references.held_by(put(program, place)) == text
+
+
+def test_what_nobody_holds_is_held_by_nobody() -> None:
+    assert references.held_by(Client()) is None
+
+
+def test_a_weak_reference_holds_nothing(program: Any) -> None:
+    import weakref
+
+    client = Client()
+    program.client = weakref.ref(client)
+    assert references.process_wide(client) is None
+
+
+def test_a_suspended_generator_is_told_with_its_line(program: Any) -> None:
+    def rows() -> Iterator[Client]:
+        mine = Client()
+        yield mine
+
+    generator = rows()
+    client = next(generator)
+    told = references.held_by(client)
+    assert told is None or "rows" in told
+    generator.close()
+
+
+def test_the_shortest_path_is_told(program: Any) -> None:
+    client = put(program, "list of apps")
+    program.client = client
+    assert references.held_by(client) == "module attribute program.client"
+
+
+def test_the_value_of_a_fixture_is_told(request: pytest.FixtureRequest) -> None:
+    client = Client()
+    definition = request._get_active_fixturedef("program")
+    kept, definition.cached_result = definition.cached_result, (client, None, None)
+    assert references.held_by(client) == "value of fixture 'program'"
+    definition.cached_result = kept
+
+
+def test_a_search_ends_in_time(program: Any) -> None:
+    client = put(program, "chain")
+    assert references.held_by(client, seconds=-1) is None
+
+
+def test_an_object_with_a_broken_dict_is_passed_over(program: Any) -> None:
+    class Broken:
+        def __init__(self, client: Client) -> None:
+            object.__setattr__(self, "client", client)
+
+        @property
+        def __dict__(self) -> Any:  # type: ignore[override]
+            raise RuntimeError("on purpose")
+
+    program.broken = Broken(Client())
+    client = object.__getattribute__(program.broken, "client") if hasattr(program.broken, "client") else Client()
+    references.held_by(client)
+    references.process_wide(client)
+
+
+def test_the_attribute_of_a_running_thread_is_told(program: Any) -> None:
+    stop = threading.Event()
+    thread: Any = threading.Thread(target=stop.wait)
+    thread.client = Client()
+    thread.start()
+    try:
+        told = references.held_by(thread.client)
+        assert told is not None
+        assert told.endswith(".client")
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("key", ["a", 1, ("a", 1), None])
+def test_any_key_of_a_mapping_can_be_told(program: Any, key: object) -> None:
+    client = Client()
+    program.clients = {key: client}
+    assert references.held_by(client) == f"module attribute program.clients[{key!r}]"
