@@ -585,7 +585,8 @@ def test_a_certificate_that_is_refused_behind_a_proxy_loses_the_slot(
         held.append(info)
 
     with httpx.Client(proxy=network.proxy) as client:
-        marked(leaking)
+        (finding,) = marked(leaking)
+        assert finding.hint.endswith("or close the client after such an error")
 
 
 def test_a_socks_proxy_that_refuses_leaves_its_socket_to_the_garbage_collector(
