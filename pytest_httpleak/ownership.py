@@ -353,9 +353,9 @@ class Watch:
                 loops.append(loop)
         return loops
 
-    def wall(self, name: str) -> Wall:
+    def wall(self, name: str, packages: frozenset[str] = frozenset()) -> Wall:
         """A new wall for the adapter or probe of that name."""
-        wall = Wall(name)
+        wall = Wall(name, packages)
         self.walls.append(wall)
         return wall
 

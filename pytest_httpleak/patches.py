@@ -10,17 +10,23 @@ _MISSING: Any = object()
 
 
 class Wall:
-    """Keeps one adapter's or probe's errors from the program under test: the first one switches it off."""
+    """Keeps one adapter's or probe's errors from the program under test: the first one switches it off.
 
-    __slots__ = ("error", "name", "on")
+    `packages` names the libraries whose sockets nobody answers for once the adapter behind this wall is off.
+    """
 
-    def __init__(self, name: str) -> None:
+    __slots__ = ("error", "name", "on", "packages")
+
+    def __init__(self, name: str, packages: frozenset[str] = frozenset()) -> None:
         self.name = name
+        self.packages = packages
         self.on = True
         self.error: str | None = None
 
     def fall(self, error: BaseException) -> None:
         """Switch off for the rest of the run; the first error is the one that is named in the summary."""
+        if _is_a_stand_ins(error):
+            return
         self.on = False
         if self.error is None:
             place = error.__traceback__
@@ -28,6 +34,19 @@ class Wall:
                 place = place.tb_next
             where = f" at {place.tb_frame.f_code.co_qualname}:{place.tb_lineno}" if place is not None else ""
             self.error = f"{self.name} was switched off: {type(error).__name__}: {error}{where}"
+
+
+def _is_a_stand_ins(error: BaseException) -> bool:
+    """Whether a mock raised it, which a test put in the place of a library's object: nothing is wrong with the library."""
+    place = error.__traceback__
+    while place is not None:
+        if place.tb_frame.f_globals.get("__name__") in _MOCKS:
+            return True
+        place = place.tb_next
+    return False
+
+
+_MOCKS = ("unittest.mock", "mock.mock")
 
 
 class Patches:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest import mock
 
 import pytest
 from inner import Inner
@@ -245,3 +247,56 @@ def test_a_task_whose_coroutine_is_closed_is_no_leak(leaks: Leaks, close: bool) 
         loop.close()
 
     assert [finding.kind for finding in leaks(run)] == ([] if close else [Kind.TASKS])
+
+
+# -- mocks in the place of a library's objects -------------------------------------------------------------------------
+
+
+def test_a_mock_for_a_connection_does_not_switch_the_adapter_off(leaks: Leaks, server: str) -> None:
+    def run() -> None:
+        with urllib3.HTTPConnectionPool("127.0.0.1") as pool:
+            connection = mock.Mock(spec=pool._new_conn())
+            with contextlib.suppress(Exception):
+                pool._make_request(connection, "GET", "/")
+
+    assert leaks(run) == ()
+    kept: list[Any] = []
+    manager = urllib3.PoolManager()
+    found = leaks(lambda: kept.append(manager.request("GET", server + "/big", preload_content=False)))
+    assert [finding.kind for finding in found] == [Kind.RESPONSES]
+    kept[0].close()
+    manager.clear()
+
+
+def test_sockets_of_a_library_whose_adapter_is_off_are_not_guessed_about(inner: Inner, server: str) -> None:
+    inner.write(
+        test_a=f"""
+        import socket, urllib3
+
+        manager = urllib3.PoolManager()
+        pool = manager.connection_from_url({server!r})
+
+        def test_idle_in_a_pool_of_the_module():
+            pool.urlopen("GET", "/ok")
+
+        def test_leaking():
+            globals()["kept"] = [socket.create_connection(("127.0.0.1", pool.port))]
+        """,
+        conftest="""
+        import pytest
+
+        @pytest.hookimpl(trylast=True)
+        def pytest_sessionstart(session):
+            import pytest_httpleak.urllib3records as records
+
+            def broken(*args):
+                raise RuntimeError("an error of the plugin's own")
+
+            records.ConnectionRecord.__init__ = broken
+        """,
+    )
+    result = inner.run()
+    assert inner.outcomes() == {"test_idle_in_a_pool_of_the_module": "clean", "test_leaking": "leaked"}
+    result.stdout.fnmatch_lines(
+        "*the adapter for urllib3 was switched off: RuntimeError: an error of the plugin's own*"
+    )

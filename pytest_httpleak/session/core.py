@@ -90,7 +90,8 @@ class Session:
         set_user_root(self.rootdir)
         adapters = [each for each in adapters_package.found() if self._audit or not each.__name__.endswith(".audit")]
         wanted = adapters_package.by_module([*adapters, *extra])
-        walls = {id(adapter): self.watch.wall(_short_name(adapter)) for group in wanted.values() for adapter in group}
+        adapters = [adapter for group in wanted.values() for adapter in group]
+        walls = {id(adapter): self.watch.wall(_short_name(adapter), _packages(adapter)) for adapter in adapters}
 
         def imported(module: Any) -> None:
             for adapter in wanted.get(module.__name__, ()):
@@ -257,6 +258,10 @@ class Session:
 
     def _relative(self, suspects: list[Suspect]) -> dict[str, str]:
         return {site.file: self.relative(site.file) for suspect in suspects for site in suspect.stack}
+
+
+def _packages(adapter: Adapter) -> frozenset[str]:
+    return frozenset(name.partition(".")[0] for name in adapter.MODULES)
 
 
 def _short_name(adapter: Adapter) -> str:

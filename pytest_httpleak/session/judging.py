@@ -79,7 +79,9 @@ class Judging:
             explained |= set(self._held_descriptors(sockets=True))
             explained |= self._of_native_loops(owner)
             suspects += self._ledger.suspects(owner, explained)
-        return [suspect for suspect in suspects if not infrastructure.is_of_a_tool(suspect)]
+        suspects = [suspect for suspect in suspects if not infrastructure.is_of_a_tool(suspect)]
+        blind = frozenset().union(*(wall.packages for wall in self._watch.walls if wall.error is not None))
+        return [suspect for suspect in suspects if not _is_out_of_sight(suspect, blind)] if blind else suspects
 
     def _look_at(self, record: Record) -> Suspect | None:
         try:
@@ -339,3 +341,9 @@ def _called_by_a_runner() -> bool:
     return False
 
 
+def _is_out_of_sight(suspect: Suspect, blind: frozenset[str]) -> bool:
+    """Whether a library made the socket whose adapter is off: it may be idle in a pool that nobody asks any more."""
+    if suspect.kind is not Kind.SOCKETS:
+        return False
+    parts = {part for site in suspect.stack for part in site.file.replace("\\", "/").split("/")}
+    return not blind.isdisjoint(parts)
