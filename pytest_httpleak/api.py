@@ -41,7 +41,9 @@ class CheckedBlock:
             parent = None if self._around is None else self._around.owner
             self._block = Block(self._session, self._settings, parent)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         __tracebackhide__ = True
         block, self._block = self._block, None
         if block is None:
@@ -154,7 +156,7 @@ class _NoLeaks:
     def __enter__(self) -> None:
         self._enter().__enter__()
 
-    def __exit__(self, *raised: Any) -> None:
+    def __exit__(self, *raised: object) -> None:
         __tracebackhide__ = True
         block, stop = self._leave()
         try:
@@ -165,7 +167,7 @@ class _NoLeaks:
     async def __aenter__(self) -> None:
         await self._enter().__aenter__()
 
-    async def __aexit__(self, *raised: Any) -> None:
+    async def __aexit__(self, *raised: object) -> None:
         __tracebackhide__ = True
         block, stop = self._leave()
         try:
@@ -199,7 +201,7 @@ def no_leaks(function: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
 def no_leaks(**keywords: Any) -> _NoLeaks: ...
 def no_leaks(function: Callable[P, R] | None = None, /, **keywords: Any) -> Any:
-    """Check code for leaks anywhere: `with no_leaks():`, `async with no_leaks():`, `@no_leaks`, `@no_leaks(sockets=1)`.
+    """Check code anywhere for what it leaks, as in `with no_leaks():`, `async with no_leaks():`, `@no_leaks`, `@no_leaks(sockets=1)`.
 
     Takes the marker's keys. Raises `LeakError` where the code leaks; `TypeError` or `ValueError` for unusable keys.
     """

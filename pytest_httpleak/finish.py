@@ -62,7 +62,9 @@ def _is_partial(session: pytest.Session) -> bool:
     """Whether only some of the suite's tests have run: then what was not seen may still be there."""
     option = session.config.option
     named = bool(session.config.args_source is pytest.Config.ArgsSource.ARGS and session.config.args)
-    chosen = any(getattr(option, name, None) for name in ("keyword", "markexpr", "deselect", "lf", "failedfirst", "stepwise"))
+    chosen = any(
+        getattr(option, name, None) for name in ("keyword", "markexpr", "deselect", "lf", "failedfirst", "stepwise")
+    )
     return named or chosen or bool(session.shouldstop or session.shouldfail)
 
 

@@ -54,7 +54,7 @@ def load_baseline(path: Path | None) -> baselines.Baseline | None:
 def _attempt(what: str, write: Callable[[], None]) -> Iterator[str]:
     try:
         write()
-    except Exception as error:  # whatever it is, the run's own result must be shown
+    except Exception as error:  # whatever it is, the run's own result must be shown  # noqa: BLE001  # this is the wall
         yield f"httpleak: {what} could not be written: {type(error).__name__}: {error}"
 
 
@@ -79,7 +79,9 @@ def _stale(guard: Guard) -> Iterator[str]:
     for place, kinds in guard.results.needed.items():
         for kind, (allowed, needed) in kinds.items():
             if needed < allowed:
-                lines.append(f"{safe_name(place)}: the marker tolerates {kind}={allowed}, but {needed or 'none'} leaked")
+                lines.append(
+                    f"{safe_name(place)}: the marker tolerates {kind}={allowed}, but {needed or 'none'} leaked"
+                )
     if lines:
         yield "httpleak: tolerances that are wider than needed:"
         yield from _listed(lines)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_httpleak.finish import Ending
+from pytest_httpleak.fixturerows import fixture_row
 from pytest_httpleak.model import (
     AuditNote,
-    Finding,
     FixtureRow,
     Outcome,
     TestRow,
@@ -238,9 +238,7 @@ class Guard:
         """Take a test's row, and those of the fixtures that ended with it, or let its last report carry them."""
         check = self._checks.pop(item.nodeid, None)
         data: Any = None
-        if self.pending or (check is not None and (check.findings or check.notes or check.settings.mode is Mode.OFF)):
-            data = self._row(item, check)
-        elif check is not None and check.settings.tolerate is not self.settings.default.tolerate:
+        if self.pending or (check is not None and self._has_something_to_say(check)):
             data = self._row(item, check)
         elif check is not None:
             data = CLEAN
@@ -251,6 +249,10 @@ class Guard:
             setattr(report, ROW, data)
             if direct and not self.is_worker:
                 self.results.take(report)
+
+    def _has_something_to_say(self, check: Check) -> bool:
+        is_tolerant = check.settings.tolerate is not self.settings.default.tolerate
+        return bool(check.findings or check.notes or is_tolerant or check.settings.mode is Mode.OFF)
 
     def _row(self, item: pytest.Item, check: Check | None) -> dict[str, Any]:
         data: dict[str, Any] = {"fixtures": [fixture_row_as_data(row) for row, _ in self.pending]}
@@ -305,7 +307,7 @@ class Guard:
         self.session.end(check)
         if not check.findings:
             return
-        row = _fixture_row(fixturedef, check.findings)
+        row = fixture_row(fixturedef, check.findings)
         if self._active is None:  # torn down after the last test, as after -x: nobody's report is left to carry it
             self.results.add_fixture(row)
             self.has_late_leaks = self.has_late_leaks or bool(check.leaks)
@@ -342,35 +344,3 @@ def _has_own_fixtures(item: Any) -> bool:
     """Whether a fixture of function scope is still set up for a test."""
     definitions = getattr(getattr(item, "_request", None), "_fixture_defs", {}).values()
     return any(each.scope == "function" and each.cached_result is not None for each in definitions)
-
-
-def _fixture_row(fixturedef: pytest.FixtureDef[Any], findings: tuple[Finding, ...]) -> FixtureRow:
-    name, code = fixturedef.argname, _code(fixturedef.func)
-    if name.startswith(("_xunit_", "_unittest_")):  # pytest's own, around what the user has written
-        inner = list(filter(None, map(_code, _enclosed(fixturedef.func))))
-        inner.sort(key=lambda each: not each.co_name.lower().startswith("setup"))
-        name, code = (inner[0].co_name, inner[0]) if inner else (name, code)
-    return FixtureRow(
-        name=name,
-        scope=fixturedef.scope,
-        baseid=fixturedef.baseid,
-        file="" if code is None else code.co_filename,
-        line=0 if code is None else code.co_firstlineno,
-        outcome=outcome_of(findings),
-        findings=findings,
-    )
-
-
-def _code(function: Any) -> Any:
-    """The code of the function that the user has written, within what decorators have put around it."""
-    while not hasattr(function, "__code__") or hasattr(function, "__wrapped__"):
-        inner = getattr(function, "__wrapped__", None) or getattr(function, "func", None)
-        if inner is None:
-            return getattr(getattr(function, "__func__", None), "__code__", None)
-        function = inner
-    return function.__code__
-
-
-def _enclosed(function: Any) -> list[Any]:
-    values = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
-    return [value for value in values if callable(value) and not isinstance(value, type)]

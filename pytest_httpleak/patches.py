@@ -66,7 +66,7 @@ class Patches:
             if wall.on:
                 try:
                     note(result, *args, **kwargs)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
             return result
 
@@ -82,7 +82,7 @@ class Patches:
             if wall.on:
                 try:
                     note(*args, **kwargs)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
             return original(*args, **kwargs)
 

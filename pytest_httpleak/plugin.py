@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -49,12 +49,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def httpleak(request: pytest.FixtureRequest) -> Iterator[LeakCheck]:
+def httpleak(request: pytest.FixtureRequest) -> LeakCheck:
     """Snapshots, checked blocks, run-time tolerances and pool figures for the leak check of this test."""
     from pytest_httpleak.api import LeakCheck
 
     guard = request.config.stash.get(_GUARD, None)
-    yield LeakCheck(None, None) if guard is None else guard.interface(request.node, LeakCheck)
+    if guard is None:
+        return LeakCheck(None, None)
+    check: LeakCheck = guard.interface(request.node, LeakCheck)
+    return check
 
 
 class Hooks:

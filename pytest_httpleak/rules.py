@@ -33,11 +33,13 @@ def _merged(suspects: Iterable[Suspect]) -> list[Suspect]:
     """One suspect for each resource, also where several of its parts spoke for it."""
     by_key: dict[tuple[int, Kind], Suspect] = {}
     for suspect in suspects:
-        other = by_key.get((suspect.key, suspect.kind))
-        if other is not None:
+        place = suspect.key, suspect.kind
+        other = by_key.get(place)
+        if other is None:
+            by_key[place] = suspect
+        else:
             holds = other.holds + tuple(held for held in suspect.holds if held not in other.holds)
-            suspect = replace(other, claims=other.claims | suspect.claims, holds=holds)
-        by_key[suspect.key, suspect.kind] = suspect
+            by_key[place] = replace(other, claims=other.claims | suspect.claims, holds=holds)
     return list(by_key.values())
 
 

@@ -44,7 +44,7 @@ _user_root: str | None = None
 
 def set_user_root(path: str) -> None:
     """Counts the files below `path` (pytest's rootdir) as user code even where it lies among installed packages."""
-    global _user_root
+    global _user_root  # noqa: PLW0603  # one rootdir for the process; births are too many to carry it
     _user_root = path.rstrip(os.sep) + os.sep
     _sorts.clear()
 

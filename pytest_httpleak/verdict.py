@@ -123,9 +123,7 @@ def _beside(report: pytest.TestReport, text: str, title: str = "httpleak") -> py
     return report
 
 
-def _warn(
-    item: pytest.Item, report: pytest.TestReport, findings: tuple[Finding, ...], rootdir: str
-) -> None:
+def _warn(item: pytest.Item, report: pytest.TestReport, findings: tuple[Finding, ...], rootdir: str) -> None:
     report.sections.append(("httpleak", section_text(findings, owner=item.nodeid, rootdir=rootdir)))
     for finding in findings:
         try:
@@ -182,4 +180,3 @@ def _shorten(excinfo: pytest.ExceptionInfo[BaseException], report: pytest.TestRe
         trace, _, description = shown.chain[-1]  # what crosses over to xdist's controller
         shown.chain = [*shown.chain[:-1], (trace, shown.reprcrash, description)]
     report.longrepr = shown
-

@@ -2,7 +2,8 @@
 
 With the name of a PEM file as argument it speaks TLS.
 
-/ok, /big (4 MB), /status/NNN, /204, /redirect, /close, /reset (part of a body), /hang, /slow, /chunked (endless), /count, /xmlrpc.
+/ok, /big (4 MB), /status/NNN, /204, /redirect, /close, /reset (part of a body), /hang, /slow, /chunked (endless),
+/count, /xmlrpc.
 """
 
 from __future__ import annotations

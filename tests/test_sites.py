@@ -62,7 +62,8 @@ def test_nothing_is_known_of_a_stack_without_user_code_and_maker() -> None:
 
 
 def test_the_line_is_that_of_the_call() -> None:
-    birth = capture(1); site = birth.site()  # noqa: E702 - both on the line that is asserted
+    birth = capture(1)
+    site = birth.site()
     assert site is not None
     assert "birth = capture(1)" in Path(site.file).read_text().splitlines()[site.line - 1]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from workloads import WORKLOADS, Workload
 
-FLOOR = '''
+FLOOR = """
 import pytest
 
 @pytest.hookimpl(wrapper=True)
@@ -34,9 +34,9 @@ def pytest_runtest_teardown(item):
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup(fixturedef, request):
     return (yield)
-'''
+"""
 
-PSUTIL = '''
+PSUTIL = """
 import threading
 import psutil, pytest
 
@@ -47,7 +47,7 @@ def _counted():
     before = PROCESS.net_connections(), PROCESS.num_fds(), set(threading.enumerate())
     yield
     after = PROCESS.net_connections(), PROCESS.num_fds(), set(threading.enumerate())
-'''
+"""
 
 # Arguments, and the module that must be installed.
 CONTENDERS = {
@@ -71,7 +71,9 @@ def has(python: str, module: str | None) -> bool:
 def seconds(python: str, arguments: list[str], workload: Workload, folder: Path) -> float:
     """CPU seconds of one run."""
     plugins = ["-p", "asyncio"] if "pytest_asyncio" in workload.needs else []
-    environment = dict(os.environ, PYTHONPATH=str(folder), PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", PYTHONDONTWRITEBYTECODE="1")
+    environment = dict(
+        os.environ, PYTHONPATH=str(folder), PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", PYTHONDONTWRITEBYTECODE="1"
+    )
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugins, *arguments]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -85,7 +87,9 @@ def measured(python: str, workload: Workload, contenders: list[str], runs: int) 
     """The fastest of some alternating runs of each contender."""
     with tempfile.TemporaryDirectory(prefix="httpleak-speed-") as name:
         folder = Path(name)
-        (folder / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\nmarkers = asyncio\n")
+        (folder / "pytest.ini").write_text(
+            "[pytest]\nasyncio_default_fixture_loop_scope = function\nmarkers = asyncio\n"
+        )
         (folder / "conftest.py").write_text(workload.conftest)
         (folder / "test_workload.py").write_text(workload.test)
         (folder / "floor_hooks.py").write_text(FLOOR)
@@ -117,7 +121,10 @@ def main() -> None:
             print(f"{name:12} left out: needs {', '.join(workload.needs)}")
             continue
         best = figures[name] = measured(given.python, workload, contenders, given.runs)
-        print(f"{name:12} " + "  ".join(f"{each} {best[each]:.3f} s x{best[each] / best['bare']:.3f}" for each in best), flush=True)
+        print(
+            f"{name:12} " + "  ".join(f"{each} {best[each]:.3f} s x{best[each] / best['bare']:.3f}" for each in best),
+            flush=True,
+        )
     if given.json:
         given.json.write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-SERVER = '''
+SERVER = """
 import http.server, threading, pytest
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -31,7 +31,7 @@ def url():
     server.shutdown()
     server.server_close()
     thread.join()
-'''
+"""
 
 EMPTY = "import pytest\n@pytest.mark.parametrize('number', range({tests}))\ndef test_empty(number): pass\n"
 

@@ -18,7 +18,9 @@ _OVERFLOW = "the pool is full: a connection is thrown away after one request and
 def attach(module: ModuleType, hooks: Hooks) -> None:
     """Look at the settings of requests, clients and pools where the user's code makes them."""
     name = module.__name__.rstrip("2")
-    {"requests": _requests, "urllib": _urllib3, "urllib3": _urllib3, "httpx": _httpx, "aiohttp": _aiohttp}[name](module, hooks)
+    {"requests": _requests, "urllib": _urllib3, "urllib3": _urllib3, "httpx": _httpx, "aiohttp": _aiohttp}[name](
+        module, hooks
+    )
 
 
 def _requests(module: ModuleType, hooks: Hooks) -> None:
@@ -53,7 +55,9 @@ def _httpx(module: ModuleType, hooks: Hooks) -> None:
     def made(_: None, client: Any, /, *args: Any, **kwargs: Any) -> None:
         timeout = client.timeout
         if timeout.connect is None and timeout.read is None:
-            watch.note("no-timeout", f"{library}: {_NO_TIMEOUT}", "leave the default of 5 s, or pass `timeout=` in seconds")
+            watch.note(
+                "no-timeout", f"{library}: {_NO_TIMEOUT}", "leave the default of 5 s, or pass `timeout=` in seconds"
+            )
         pool = getattr(client._transport, "_pool", None)
         if getattr(pool, "_max_connections", 0) == sys.maxsize:
             watch.note("unbounded-pool", f"{library}: {_UNBOUNDED}", "pass `limits=Limits(max_connections=...)`")
@@ -68,11 +72,17 @@ def _aiohttp(module: ModuleType, hooks: Hooks) -> None:
     def session_made(_: None, session: Any, /, *args: Any, **kwargs: Any) -> None:
         timeout = session.timeout
         if all(getattr(timeout, name) is None for name in ("total", "connect", "sock_read", "sock_connect")):
-            watch.note("no-timeout", f"aiohttp: {_NO_TIMEOUT}", "leave the default of 5 min, or pass `ClientTimeout(total=...)`")
+            watch.note(
+                "no-timeout",
+                f"aiohttp: {_NO_TIMEOUT}",
+                "leave the default of 5 min, or pass `ClientTimeout(total=...)`",
+            )
 
     def connector_made(_: None, connector: Any, /, *args: Any, **kwargs: Any) -> None:
         if connector.limit == 0:
-            watch.note("unbounded-pool", f"aiohttp: {_UNBOUNDED}", "pass `limit=` to the connector (the default is 100)")
+            watch.note(
+                "unbounded-pool", f"aiohttp: {_UNBOUNDED}", "pass `limit=` to the connector (the default is 100)"
+            )
 
     hooks.after(module.ClientSession, "__init__", session_made)
     hooks.after(module.BaseConnector, "__init__", connector_made)

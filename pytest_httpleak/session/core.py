@@ -102,7 +102,7 @@ class Session:
                 except Unsupported as reason:
                     wall.on = False
                     wall.error = f"{wall.name} stays off: {reason}"
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
 
         self._finder = AfterImport(wanted, imported)
@@ -130,7 +130,7 @@ class Session:
         """Do something on the way of a test; an error of the plugin's own is named in the summary and goes no further."""
         try:
             act(*args)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # this is the wall
             self.judging.wall.note(error)
 
     @property
@@ -190,7 +190,7 @@ class Session:
                 check.findings = self._findings(check, suspects, check.settings.grace if grace is None else grace)
             if self._auditing is not None and owner.scope == "function":
                 check.notes = self._auditing.notes(owner)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # this is the wall
             self.judging.wall.note(error)
         finally:
             owner.over = True
@@ -254,7 +254,7 @@ class Session:
     def relative(self, file: str) -> str:
         """A file's path from the root directory, with `/`, or as it is where it lies elsewhere."""
         root = self.rootdir.rstrip(os.sep) + os.sep
-        return (file[len(root) :] if file.startswith(root) else file).replace("\\", "/")
+        return (file.removeprefix(root)).replace("\\", "/")
 
     def _relative(self, suspects: list[Suspect]) -> dict[str, str]:
         return {site.file: self.relative(site.file) for suspect in suspects for site in suspect.stack}
@@ -266,5 +266,3 @@ def _packages(adapter: Adapter) -> frozenset[str]:
 
 def _short_name(adapter: Adapter) -> str:
     return "the adapter for " + adapter.__name__.rpartition(".")[2].replace("http_client", "http.client")
-
-
