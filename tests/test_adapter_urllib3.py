@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -792,6 +792,25 @@ def test_an_unread_response_of_a_bare_connection_answers_for_it(marked: Marked, 
 
     marked(leaking)
     marked(reading)
+
+
+@pytest.mark.skipif(urllib3.__version__.startswith("1."), reason="urllib3 1 makes the response itself")
+def test_an_answer_that_was_recorded_earlier_is_nothing(marked: Marked, kept: list[Any]) -> None:
+    class Replaying(urllib3.connection.HTTPConnection):  # type: ignore[misc]
+        def request(self, *args: Any, **kwargs: Any) -> None:
+            pass
+
+        def getresponse(self) -> Any:
+            return SimpleNamespace(status=200, headers={}, version_string="HTTP/1.1", length_remaining=0, version=11)
+
+    class Pool(urllib3.HTTPConnectionPool):  # type: ignore[misc]
+        ConnectionCls = Replaying
+
+    def replaying() -> None:
+        with Pool("service.invalid") as pool:
+            pool.urlopen("GET", "/", redirect=False, retries=False, preload_content=False)
+
+    marked(replaying)
 
 
 # -- limits, versions --------------------------------------------------------------------------------------------------

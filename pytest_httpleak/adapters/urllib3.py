@@ -83,7 +83,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         record = known(connection)
         record.note_socket()
         watch.opened(record)
-        if getattr(response, "_connection", None) is not None:
+        if isinstance(response, response_class) and response._connection is not None:  # else somebody's stand-in
             answered(response, record)
 
     def wrapped(_: None, response: Any, /, *args: Any, **kwargs: Any) -> None:
