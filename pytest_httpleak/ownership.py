@@ -134,7 +134,7 @@ class Watch:
         self.running_loop: Callable[[], Any] = lambda: None
         self.current_task: Callable[[Any], Any] = lambda loop: None
         # Set by the adapter for trio.
-        self.nursery_birth: Callable[[], Birth | None] = lambda: None
+        self.birth_in_trio: Callable[[int], Birth | None] | None = None
 
     # -- owners --------------------------------------------------------------------------------------------------------
 
@@ -221,9 +221,11 @@ class Watch:
                 if not birth.has_user:  # not the whole chain: a library's tasks may make each other for hours
                     birth.parent = known[0] if known[0].has_user else known[0].parent or known[0]
                 return birth
-        birth = capture(depth)
-        if not birth.has_user:
-            birth.parent = self._maker_birth()
+        birth = None if self.birth_in_trio is None or loop is not None else self.birth_in_trio(depth + 1)
+        if birth is None:
+            birth = capture(depth)
+            if not birth.has_user:
+                birth.parent = self._maker_birth()
         return birth
 
     def of_task(self, task: Any) -> tuple[Birth, Owner] | None:
@@ -250,8 +252,7 @@ class Watch:
     def _maker_birth(self) -> Birth | None:
         ident = threading.get_ident()
         worker = self._worker(ident) if ident != self._main else None
-        around = self.nursery_birth()
-        return around if around is not None or worker is None else worker.birth
+        return None if worker is None else worker.birth
 
     def maker(self) -> Callable[[], Any] | None:
         """A weak reference to the running task or helper thread; None for the main thread outside any task."""
@@ -278,9 +279,9 @@ class Watch:
         if self.peaking and opened:
             self.opened(record)
 
-    def task_made(self, task: Any) -> None:
+    def task_made(self, task: Any, coro: object) -> None:
         """Note the birth and the owner of an asyncio task; by its identity alone, since tasks are many and short."""
-        coroutine = id(task.get_coro())
+        coroutine = id(coro)
         sent = self.sent.pop(coroutine, None) if self.sent else None
         birth, owner = sent if sent is not None else (self.birth(4), self._answering())
         birth.of = coroutine

@@ -172,21 +172,34 @@ def _tasks(cls: Any, hooks: Hooks) -> None:
     watch: Any = hooks.watch
     wall = hooks.wall
 
+    def made_at_once(original: Any, loop: Any, coro: Any, kwargs: Any) -> Any:
+        """Make a task that may run before it is returned, or be something else."""
+        __tracebackhide__ = True
+        try:
+            watch.task_coming(coro, 4)
+        except Exception as error:  # noqa: BLE001  # this is the wall
+            wall.fall(error)
+        task = None
+        try:
+            task = original(loop, coro, **kwargs)
+        finally:
+            if not hasattr(task, "get_coro"):
+                watch.sent.pop(id(coro), None)
+        return task
+
     def make(original: Any) -> Any:
         # Written out: this is on the way of every task, and a table with weak references would cost twice as much.
         def create_task(loop: Any, coro: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
             is_watched = wall.on and watch.on and getattr(coro, "__qualname__", "") not in RUNNER_TASKS
             if is_watched and ("eager_start" in kwargs or loop.get_task_factory() is not None):
-                try:
-                    watch.task_coming(coro)  # it may run before it is returned
-                except Exception as error:
-                    wall.fall(error)
-            task = original(loop, coro, **kwargs)
+                task = made_at_once(original, loop, coro, kwargs)
+            else:
+                task = original(loop, coro, **kwargs)
             if is_watched and hasattr(task, "get_coro"):
                 try:
-                    watch.task_made(task)
-                except Exception as error:
+                    watch.task_made(task, coro)
+                except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
             return task
 
@@ -258,7 +271,7 @@ def _native_transports(cls: Any, hooks: Hooks) -> None:
             if wall.on and watch.on:
                 try:
                     note(result, birth, owner)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
             return result
 

@@ -7,7 +7,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks
-from pytest_httpleak.sites import Birth, awaits, birth_of, frame_of
+from pytest_httpleak.sites import Birth, awaits, birth_of, capture, frame_of
 
 MODULES = ("trio",)
 
@@ -15,17 +15,21 @@ _DEEPEST = 50  # nurseries below each other
 
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
-    """Let the watch ask where the tasks around the running one wait: there is the user's line."""
+    """Let the watch ask for the birth inside the running task: there, or where the tasks around it wait, is the user's line."""
     watch: Any = hooks.watch
+    current_task = module.lowlevel.current_task
 
-    def nursery_birth() -> Birth | None:
+    def birth_in_trio(depth: int) -> Birth | None:
         try:
-            task: Any = module.lowlevel.current_task()
+            task: Any = current_task()
         except RuntimeError:  # not inside trio
             return None
-        return birth_of(list(_frames_around(task)))
+        birth = capture(depth, getattr(task.coro, "cr_frame", None))
+        if not birth.has_user:
+            birth.parent = birth_of(list(_frames_around(task)))
+        return birth
 
-    watch.nursery_birth = nursery_birth
+    watch.birth_in_trio = birth_in_trio
 
 
 def _frames_around(task: Any) -> Iterator[FrameType]:

@@ -17,7 +17,7 @@ _UP: Final = 12  # the way back, with the containers that it may lie in
 _WIDEST: Final = 2000  # objects looked at on one level
 
 # Never a part of what a frame holds.
-_FOREIGN: Final = (types.ModuleType, type, types.FunctionType, types.BuiltinFunctionType, types.CodeType)
+_FOREIGN: Final = (types.ModuleType, type, types.FunctionType, types.CodeType)
 _SUSPENDED: Final = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
 _PASSED_OVER: Final = (*_SUSPENDED, types.FrameType, types.TracebackType)
 

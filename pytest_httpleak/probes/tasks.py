@@ -48,10 +48,7 @@ def can_run(loop: Any) -> bool:
     """Whether the loop may be run from here: neither closed nor running, and no other loop runs in this thread."""
     asyncio = sys.modules.get("asyncio")
     return (
-        asyncio is not None
-        and not loop.is_closed()
-        and not loop.is_running()
-        and asyncio._get_running_loop() is None
+        asyncio is not None and not loop.is_closed() and not loop.is_running() and asyncio._get_running_loop() is None
     )
 
 

@@ -92,14 +92,19 @@ class TaskSuspects:
 
     def _finder(self, candidates: list[Suspect], made_here: set[Any]) -> Callable[[Any], Suspect | None]:
         by_key = {each.key: each for each in candidates}
-        by_fd = {claim[1]: each for each in candidates for claim in each.claims if isinstance(claim, tuple) and claim[0] == "fd"}
+        by_fd = {
+            claim[1]: each
+            for each in candidates
+            for claim in each.claims
+            if isinstance(claim, tuple) and claim[0] == "fd"
+        }
         tables = self._watch.tables()
 
         def find(part: Any) -> Suspect | None:
             for table in tables:
                 record = table.get(part)
-                if record is not None:
-                    return by_key.get(id(record)) if _is_made_by(record.birth, made_here) else None
+                if record is not None and id(record) in by_key:
+                    return by_key[id(record)] if _is_made_by(record.birth, made_here) else None
             fd = _fd(part) if by_fd else -1
             known = self._watch.fds.get(fd) if fd in by_fd else None
             return by_fd[fd] if known is not None and _is_made_by(known[0], made_here) else None

@@ -1,0 +1,1332 @@
+"""asyncio, uvloop and trio: tasks, streams and event loops; each leak with its clean twin."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import gc
+import logging
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from marked import Leaks, Marked, expected, seen
+
+from pytest_httpleak.model import Finding, State
+from pytest_httpleak.probes import taskframes, tasks
+from pytest_httpleak.session.blocks import Block
+from pytest_httpleak.session.core import Session
+from pytest_httpleak.session.settling import pauses, settle
+from pytest_httpleak.settings import default_settings, settings_from_keywords
+
+# What is dropped on purpose makes the interpreter and asyncio complain, too.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:.*event loop:DeprecationWarning"),
+]
+
+
+class Loop:
+    """An event loop that is someone else's: it outlives the leaking functions, and stands still between them."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.kept: list[Any] = []  # transports and servers, which must be closed before the loop
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(coroutine)
+
+    def end(self) -> None:
+        if self.loop.is_closed():
+            return
+        while self.kept:
+            self.kept.pop().close()
+        left = asyncio.all_tasks(self.loop)
+        for task in left:
+            task.cancel()
+        self.run(asyncio.wait(left, timeout=1)) if left else None
+        self.run(self.loop.shutdown_asyncgens())
+        self.loop.close()
+
+
+@pytest.fixture
+def loop(session: Session) -> Iterator[Loop]:
+    loop = Loop(asyncio.new_event_loop())
+    yield loop
+    loop.end()
+
+
+@pytest.fixture
+def uvloop(session: Session) -> Any:
+    return pytest.importorskip("uvloop")
+
+
+@pytest.fixture
+def held() -> Iterator[list[Any]]:
+    """What outlives the leaking functions of a test, and needs no closing."""
+    things: list[Any] = []
+    yield things
+    things.clear()
+    gc.collect()
+
+
+@pytest.fixture
+def address(server: str) -> tuple[str, int]:
+    parts = urlsplit(server)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    return parts.hostname, parts.port
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody reads here what holds a leak, which takes a scan of the heap to tell."""
+    monkeypatch.setattr("pytest_httpleak.probes.references.held_by", lambda thing: None)
+
+
+async def beat() -> None:
+    while True:
+        await asyncio.sleep(0.005)
+
+
+async def stuck() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+async def numbers() -> AsyncIterator[int]:
+    try:
+        for number in range(10):
+            yield number
+    finally:
+        await asyncio.sleep(0)
+
+
+# -- tasks -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["create_task", "ensure_future"])
+def test_a_task_that_is_left_pending_leaks(marked: Marked, loop: Loop, name: str) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            getattr(asyncio, name)(beat())  # leak: tasks
+
+        loop.run(main())
+
+    (finding,) = marked(leaking)
+    assert (finding.library, finding.type) == ("asyncio", "asyncio.Task")
+
+
+def test_a_finding_tells_name_and_coroutine_and_where_the_task_waits(leaks: Leaks, loop: Loop) -> None:
+    async def outer() -> None:
+        await stuck()
+
+    def leaking() -> None:
+        loop.loop.create_task(outer(), name="heartbeat")
+        loop.run(asyncio.sleep(0))
+
+    (finding,) = leaks(leaking)
+    name = Path(__file__).name
+    assert finding.summary.startswith("'heartbeat' running ")
+    assert f"outer(), waiting in outer ({name}:" in finding.summary
+    assert f" > stuck ({name}:" in finding.summary
+
+
+def test_the_place_is_told_through_generators_and_wrappers(leaks: Leaks, loop: Loop) -> None:
+    class Awaitable:
+        def __await__(self) -> Any:
+            return stuck().__await__()
+
+    async def generator() -> AsyncIterator[int]:
+        await Awaitable()
+        yield 1
+
+    async def main() -> None:
+        async for _ in generator():
+            pass
+
+    def leaking() -> None:
+        loop.loop.create_task(main())
+        loop.run(asyncio.sleep(0))
+
+    (finding,) = leaks(leaking)
+    for function in ("main", "generator", "stuck"):
+        assert f"{function} (test_adapter_asyncio.py:" in finding.summary
+
+
+@pytest.mark.parametrize("name", ["create_task", "ensure_future"])
+def test_a_task_that_is_awaited_is_clean(marked: Marked, loop: Loop, name: str) -> None:
+    def clean() -> None:
+        async def main() -> None:
+            await getattr(asyncio, name)(asyncio.sleep(0))
+
+        loop.run(main())
+
+    marked(clean)
+
+
+def test_gathered_coroutines_that_nobody_awaits_leak_together(marked: Marked, held: list[Any], loop: Loop) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            held.append(asyncio.gather(beat(), beat(), beat()))  # leak: tasks x3
+
+        loop.run(main())
+
+    (finding,) = marked(leaking)
+    assert finding.count == 3
+    with contextlib.suppress(asyncio.CancelledError):
+        held[0].cancel()
+        loop.run(held[0])
+
+
+def test_gathered_coroutines_that_are_awaited_are_clean(marked: Marked, loop: Loop) -> None:
+    def clean() -> None:
+        async def main() -> None:
+            await asyncio.gather(asyncio.sleep(0), asyncio.sleep(0))
+
+        loop.run(main())
+
+    marked(clean)
+
+
+def test_a_group_that_nobody_leaves_leaks_its_tasks(marked: Marked, held: list[Any], loop: Loop) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            group = asyncio.TaskGroup()
+            held.append(group)
+            await group.__aenter__()
+            group.create_task(beat())  # leak: tasks
+
+        loop.run(main())
+
+    marked(leaking)
+
+
+def test_a_group_that_is_left_is_clean(marked: Marked, loop: Loop) -> None:
+    def clean() -> None:
+        async def main() -> None:
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(beat())
+                await asyncio.sleep(0)
+                task.cancel()
+
+        loop.run(main())
+
+    marked(clean)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+def test_an_eager_task_that_is_left_leaks_with_its_line(marked: Marked, loop: Loop) -> None:
+    loop.loop.set_task_factory(asyncio.eager_task_factory)
+
+    def leaking() -> None:
+        async def main() -> None:
+            asyncio.create_task(beat())  # leak: tasks
+
+        loop.run(main())
+
+    marked(leaking)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+def test_what_an_eager_task_makes_before_it_is_handed_out_has_its_line(marked: Marked, loop: Loop) -> None:
+    loop.loop.set_task_factory(asyncio.eager_task_factory)
+
+    def leaking() -> None:
+        async def opening() -> None:
+            marked.kept.append(socket.socket())  # leak: sockets
+
+        async def main() -> None:
+            await asyncio.create_task(opening())
+
+        loop.run(main())
+
+    marked(leaking)
+
+
+def test_a_task_factory_that_makes_something_else_is_let_be(marked: Marked, loop: Loop) -> None:
+    def clean() -> None:
+        async def main() -> None:
+            assert await asyncio.get_running_loop().create_task(asyncio.sleep(0)) == "no task"
+
+        def factory(loop: Any, coroutine: Any, **kwargs: Any) -> Any:
+            coroutine.close()
+            future = Future(loop=loop)
+            future.set_result("no task")
+            return future
+
+        class Future(asyncio.Future[str]):
+            def set_name(self, name: str) -> None:
+                pass
+
+        task = asyncio.Task(main(), loop=loop.loop)
+        loop.loop.set_task_factory(factory)
+        loop.loop.run_until_complete(task)
+        loop.loop.set_task_factory(None)
+
+    marked(clean)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="a task tells its context from Python 3.12 on")
+def test_a_task_that_is_made_directly_leaks_without_a_line(leaks: Leaks, loop: Loop) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            asyncio.Task(beat(), loop=loop.loop)
+
+        loop.run(main())
+
+    (finding,) = leaks(leaking)
+    assert finding.kind.value == "tasks"
+    assert finding.created is None
+
+
+def test_what_a_task_makes_that_nobody_saw_being_made_belongs_to_its_maker(marked: Marked, loop: Loop) -> None:
+    def leaking() -> None:
+        async def opening() -> None:
+            marked.kept.append(socket.socket())  # leak: sockets
+
+        async def main() -> None:
+            await asyncio.Task(opening(), loop=loop.loop)
+
+        loop.run(main())
+
+    marked(leaking)
+
+
+def test_a_library_may_make_tasks_in_a_way_of_its_own(marked: Marked, loop: Loop) -> None:
+    def clean() -> None:
+        async def main() -> None:
+            asyncio.Task(asyncio.sleep(60), loop=loop.loop)
+
+        loop.run(main())
+
+    marked(clean)
+
+
+def test_a_task_in_a_library_has_the_line_that_called_the_library(marked: Marked, held: list[Any], loop: Loop) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(stuck()), 0.001)  # leak: tasks
+
+        loop.run(main())
+
+    marked(leaking)
+
+
+def test_a_shielded_task_that_ends_is_clean(marked: Marked, loop: Loop) -> None:
+    def clean() -> None:
+        async def main() -> None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(asyncio.sleep(0.003)), 0.001)
+
+        loop.run(main())
+
+    marked(clean)
+
+
+def test_what_a_librarys_task_makes_has_the_users_line_and_not_that_of_run(
+    marked: Marked, address: tuple[str, int]
+) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            opening = asyncio.open_connection(*address, happy_eyeballs_delay=0.1)
+            gathered = await asyncio.gather(opening, opening_too())  # leak: sockets
+            marked.kept.extend(writer for _, writer in gathered)
+
+        async def opening_too() -> Any:
+            return await asyncio.open_connection(*address)  # leak: sockets
+
+        asyncio.run(main())
+
+    marked(leaking)
+    marked.kept[:] = [writer._transport._sock for writer in marked.kept]
+
+
+def test_a_task_that_ends_within_the_grace_is_clean(marked: Marked, loop: Loop) -> None:
+    def clean() -> None:
+        async def main() -> None:
+            asyncio.create_task(asyncio.sleep(0.01))
+
+        loop.run(main())
+
+    marked(clean)
+
+
+def test_a_task_that_is_cancelled_and_not_awaited_is_clean(marked: Marked, loop: Loop) -> None:
+    def clean() -> None:
+        async def main() -> None:
+            task = asyncio.create_task(beat())
+            await asyncio.sleep(0)
+            task.cancel()
+
+        loop.run(main())
+
+    marked(clean)
+
+
+def test_a_task_that_will_not_be_cancelled_leaks(marked: Marked, loop: Loop) -> None:
+    def leaking() -> None:
+        async def stubborn() -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await stuck()
+            await stuck()
+
+        async def main() -> None:
+            task = asyncio.create_task(stubborn())  # leak: tasks
+            await asyncio.sleep(0)
+            task.cancel()
+
+        loop.run(main())
+
+    marked(leaking)
+
+
+def test_a_generator_that_is_abandoned_is_clean(marked: Marked, loop: Loop) -> None:
+    def clean() -> None:
+        async def main() -> None:
+            async for _ in numbers():
+                break
+
+        loop.run(main())
+
+    marked(clean)
+
+
+@pytest.mark.parametrize("pattern", ["tasks:heart*", "tasks:beat"])
+def test_a_task_can_be_ignored_by_its_name_and_by_its_function(leaks: Leaks, loop: Loop, pattern: str) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            asyncio.create_task(beat(), name="heartbeat-1")
+
+        loop.run(main())
+
+    assert [finding.verdict.value for finding in leaks(leaking, ignore=[pattern])] == ["ignored"]
+
+
+def test_a_task_that_a_wider_fixture_made_is_none_of_the_tests(marked: Marked, loop: Loop) -> None:
+    async def begin() -> asyncio.Task[None]:
+        return asyncio.create_task(beat())
+
+    def clean() -> None:
+        loop.run(asyncio.sleep(0))
+
+    with marked.fixture() as life:
+        task = life.make(lambda: loop.run(begin()))
+        marked(clean)
+        task.cancel()
+
+
+def test_a_wider_fixture_answers_for_the_task_that_it_leaves(marked: Marked, loop: Loop) -> None:
+    async def begin() -> None:
+        asyncio.create_task(beat())  # leak: tasks
+
+    with marked.fixture(begin) as life:
+        life.make(lambda: loop.run(begin()))
+
+
+# -- tasks and the end of their loop -----------------------------------------------------------------------------------
+
+
+def test_run_and_runner_cancel_what_is_left(marked: Marked, held: list[Any]) -> None:
+    def clean() -> None:
+        async def main() -> None:
+            held.append(asyncio.create_task(beat()))
+            await asyncio.sleep(0)
+
+        asyncio.run(main())
+        with asyncio.Runner() as runner:
+            runner.run(main())
+
+    marked(clean)
+
+
+def test_a_loop_that_is_closed_over_a_task_leaves_that_task(marked: Marked, held: list[Any]) -> None:
+    def leaking() -> None:
+        loop = asyncio.new_event_loop()
+        held.append(loop.create_task(beat()))  # leak: tasks
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+
+    marked(leaking)
+
+
+def test_a_loop_that_is_closed_after_its_tasks_is_clean(marked: Marked, held: list[Any]) -> None:
+    def clean() -> None:
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(beat())
+        held.append(task)
+        loop.run_until_complete(asyncio.sleep(0))
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            loop.run_until_complete(task)
+        loop.close()
+
+    marked(clean)
+
+
+def test_a_fixture_that_closes_its_loop_later_tells_whose_task_is_left(marked: Marked, leaks: Leaks) -> None:
+    loop = asyncio.new_event_loop()
+    task: Any = None
+
+    def leaking() -> None:
+        nonlocal task
+        task = loop.create_task(beat())  # leak: tasks
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()  # the fixture's teardown
+
+    marked(leaking)
+
+
+def test_a_task_that_is_destroyed_while_pending_leaks(
+    marked: Marked, loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop.loop.set_exception_handler(lambda loop, context: None)
+
+    def leaking() -> None:
+        async def main() -> None:
+            asyncio.create_task(stuck())  # leak: tasks collected
+            await asyncio.sleep(0)
+
+        loop.run(main())
+        gc.collect()
+
+    (finding,) = marked(leaking)
+    assert finding.summary.endswith("destroyed while pending")
+
+
+def test_other_things_that_go_wrong_in_a_loop_are_no_leak(marked: Marked, loop: Loop) -> None:
+    heard: list[Any] = []
+    loop.loop.set_exception_handler(lambda loop, context: heard.append(context["message"]))
+
+    def clean() -> None:
+        async def main() -> None:
+            asyncio.get_running_loop().call_soon(int, "no number")
+            await asyncio.sleep(0)
+
+        loop.run(main())
+
+    marked(clean)
+    assert len(heard) == 1
+
+
+# -- one cause, one finding --------------------------------------------------------------------------------------------
+
+
+def test_a_task_is_one_finding_with_the_task_that_it_awaits(marked: Marked, loop: Loop) -> None:
+    async def parent() -> None:
+        await asyncio.create_task(beat())
+
+    def leaking() -> None:
+        async def main() -> None:
+            asyncio.create_task(parent())  # leak: tasks
+            await asyncio.sleep(0)
+
+        loop.run(main())
+
+    (finding,) = marked(leaking)
+    assert [held.kind.value for held in finding.holds] == ["tasks"]
+    assert "running beat()" in finding.holds[0].summary
+
+
+def test_a_task_is_one_finding_with_the_tasks_that_it_gathers(marked: Marked, loop: Loop) -> None:
+    async def parent() -> None:
+        await asyncio.gather(beat(), parent_of_one(), asyncio.get_running_loop().create_future())
+
+    async def parent_of_one() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(beat())
+
+    def leaking() -> None:
+        async def main() -> None:
+            asyncio.create_task(parent())  # leak: tasks
+            await asyncio.sleep(0.001)
+
+        loop.run(main())
+
+    (finding,) = marked(leaking)
+    assert len(finding.holds) == 3
+
+
+def test_a_task_is_one_finding_with_what_it_waits_for_with_a_timeout(marked: Marked, loop: Loop) -> None:
+    async def parent() -> None:
+        await asyncio.wait_for(beat(), 60)
+
+    def leaking() -> None:
+        async def main() -> None:
+            asyncio.create_task(parent())  # leak: tasks
+            await asyncio.sleep(0.001)
+
+        loop.run(main())
+
+    marked(leaking)
+
+
+def test_a_task_is_one_finding_with_the_group_of_anyio_that_it_waits_in(marked: Marked, loop: Loop) -> None:
+    anyio = pytest.importorskip("anyio")
+
+    async def parent() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(beat)
+
+    def leaking() -> None:
+        async def main() -> None:
+            asyncio.create_task(parent())  # leak: tasks
+            await asyncio.sleep(0.001)
+
+        loop.run(main())
+
+    marked(leaking)
+
+
+def test_a_task_that_another_one_only_watches_is_a_cause_of_its_own(marked: Marked, loop: Loop) -> None:
+    def leaking() -> None:
+        async def watch(task: asyncio.Task[None]) -> None:
+            await asyncio.wait([task])
+
+        async def main() -> None:
+            task = asyncio.create_task(beat())  # leak: tasks
+            asyncio.create_task(watch(task))  # leak: tasks
+            await asyncio.sleep(0.001)
+
+        loop.run(main())
+
+    marked(leaking)
+
+
+def test_tasks_that_wait_for_each_other_are_both_found(marked: Marked) -> None:
+    def leaking() -> None:
+        async def wait_for(other: list[asyncio.Task[None]]) -> None:
+            await other[0]
+
+        async def main() -> None:
+            first: list[Any] = []
+            second = [asyncio.create_task(wait_for(first))]  # leak: tasks
+            first.append(asyncio.create_task(wait_for(second)))  # leak: tasks
+            await asyncio.sleep(0.001)
+
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        loop.close()
+
+    marked(leaking)
+
+
+async def talk(address: tuple[str, int], held: list[Any] | None = None) -> None:
+    reader, writer = await asyncio.open_connection(*address)
+    try:
+        if held is not None:
+            held.append(writer)
+        await reader.read()
+    finally:
+        writer.close()
+
+
+def test_a_task_is_one_finding_with_the_stream_inside_it(marked: Marked, loop: Loop, address: tuple[str, int]) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            asyncio.create_task(talk(address))  # leak: tasks
+            await asyncio.sleep(0.005)
+
+        loop.run(main())
+
+    (finding,) = marked(leaking)
+    assert [held.kind.value for held in finding.holds] == ["sockets", "fds"]
+
+
+def test_a_stream_that_is_kept_elsewhere_too_is_a_cause_of_its_own(
+    leaks: Leaks, held: list[Any], loop: Loop, address: tuple[str, int]
+) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            asyncio.create_task(talk(address, held))
+            await asyncio.sleep(0.005)
+
+        loop.run(main())
+
+    assert sorted(finding.kind.value for finding in leaks(leaking)) == ["sockets", "tasks"]
+
+
+def test_a_stream_that_a_task_was_only_given_is_a_cause_of_its_own(
+    leaks: Leaks, loop: Loop, address: tuple[str, int]
+) -> None:
+    async def use(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    def leaking() -> None:
+        async def main() -> None:
+            asyncio.create_task(use(*await asyncio.open_connection(*address)))
+
+        loop.run(main())
+
+    assert sorted(finding.kind.value for finding in leaks(leaking)) == ["sockets", "tasks"]
+
+
+def test_a_task_is_one_finding_with_the_file_inside_it(marked: Marked, loop: Loop, tmp_path: Path) -> None:
+    def leaking() -> None:
+        async def writing() -> None:
+            with (tmp_path / "log").open("w"):
+                await stuck()
+
+        async def main() -> None:
+            asyncio.create_task(writing())  # leak: tasks
+            await asyncio.sleep(0.001)
+
+        loop.run(main())
+
+    (finding,) = marked(leaking)
+    assert [held.kind.value for held in finding.holds] == ["fds"]
+
+
+def test_what_a_task_holds_is_forgiven_with_it_when_its_loop_ends(marked: Marked, address: tuple[str, int]) -> None:
+    loop = asyncio.new_event_loop()
+
+    def leaking() -> None:
+        loop.create_task(talk(address))  # leak: tasks
+        loop.run_until_complete(asyncio.sleep(0.01))
+        loop.close()
+
+    marked(leaking)
+
+
+# -- threads and other loops -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def threaded(session: Session) -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop that runs in a thread, both someone else's."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield loop
+
+    async def end() -> None:
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.sleep(0)
+
+    asyncio.run_coroutine_threadsafe(end(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def test_a_coroutine_that_is_left_in_another_threads_loop_leaks_at_the_line_that_sent_it(
+    marked: Marked, threaded: asyncio.AbstractEventLoop
+) -> None:
+    def leaking() -> None:
+        asyncio.run_coroutine_threadsafe(beat(), threaded)  # leak: tasks
+
+    marked(leaking)
+
+
+def test_a_coroutine_that_ends_in_another_threads_loop_is_clean(
+    marked: Marked, threaded: asyncio.AbstractEventLoop
+) -> None:
+    def clean() -> None:
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), threaded)
+        assert asyncio.run_coroutine_threadsafe(asyncio.sleep(0, "done"), threaded).result(10) == "done"
+
+    marked(clean)
+
+
+def test_a_coroutine_that_another_threads_loop_never_begins_leaks(marked: Marked, loop: Loop) -> None:
+    coroutine = beat()
+
+    def leaking() -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, loop.loop)  # leak: tasks
+
+    (finding,) = _without_turning(marked, leaking)
+    assert "has not been begun" in finding.summary
+
+
+def _without_turning(marked: Marked, function: Any) -> tuple[Finding, ...]:
+    """Judge a function while no loop may be run from here, as one that another thread is about to run."""
+    for record in marked.session.watch.table("loops"):
+        record.thread = -1
+    return marked(function)
+
+
+def test_a_loop_that_another_thread_has_run_is_not_run_from_here(session: Session, leaks: Leaks) -> None:
+    loop = asyncio.new_event_loop()
+    ran: list[int] = []
+
+    def leaking() -> None:
+        thread = threading.Thread(target=loop.run_until_complete, args=(asyncio.sleep(0),))
+        thread.start()
+        thread.join()
+        loop.call_soon(lambda: ran.append(threading.get_ident()))
+        loop.create_task(beat())
+
+    findings = leaks(leaking)
+    assert [finding.kind.value for finding in findings] == ["tasks"]
+    assert ran == []
+    Loop(loop).end()
+
+
+def test_what_a_callback_makes_belongs_to_whoever_registered_it(marked: Marked, loop: Loop) -> None:
+    def later() -> None:
+        marked.kept.append(socket.socket())  # leak: sockets
+
+    def leaking() -> None:
+        loop.loop.call_soon(later)
+        loop.run(asyncio.sleep(0))
+
+    marked(leaking, later)
+
+
+# -- loops -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_loop_that_is_kept_open_is_one_finding_without_its_pipe_and_poller(marked: Marked) -> None:
+    def leaking() -> None:
+        marked.kept.append(asyncio.new_event_loop())  # leak: loops
+
+    (finding,) = marked(leaking)
+    assert finding.type.endswith("SelectorEventLoop")
+    assert finding.summary == "never closed"
+
+
+def test_a_loop_that_is_closed_is_clean(marked: Marked, held: list[Any]) -> None:
+    def clean() -> None:
+        loop = asyncio.new_event_loop()
+        held.append(loop)
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        loop.close()
+
+    marked(clean)
+
+
+def test_a_loop_that_is_dropped_leaks(marked: Marked) -> None:
+    def leaking() -> None:
+        asyncio.new_event_loop().run_until_complete(asyncio.sleep(0))  # leak: loops collected
+
+    (finding,) = marked(leaking)
+    assert finding.summary == "dropped without being closed"
+
+
+def test_a_loop_that_was_dropped_and_collected_before_leaks(marked: Marked) -> None:
+    def leaking() -> None:
+        asyncio.new_event_loop()  # leak: loops collected
+        gc.collect()
+
+    marked(leaking)
+
+
+def test_the_policys_loop_leaks_like_any_other(marked: Marked) -> None:
+    def leaking() -> None:
+        loop = asyncio.new_event_loop()  # leak: loops
+        asyncio.set_event_loop(loop)
+        marked.kept.append(loop)
+
+    marked(leaking)
+    asyncio.set_event_loop(None)
+
+
+def test_a_loop_that_runs_in_a_thread_is_found_as_running(leaks: Leaks) -> None:
+    made: list[Any] = []
+
+    def leaking() -> None:
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        made.extend((loop, thread))
+
+    findings = leaks(leaking)
+    loop, thread = made
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+    assert {(finding.kind.value, finding.state.value) for finding in findings} >= {("loops", "running")}
+
+
+# -- streams and transports --------------------------------------------------------------------------------------------
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while line := await reader.readline():
+        writer.write(line)
+    writer.close()
+
+
+def test_a_stream_that_is_kept_open_leaks(marked: Marked, loop: Loop, address: tuple[str, int]) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            _, writer = await asyncio.open_connection(*address)  # leak: sockets
+            loop.kept.append(writer)
+
+        loop.run(main())
+
+    marked(leaking)
+
+
+def test_a_stream_that_is_dropped_leaks(marked: Marked, loop: Loop, address: tuple[str, int]) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            await asyncio.open_connection(*address)  # leak: sockets collected
+
+        loop.run(main())
+
+    marked(leaking)
+
+
+def test_a_transport_that_is_dropped_leaks(marked: Marked, address: tuple[str, int]) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            await loop.create_connection(asyncio.Protocol, *address)  # leak: sockets collected
+
+        asyncio.run(main())
+        gc.collect()
+
+    marked(leaking)
+
+
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_a_stream_that_is_closed_is_clean(
+    marked: Marked, held: list[Any], loop: Loop, address: tuple[str, int], is_awaited: bool
+) -> None:
+    def clean() -> None:
+        async def main() -> None:
+            _, writer = await asyncio.open_connection(*address)
+            held.append(writer)
+            writer.close()
+            if is_awaited:
+                await writer.wait_closed()
+
+        loop.run(main())
+
+    marked(clean)
+
+
+def test_a_transport_that_is_aborted_is_clean(marked: Marked, loop: Loop, address: tuple[str, int]) -> None:
+    def clean() -> None:
+        async def main() -> None:
+            transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, *address)
+            transport.abort()
+
+        loop.run(main())
+
+    marked(clean)
+
+
+def test_a_stream_inside_tls_that_is_kept_open_leaks_once(marked: Marked, loop: Loop, tls_server: str) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    port = urlsplit(tls_server).port
+
+    def leaking() -> None:
+        async def main() -> None:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)  # leak: sockets
+            await writer.start_tls(context)
+            loop.kept.append(writer)
+
+        loop.run(main())
+
+    marked(leaking)
+
+
+def test_a_server_that_is_left_leaks_its_listening_socket_alone(marked: Marked, held: list[Any], loop: Loop) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            server = await asyncio.start_server(echo, "127.0.0.1", 0)  # leak: sockets
+            loop.kept.append(server)
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"hello\n")
+            assert await reader.readline() == b"hello\n"
+            writer.close()
+            await writer.wait_closed()
+
+        loop.run(main())
+
+    (finding,) = marked(leaking)
+    assert "listening" in finding.summary
+
+
+def test_the_client_of_a_server_of_ones_own_leaks_without_the_servers_side(marked: Marked, loop: Loop) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            server = await asyncio.start_server(echo, "127.0.0.1", 0)
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())  # leak: sockets
+            writer.write(b"hello\n")
+            assert await reader.readline() == b"hello\n"
+            loop.kept.append(writer)
+            server.close()
+
+        loop.run(main())
+
+    marked(leaking)
+
+
+def test_a_handler_that_hangs_is_its_servers(marked: Marked, loop: Loop) -> None:
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.gather(stuck(), stuck())
+
+    def clean() -> None:
+        async def main() -> None:
+            server = await asyncio.start_server(hang, "127.0.0.1", 0)
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            await asyncio.sleep(0.005)
+            asyncio.create_task(asyncio.sleep(0.005))
+            writer.close()
+            server.close()
+
+        loop.run(main())
+
+    marked(clean)
+
+
+def test_a_datagram_endpoint_that_is_kept_open_leaks(marked: Marked, loop: Loop) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(  # leak: sockets
+                asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+            )
+            loop.kept.append(transport)
+
+        loop.run(main())
+
+    marked(leaking)
+
+
+def test_a_datagram_endpoint_that_is_closed_is_clean(marked: Marked, loop: Loop) -> None:
+    def clean() -> None:
+        async def main() -> None:
+            transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+            )
+            transport.close()
+
+        loop.run(main())
+
+    marked(clean)
+
+
+def test_a_subprocess_that_is_awaited_is_clean(marked: Marked, held: list[Any], loop: Loop) -> None:
+    def clean() -> None:
+        async def main() -> None:
+            process = await asyncio.create_subprocess_exec("true", stdin=-1, stdout=-1, stderr=-1)
+            await process.communicate()
+            held.append(process)
+
+        loop.run(main())
+
+    marked(clean)
+
+
+# -- uvloop ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def native(uvloop: Any) -> Iterator[Loop]:
+    """A loop of uvloop's that is someone else's."""
+    loop = Loop(uvloop.new_event_loop())
+    yield loop
+    loop.end()
+
+
+def test_a_loop_of_uvloop_that_is_kept_open_is_one_finding(marked: Marked, uvloop: Any) -> None:
+    def leaking() -> None:
+        loop = uvloop.new_event_loop()  # leak: loops
+        loop.run_until_complete(asyncio.sleep(0))
+        marked.kept.append(loop)
+
+    (finding,) = marked(leaking)
+    assert (finding.library, finding.type) == ("uvloop", "uvloop.Loop")
+
+
+def test_a_loop_of_uvloop_that_is_closed_is_clean(marked: Marked, held: list[Any], uvloop: Any) -> None:
+    def clean() -> None:
+        loop = uvloop.new_event_loop()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        held.append(loop)
+
+    marked(clean)
+
+
+def test_a_task_on_uvloop_leaks_with_its_line(marked: Marked, native: Loop) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            asyncio.create_task(beat())  # leak: tasks
+
+        native.run(main())
+
+    marked(leaking)
+
+
+def test_a_stream_on_uvloop_leaks_with_its_line(marked: Marked, native: Loop, address: tuple[str, int]) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            _, writer = await asyncio.open_connection(*address)  # leak: sockets
+            native.kept.append(writer)
+
+        native.run(main())
+
+    marked(leaking)
+
+
+def test_a_stream_on_uvloop_that_is_closed_is_clean(marked: Marked, native: Loop, address: tuple[str, int]) -> None:
+    def clean() -> None:
+        async def main() -> None:
+            _, writer = await asyncio.open_connection(*address)
+            writer.close()
+
+        native.run(main())
+
+    marked(clean)
+
+
+def test_a_server_on_uvloop_leaks_with_its_line(marked: Marked, native: Loop) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            native.kept.append(await asyncio.start_server(echo, "127.0.0.1", 0))  # leak: sockets
+
+        native.run(main())
+
+    marked(leaking)
+
+
+def test_a_task_on_uvloop_is_one_finding_with_the_stream_inside_it(
+    marked: Marked, native: Loop, address: tuple[str, int]
+) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            asyncio.create_task(talk(address))  # leak: tasks
+            await asyncio.sleep(0.005)
+
+        native.run(main())
+
+    marked(leaking)
+
+
+def test_a_connection_that_uvloop_cannot_make_is_clean(marked: Marked, native: Loop) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+
+    def clean() -> None:
+        with pytest.raises(OSError, match="refused"):
+            native.run(asyncio.open_connection("127.0.0.1", port))
+
+    marked(clean)
+
+
+# -- trio --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_socket_that_trio_opens_in_tasks_of_its_own_has_the_users_line(
+    marked: Marked, address: tuple[str, int]
+) -> None:
+    trio = pytest.importorskip("trio")
+
+    def leaking() -> None:
+        async def main() -> None:
+            stream = await trio.open_tcp_stream(*address)  # leak: sockets
+            marked.kept.append(stream.socket._sock)
+
+        trio.run(main)
+
+    marked(leaking)
+
+
+def test_a_socket_that_trio_opens_and_closes_is_clean(marked: Marked, address: tuple[str, int]) -> None:
+    trio = pytest.importorskip("trio")
+
+    def clean() -> None:
+        async def main() -> None:
+            async with await trio.open_tcp_stream(*address):
+                pass
+
+        trio.run(main)
+
+    marked(clean)
+
+
+# -- the observer and the observed -------------------------------------------------------------------------------------
+
+
+def test_a_loop_closes_after_a_leaked_task_as_it_would_without_the_watch(leaks: Leaks, loop: Loop) -> None:
+    task: Any = None
+
+    def leaking() -> None:
+        nonlocal task
+        loop.loop.set_debug(True)
+        task = loop.loop.create_task(beat())
+        loop.run(asyncio.sleep(0))
+
+    assert len(leaks(leaking)) == 1
+    assert not task.done()
+    assert not loop.loop.is_closed()
+    loop.end()
+    assert task.cancelled()
+
+
+def test_a_task_that_wants_to_leave_the_program_does_not_leave_the_judgement(leaks: Leaks, loop: Loop) -> None:
+    async def leave() -> None:
+        await asyncio.sleep(0.001)
+        raise SystemExit(3)
+
+    tasks_made: list[Any] = []
+
+    def clean() -> None:
+        async def main() -> None:
+            tasks_made.append(asyncio.create_task(leave()))
+
+        loop.run(main())
+
+    assert leaks(clean) == ()
+    assert isinstance(tasks_made[0].exception(), SystemExit)
+
+
+def test_a_loop_whose_clock_stands_still_does_not_stop_the_judgement(
+    leaks: Leaks, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop.loop, "time", lambda: 1.0, raising=False)
+
+    def leaking() -> None:
+        loop.loop.create_task(beat())
+
+    assert len(leaks(leaking)) == 1
+
+
+def test_a_block_that_is_judged_inside_a_running_loop_does_not_block_it(session: Session, loop: Loop) -> None:
+    settings = settings_from_keywords(default_settings(), {"grace": 30}, "a block")
+
+    async def main() -> tuple[Finding, ...]:
+        block = Block(session, settings, None)
+        asyncio.create_task(beat())
+        return block.end().findings
+
+    (finding,) = loop.run(asyncio.wait_for(main(), 10))
+    assert finding.state is State.PENDING
+
+
+def test_a_block_that_is_judged_inside_a_running_loop_lets_a_thread_end(session: Session, loop: Loop) -> None:
+    settings = settings_from_keywords(default_settings(), {"grace": 10}, "a block")
+    ending = threading.Event()
+
+    async def main() -> tuple[Finding, ...]:
+        block = Block(session, settings, None)
+        thread = threading.Thread(target=ending.wait, args=(0.02,))
+        thread.start()
+        return block.end().findings
+
+    assert loop.run(main()) == ()
+
+
+def test_the_context_of_the_code_under_test_is_as_it_was(marked: Marked, loop: Loop) -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+
+    def clean() -> None:
+        async def main() -> str:
+            variable.set("inside")
+            return await asyncio.create_task(child())
+
+        async def child() -> str:
+            return variable.get()
+
+        assert loop.run(main()) == "inside"
+        assert variable.get() == "unset"
+
+    marked(clean)
+
+
+def test_nothing_is_noted_once_the_watch_is_off(session: Session, loop: Loop) -> None:
+    session.watch.on = False
+    made = session.watch.births_of_tasks
+    loop.run(asyncio.sleep(0))
+    asyncio.run(asyncio.sleep(0))
+    session.watch.on = True
+    assert session.watch.births_of_tasks == made
+
+
+def test_a_running_loop_can_be_let_settle_without_being_blocked() -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def main() -> tuple[bool, bool]:
+        counting = asyncio.create_task(count())
+        settled = await settle(lambda: turns > 3, 1.0)
+        never = await settle(lambda: False, 0.001)
+        counting.cancel()
+        return settled, never
+
+    assert asyncio.run(main()) == (True, False)
+    assert turns > 10
+
+
+def test_trio_can_be_let_settle_too() -> None:
+    trio = pytest.importorskip("trio")
+    looks: list[int] = []
+
+    def look() -> bool:
+        looks.append(1)
+        return len(looks) > 2
+
+    async def main() -> bool:
+        return await settle(look, 1.0)
+
+    assert trio.run(main)
+
+
+def test_no_grace_means_one_look() -> None:
+    async def main() -> bool:
+        return await settle(lambda: True, 0)
+
+    assert asyncio.run(main())
+    assert list(pauses(0)) == []
+
+
+def test_pauses_are_at_least_ten_and_back_off() -> None:
+    found = list(pauses(0.000_001))
+    assert len(found) == 10
+    assert found[0] == 0.001
+    assert max(found) <= 0.05
+
+
+def test_a_task_of_a_loop_that_is_closed_meanwhile_stops_the_turning() -> None:
+    loop = asyncio.new_event_loop()
+    loop.call_soon(lambda: None)
+    tasks.let_run(loop, 0)
+    loop.close()
+    tasks.let_run(loop, 0.01)
+    assert not tasks.can_run(loop)
+
+
+def test_without_asyncio_there_are_no_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "asyncio")
+    assert tasks.pending(None) == []
+    assert not tasks.can_run(None)
+
+
+def test_what_a_module_keeps_is_kept_elsewhere() -> None:
+    thing = ["kept"]
+    module = type(sys)("somewhere")
+    module.thing = thing  # type: ignore[attr-defined]
+    assert taskframes.is_kept_elsewhere(thing, [], lambda part: False)
+
+
+def test_marked_comments_are_read(leaks: Leaks) -> None:
+    def leaking() -> None:
+        pass  # leak: tasks
+
+    assert sum(expected(leaking).values()) == 1
+    assert seen(()) == {}
+
+
+logging.getLogger("asyncio").setLevel(logging.CRITICAL)
