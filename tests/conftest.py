@@ -16,7 +16,7 @@ from pytest_httpleak.model import Finding
 from pytest_httpleak.session.core import Session
 from pytest_httpleak.settings import default_settings, settings_from_keywords
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "inner", "loops"]
 
 
 @pytest.fixture(scope="session")
