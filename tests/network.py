@@ -11,6 +11,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import os
 import ssl
 import sys
 from pathlib import Path
@@ -146,6 +147,7 @@ async def main(folder: Path) -> None:
     await asyncio.start_unix_server(closing(serve_http), folder / "http.sock")
     print(json.dumps(ports), flush=True)
     await asyncio.to_thread(sys.stdin.read)
+    os._exit(0)  # whoever is still being served is not interested any more
 
 
 if __name__ == "__main__":

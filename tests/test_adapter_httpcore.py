@@ -242,12 +242,16 @@ def test_a_connection_that_its_pool_throws_away_leaks(
 ) -> None:
     def leaking() -> None:
         assert client.get(f"{network.plain}/ok").text == "ok"  # leak: connections collected
-        client._transport._pool._connections.clear()
+        books(client).clear()
+
+    def books(client: Any) -> Any:
+        pool = client._transport._pool
+        return pool._connections if hasattr(pool, "_connections") else pool._pool  # the second until 1.0.2
 
     def keeping() -> None:
         assert client.get(f"{network.plain}/ok").text == "ok"  # leak: connections
-        held.extend(client._transport._pool._connections)
-        client._transport._pool._connections.clear()
+        held.extend(books(client))
+        books(client).clear()
 
     with httpx.Client() as client:
         (finding,) = marked(leaking)
@@ -266,7 +270,7 @@ def test_a_slot_that_was_given_to_a_cancelled_request_is_lost(
     async def both() -> None:
         parts = []
         for path in ("/left", "/right"):
-            parts.append(asyncio.create_task(client.get(network.plain + path)))  # noqa: PERF401  # leak: connections
+            parts.append(asyncio.create_task(client.get(network.plain + path)))  # leak: connections
         await asyncio.sleep(0)
         for part in parts:
             part.cancel()
@@ -619,7 +623,7 @@ def test_a_websocket_that_is_left_open_leaks_with_its_thread(leaks: Leaks, netwo
     with httpx2.Client() as client:
         assert [each.kind.value for each in leaks(leaking)] == ["responses", "threads"]
         managers[0].__exit__(None, None, None)
-        assert leaks(clean) == ()
+        assert leaks(clean, grace=1) == ()  # its thread needs a moment to end
 
 
 # -- figures -----------------------------------------------------------------------------------------------------------
