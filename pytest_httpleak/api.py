@@ -156,7 +156,7 @@ class _NoLeaks:
     def __enter__(self) -> None:
         self._enter().__enter__()
 
-    def __exit__(self, *raised: object) -> None:
+    def __exit__(self, *raised: Any) -> None:  # noqa: PYI036  # handed on as they are
         __tracebackhide__ = True
         block, stop = self._leave()
         try:
@@ -167,7 +167,7 @@ class _NoLeaks:
     async def __aenter__(self) -> None:
         await self._enter().__aenter__()
 
-    async def __aexit__(self, *raised: object) -> None:
+    async def __aexit__(self, *raised: Any) -> None:  # noqa: PYI036  # handed on as they are
         __tracebackhide__ = True
         block, stop = self._leave()
         try:
@@ -201,7 +201,9 @@ def no_leaks(function: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
 def no_leaks(**keywords: Any) -> _NoLeaks: ...
 def no_leaks(function: Callable[P, R] | None = None, /, **keywords: Any) -> Any:
-    """Check code anywhere for what it leaks, as in `with no_leaks():`, `async with no_leaks():`, `@no_leaks`, `@no_leaks(sockets=1)`.
+    """Check code anywhere, outside pytest too, for what it leaves behind.
+
+    As a context manager, also an asynchronous one, `with no_leaks():`; as a decorator, `@no_leaks(sockets=1)`.
 
     Takes the marker's keys. Raises `LeakError` where the code leaks; `TypeError` or `ValueError` for unusable keys.
     """

@@ -29,7 +29,19 @@ _MOST_NOTES = 200
 class Owner:
     """The process, a fixture of a wider scope, a test, or a checked block: what it made, until it is judged."""
 
-    __slots__ = ("descriptors", "grace", "left", "name", "notes", "over", "parent", "peaks", "prune_at", "records", "scope")
+    __slots__ = (
+        "descriptors",
+        "grace",
+        "left",
+        "name",
+        "notes",
+        "over",
+        "parent",
+        "peaks",
+        "prune_at",
+        "records",
+        "scope",
+    )
 
     def __init__(self, name: str, scope: str, parent: Owner | None = None) -> None:
         self.name = name
@@ -196,8 +208,9 @@ class Watch:
         ident = threading.get_ident()
         if ident != self._main:
             worker = self._worker(ident)
-            if worker is not None and worker.owner is not None:
-                return worker.owner
+            owner = None if worker is None else worker.owner
+            if owner is not None:
+                return owner
         return self.stack[-1]
 
     def _worker(self, ident: int) -> Any:
@@ -221,11 +234,14 @@ class Watch:
                 if not birth.has_user:  # not the whole chain: a library's tasks may make each other for hours
                     birth.parent = known[0] if known[0].has_user else known[0].parent or known[0]
                 return birth
-        birth = None if self.birth_in_trio is None or loop is not None else self.birth_in_trio(depth + 1)
-        if birth is None:
-            birth = capture(depth)
-            if not birth.has_user:
-                birth.parent = self._maker_birth()
+        in_trio: Birth | None = (
+            None if self.birth_in_trio is None or loop is not None else self.birth_in_trio(depth + 1)
+        )
+        if in_trio is not None:
+            return in_trio
+        birth = capture(depth)
+        if not birth.has_user:
+            birth.parent = self._maker_birth()
         return birth
 
     def of_task(self, task: Any) -> tuple[Birth, Owner] | None:

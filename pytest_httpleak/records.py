@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Protocol
 from pytest_httpleak.model import Held, Kind, State, Suspect
 from pytest_httpleak.sites import Birth
 
-
 # The task in which anyio's pytest plugin runs every fixture and test: whoever is being run answers for what it makes.
 RUNNER_TASKS = frozenset(("TestRunner._run_tests_and_fixtures",))
 
@@ -132,7 +131,9 @@ class Table:
             record = ref.record
             if records.get(record.key) is record:
                 del records[record.key]
-            if record.ref is ref:  # a cycle of the two would be garbage that only the collector finds: some suites count it
+            if (
+                record.ref is ref
+            ):  # a cycle of the two would be garbage that only the collector finds: some suites count it
                 record.ref = _dead
             if self.gone is not None:
                 self.gone(record)

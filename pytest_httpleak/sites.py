@@ -31,7 +31,9 @@ _MAX_FRAMES: Final = 80
 _USER_FRAMES: Final = 6
 
 # What event loops call on the protocols of their transports.
-_PROTOCOL_CALLS: Final = frozenset("buffer_updated connection_made data_received datagram_received eof_received".split())
+_PROTOCOL_CALLS: Final = frozenset(
+    "buffer_updated connection_made data_received datagram_received eof_received".split()
+)
 
 # Of coroutines, generators and asynchronous generators; and the interpreter's own objects between them.
 _FRAMES: Final = ("cr_frame", "gi_frame", "ag_frame")
@@ -153,7 +155,9 @@ def frame_of(thing: Any) -> Any:
 def birth_of(frames: list[FrameType]) -> Birth:
     """The birth at a place that is given by its frames, innermost first, instead of by the running stack."""
     sorts = [_sorts.get(frame.f_code.co_filename) for frame in frames]
-    has_user = any((_sort_of(frame) if sort is None else sort) == _USER for frame, sort in zip(frames, sorts, strict=True))
+    has_user = any(
+        (_sort_of(frame) if sort is None else sort) == _USER for frame, sort in zip(frames, sorts, strict=True)
+    )
     return Birth([(frame.f_code, frame.f_lasti) for frame in frames], has_user, None)
 
 

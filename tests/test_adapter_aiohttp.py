@@ -411,13 +411,26 @@ def test_a_response_that_is_read_in_part_leaks(
 def test_a_response_and_its_session_that_are_both_dropped_leak_each(marked: Marked, loop: Loop, server: str) -> None:
     def leaking() -> None:
         async def main() -> None:
-            session = new_session()
+            session = aiohttp.ClientSession()  # leak: clients collected
             await session.get(f"{server}/big")  # leak: responses collected
 
         loop.run(main())
 
-    kinds = [(finding.kind.value, finding.created.line) for finding in marked.found(leaking) if finding.created]
-    assert [kind for kind, _ in kinds] == ["responses", "clients"]
+    marked(leaking)
+
+
+def test_a_response_and_its_session_that_the_collector_has_freed_before_leak_each(
+    marked: Marked, loop: Loop, server: str
+) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            session = aiohttp.ClientSession()  # leak: clients collected
+            await session.get(f"{server}/big")  # leak: responses collected
+
+        loop.run(main())
+        gc.collect()
+
+    marked(leaking)
 
 
 def test_responses_whose_body_has_arrived_whole_are_clean(
@@ -738,6 +751,55 @@ def test_a_server_for_tests_that_is_left_leaks_its_listening_socket(marked: Mark
     marked(leaking)
 
 
+# -- limits ------------------------------------------------------------------------------------------------------------
+
+
+def test_connections_and_responses_at_once_are_counted(leaks: Leaks, loop: Loop, client: Any, server: str) -> None:
+    def busy() -> None:
+        async def main() -> None:
+            await _read(client, f"{server}/ok")
+            responses = [await client.get(f"{server}/big") for _ in range(3)]
+            for response in responses:
+                response.close()
+            await _read(client, f"{server}/ok")
+
+        loop.run(main())
+
+    assert leaks(busy, peak_connections=3, peak_responses=3) == ()
+    found = leaks(busy, peak_connections=2, peak_responses=2)
+    assert sorted((finding.kind.value, finding.state.value) for finding in found) == [
+        ("connections", "peak"),
+        ("responses", "peak"),
+    ]
+
+
+def test_sessions_are_counted_without_the_connectors_inside_them(leaks: Leaks, loop: Loop) -> None:
+    def busy() -> None:
+        async def main() -> None:
+            for _ in range(2):
+                async with aiohttp.ClientSession():
+                    pass
+
+        loop.run(main())
+
+    assert leaks(busy, max_clients=2) == ()
+    (finding,) = leaks(busy, max_clients=1)
+    assert finding.summary == "2 clients made, and the limit is 1"
+
+
+def test_what_is_over_may_be_forgotten(session: Session, loop: Loop, client: Any, held: list[Any], server: str) -> None:
+    loop.run(_read(client, f"{server}/ok"))
+    response = loop.run(_get(client, f"{server}/big"))
+    held.append(response)
+    names = ("sessions", "connectors", "responses", "connections")
+    records = [each for name in names for each in session.watch.table(f"aiohttp {name}")]
+    assert len(records) == 4
+    assert not any(record.is_over() for record in records)
+    response.close()
+    (over,) = (record for record in records if record.is_over())
+    assert over.ref() is response
+
+
 # -- the adapter -------------------------------------------------------------------------------------------------------
 
 
@@ -775,7 +837,12 @@ def test_sessions_of_before_the_watch_are_let_be(loop: Loop, server: str, sessio
         wall.on = True
 
     def clean() -> None:
-        loop.run(_read(earlier, f"{server}/ok"))
+        async def main() -> None:
+            await _read(earlier, f"{server}/ok")
+            async with aiohttp.ClientSession(connector=earlier.connector, connector_owner=False) as later:
+                await _read(later, f"{server}/ok")
+
+        loop.run(main())
 
     marked(clean)
     loop.run(_ended(earlier.close()))

@@ -11,7 +11,7 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -1193,6 +1193,51 @@ def test_the_context_of_the_code_under_test_is_as_it_was(marked: Marked, loop: L
         assert variable.get() == "unset"
 
     marked(clean)
+
+
+def test_tasks_at_once_are_counted(leaks: Leaks, loop: Loop) -> None:
+    def busy() -> None:
+        async def main() -> None:
+            await asyncio.gather(*(asyncio.sleep(0) for _ in range(3)))
+
+        loop.run(main())
+        for _ in range(2):
+            asyncio.new_event_loop().close()
+
+    assert leaks(busy, peak_tasks=4) == ()
+    (finding,) = leaks(busy, peak_tasks=3)
+    assert (finding.kind.value, finding.state.value) == ("tasks", "peak")
+
+
+@pytest.mark.parametrize("has_factory", [False, True])
+def test_an_error_of_the_watchs_own_stays_behind_its_wall(
+    monkeypatch: pytest.MonkeyPatch, uvloop: Any, address: tuple[str, int], has_factory: bool
+) -> None:
+    session = Session(rootdir="/")
+    session.start()
+    monkeypatch.setattr(session.watch, "task_coming", broken)
+    monkeypatch.setattr(session.watch, "task_made", broken)
+    monkeypatch.setattr(session.watch, "give", broken)
+
+    async def main() -> str:
+        if has_factory:
+            asyncio.get_running_loop().set_task_factory(lambda *args, **keywords: asyncio.Task(args[1], loop=args[0]))
+        _, writer = await asyncio.open_connection(*address)
+        writer.close()
+        return await asyncio.create_task(asyncio.sleep(0, "unharmed"))
+
+    try:
+        for run in (asyncio.run, uvloop.run):
+            for wall in session.watch.walls:
+                wall.on = True
+            assert run(main()) == "unharmed"
+        assert "the adapter for asyncio was switched off: ValueError: broken" in session.errors()[0]
+    finally:
+        session.stop()
+
+
+def broken(*args: Any) -> None:
+    raise ValueError("broken")
 
 
 def test_nothing_is_noted_once_the_watch_is_off(session: Session, loop: Loop) -> None:

@@ -1,5 +1,5 @@
 """Bare descriptors: which calls are seen at their line, and what is never a leak."""
-# ruff: noqa: PERF401, PLW0108, PTH123, SIM115  # files opened as programs open them, and left open, are what is tested
+# ruff: noqa: PLW0108, PTH123, SIM115  # files opened as programs open them, and left open, are what is tested
 
 from __future__ import annotations
 

@@ -181,7 +181,8 @@ async def test_beside_careless(careless):
 
 
 async def test_a_response_of_the_modules_client(client_of_the_module):
-    KEPT.append(await client_of_the_module.send(client_of_the_module.build_request("GET", URL + "/big"), stream=True))  # leak: responses
+    request = client_of_the_module.build_request("GET", URL + "/big")
+    KEPT.append(await client_of_the_module.send(request, stream=True))  # leak: responses
 
 
 async def test_the_modules_client(client_of_the_module):
@@ -602,8 +603,11 @@ SUITES = (
     (OTHERS, ("-p", "anyio.pytest_plugin", "-p", "pytest_trio.plugin")),
     (
         AUTO,
-        (*PYTEST_ASYNCIO[:2], "-p", "pytest_aiohttp.plugin", "-o", "asyncio_mode=auto")
-        + ("-o", "asyncio_default_test_loop_scope=module", "-o", "asyncio_default_fixture_loop_scope=module"),
+        (
+            *PYTEST_ASYNCIO[:2],
+            *("-p", "pytest_aiohttp.plugin", "-o", "asyncio_mode=auto"),
+            *("-o", "asyncio_default_test_loop_scope=module", "-o", "asyncio_default_fixture_loop_scope=module"),
+        ),
     ),
 )
 TESTS = [(suite, nodeid) for suite, _ in SUITES for nodeid in suite.tests]

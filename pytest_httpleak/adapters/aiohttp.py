@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import ModuleType
 from typing import Any, ClassVar
 
 from pytest_httpleak.adapters import Hooks, Unsupported
-from pytest_httpleak.model import Held, Kind, PoolState, State, Suspect, replace
+from pytest_httpleak.model import Held, Kind, PoolState, State, Suspect
 from pytest_httpleak.records import Record, Table, reachable, type_name
 from pytest_httpleak.socketrecords import SocketRecord, fileno, record_of
 
@@ -26,7 +27,7 @@ class _Finalized(Record):
         self.ended = False
 
     def freed(self, suspect: Suspect) -> Suspect | None:
-        return replace(suspect, state=State.COLLECTED)
+        return replace(suspect, state=State.COLLECTED) if self.ref() is None else None
 
 
 class _Dying:
@@ -123,7 +124,9 @@ class ConnectorRecord(_Finalized):
         connector = self.ref()
         if connector is not None and not connector.closed:
             yield from self.resolving()
-        active = [] if connector is None else [each for each in list(connector._acquired) if hasattr(each, "is_connected")]
+        active = (
+            [] if connector is None else [each for each in list(connector._acquired) if hasattr(each, "is_connected")]
+        )
         for protocol in [*self.idle(), *active]:
             fd = _fd(protocol)
             if fd >= 0:
@@ -290,7 +293,9 @@ class ResponseRecord(_Finalized):
             if checkout is not None:
                 claims |= checkout.claim()
         summary = f"{self.method} {self.url}{status}"
-        return self.suspect(state, self.type, summary, claims=claims, holds=holds, always=True, names=(self.url, summary))
+        return self.suspect(
+            state, self.type, summary, claims=claims, holds=holds, always=True, names=(self.url, summary)
+        )
 
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
@@ -307,6 +312,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     sockets, sessions = watch.table("sockets"), watch.table("aiohttp sessions")
     connectors, responses = watch.table("aiohttp connectors"), watch.table("aiohttp responses")
     connections, channels = watch.table("aiohttp connections"), watch.table("pycares channels")
+    dropped: set[int] = set()  # connectors that die open, and close their connections before the responses die
     dying_sessions, dying_connectors, dying_responses = _Dying(sessions), _Dying(connectors), _Dying(responses)
 
     def session_born(_: None, session: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -347,8 +353,9 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     def response_dies(response: Any, /, *args: Any, **kwargs: Any) -> None:
         record = dying_responses.record(response)
         if record is not None and not response._closed and response._connection is not None:
-            record.collected = not response._connection.closed
-            checkout = connections.get(response._connection.protocol)
+            connection = response._connection
+            record.collected = not connection.closed or id(connection._connector) in dropped
+            checkout = connections.get(connection.protocol)
             if checkout is not None:
                 record.claims = checkout.claim()
 
@@ -366,6 +373,9 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             record = ConnectionRecord(sockets, connector, origin)
             connections.put(protocol, record)
             watch.add(record)
+            socket = _socket(protocol, sockets)
+            if socket is not None:
+                socket.holder = record
             if pool is not None:
                 pool.made += 1
         elif record.owner is not watch.owner():  # whoever was given it last answers for the checkout

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from pytest_httpleak.adapters import Hooks
-from pytest_httpleak.model import Kind, State, Suspect, replace
+from pytest_httpleak.model import Kind, State, Suspect
 from pytest_httpleak.records import RUNNER_TASKS, Record, Table, type_name
 from pytest_httpleak.socketrecords import record_of
 
@@ -74,9 +74,6 @@ class LoopRecord(Record):
                 claims |= record.claims()
         state = State.RUNNING if loop.is_running() else State.OPEN
         return self._suspect(state, "never closed", frozenset(claims))
-
-    def freed(self, suspect: Suspect) -> Suspect | None:
-        return replace(suspect, state=State.COLLECTED, summary="dropped without being closed")
 
     def _suspect(self, state: State, summary: str, claims: frozenset[object]) -> Suspect:
         return self.suspect(state, self.name, summary, claims=claims, always=True, names=(self.name,))

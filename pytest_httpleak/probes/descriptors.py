@@ -96,7 +96,7 @@ def is_server_side(fd: int) -> bool:
         import psutil
 
         connections = psutil.Process().net_connections("tcp")
-    except Exception:  # psutil raises errors of its own where it may not look; then nothing is known  # noqa: BLE001  # this is the wall
+    except Exception:  # noqa: BLE001  # psutil has errors of its own for where it may not look; then nothing is known
         return False
     listening = {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
     mine: Any = next((each for each in connections if each.fd == fd), None)

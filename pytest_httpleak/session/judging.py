@@ -90,7 +90,7 @@ class Judging:
                 record.owner = self._watch.root
                 return None
             return suspect
-        except Exception as error:  # a library whose objects are half-way dead or not what they were  # noqa: BLE001  # this is the wall
+        except Exception as error:  # noqa: BLE001  # a library's objects may be half-way dead, or not what they were
             self.wall.note(error)
             return None
 

@@ -63,9 +63,10 @@ class TaskSuspects:
             task = alive.get(suspect.key)
             if task is not None and suspect.key not in inner and suspect.state is State.PENDING:
                 children = below[suspect.key]
-                suspect = self._with_children(suspect, children)
-                suspect = self._with_held(suspect, [task, *children], others)
-            result.append(suspect)
+                told = self._with_children(suspect, children)
+                result.append(self._with_held(told, [task, *children], others))
+            else:
+                result.append(suspect)
         return result
 
     def _with_children(self, suspect: Suspect, children: list[Any]) -> Suspect:
@@ -84,10 +85,11 @@ class TaskSuspects:
         find = self._finder(candidates, made_here)
         for thing in taskframes.in_frames(frames, lambda part: find(part) is not None, self._is_hub):
             each = find(thing)
-            if each is not None and each.key not in suspect.owns:
-                if not taskframes.is_kept_elsewhere(thing, frames, self._is_hub):
-                    holds = (*suspect.holds, Held(each.kind, each.summary), *each.holds)
-                    suspect = replace(suspect, owns=suspect.owns | {each.key}, holds=holds)
+            if each is None or each.key in suspect.owns:
+                continue
+            if not taskframes.is_kept_elsewhere(thing, frames, self._is_hub):
+                holds = (*suspect.holds, Held(each.kind, each.summary), *each.holds)
+                suspect = replace(suspect, owns=suspect.owns | {each.key}, holds=holds)
         return suspect
 
     def _finder(self, candidates: list[Suspect], made_here: set[Any]) -> Callable[[Any], Suspect | None]:
