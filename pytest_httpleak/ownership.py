@@ -208,9 +208,9 @@ class Watch:
         ident = threading.get_ident()
         if ident != self._main:
             worker = self._worker(ident)
-            owner = None if worker is None else worker.owner
-            if owner is not None:
-                return owner
+            answering: Owner | None = None if worker is None else worker.owner
+            if answering is not None:
+                return answering
         return self.stack[-1]
 
     def _worker(self, ident: int) -> Any:

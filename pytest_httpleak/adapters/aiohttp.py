@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from types import ModuleType
 from typing import Any, ClassVar
 
 from pytest_httpleak.adapters import Hooks, Unsupported
-from pytest_httpleak.model import Held, Kind, PoolState, State, Suspect
+from pytest_httpleak.model import Held, Kind, PoolState, State, Suspect, replace
 from pytest_httpleak.records import Record, Table, reachable, type_name
 from pytest_httpleak.socketrecords import SocketRecord, fileno, record_of
 
