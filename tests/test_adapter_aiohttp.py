@@ -408,29 +408,23 @@ def test_a_response_that_is_read_in_part_leaks(
     held[0].close()
 
 
-def test_a_response_and_its_session_that_are_both_dropped_leak_each(marked: Marked, loop: Loop, server: str) -> None:
-    def leaking() -> None:
-        async def main() -> None:
-            session = aiohttp.ClientSession()  # leak: clients collected
-            await session.get(f"{server}/big")  # leak: responses collected
-
-        loop.run(main())
-
-    marked(leaking)
-
-
-def test_a_response_and_its_session_that_the_collector_has_freed_before_leak_each(
-    marked: Marked, loop: Loop, server: str
+@pytest.mark.parametrize("is_collected", [False, True])
+def test_a_response_and_its_session_that_are_both_dropped_leak_each(
+    leaks: Leaks, loop: Loop, server: str, is_collected: bool
 ) -> None:
     def leaking() -> None:
         async def main() -> None:
-            session = aiohttp.ClientSession()  # leak: clients collected
-            await session.get(f"{server}/big")  # leak: responses collected
+            session = aiohttp.ClientSession()
+            await session.get(f"{server}/big")
 
         loop.run(main())
-        gc.collect()
+        if is_collected:
+            gc.collect()
 
-    marked(leaking)
+    findings = leaks(leaking)
+    lines = [finding.created.line for finding in findings if finding.created is not None]
+    assert [finding.kind.value for finding in findings] == ["responses", "clients"]
+    assert lines[0] == lines[1] + 1
 
 
 def test_responses_whose_body_has_arrived_whole_are_clean(

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from pytest_httpleak.adapters import Hooks, Unsupported
-from pytest_httpleak.model import Held, Kind, PoolState, State, Suspect, replace
+from pytest_httpleak.model import Held, Kind, PoolState, State, Suspect
 from pytest_httpleak.records import Record, Table, reachable, type_name
 from pytest_httpleak.socketrecords import SocketRecord, fileno, record_of
 
@@ -26,7 +26,7 @@ class _Finalized(Record):
         self.ended = False
 
     def freed(self, suspect: Suspect) -> Suspect | None:
-        return replace(suspect, state=State.COLLECTED) if self.ref() is None else None
+        return suspect._replace(state=State.COLLECTED) if self.ref() is None else None
 
 
 class _Dying:
@@ -332,6 +332,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     def connector_born(_: None, connector: Any, /, *args: Any, **kwargs: Any) -> None:
         record = ConnectorRecord(type_name(connector), sockets)
         connectors.put(connector, record)
+        dropped.discard(id(connector))
         watch.add(record)
 
     def resolver_made(_: None, connector: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -341,6 +342,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 
     def connector_dies(connector: Any, /, *args: Any, **kwargs: Any) -> None:
         record = dying_connectors.record(connector)
+        if not connector._closed:
+            dropped.add(id(connector))
         if record is not None and not connector._closed and connector._conns and not record.owned:
             record.collected = True
 
