@@ -1,6 +1,7 @@
 """What keeps an object alive: the shortest path to it from a module, a class, a fixture, a frame or a task.
 
-Every question is a scan of the heap, so only leaks that are about to be reported are asked about, within a time limit.
+Every question is a scan of the heap, so only leaks that are about to be reported are asked about, within a limit of
+processor time: a long one where the answer decides, a short one where it only explains.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final, NamedTuple, TypeVar
 
-_clock = time.perf_counter
+# Processor time, so that what is found does not depend on what else the machine has to do.
+_clock = time.thread_time
 _CACHE: Final = type(functools.lru_cache(lambda: None))
 _LOCAL: Final = threading.local
 _LEVELS: Final = 8
@@ -53,7 +55,7 @@ class _Step:
         return "".join(parts)
 
 
-def process_wide(thing: object, *, seconds: float = 1.0) -> Root | None:
+def process_wide(thing: object, *, seconds: float = 5.0) -> Root | None:
     """The module or class attribute, or the cached function, that holds `thing` through attributes alone; else None.
 
     Such a client is made once and lives as long as the process. A list or dict on the way makes it a registry, which
