@@ -292,7 +292,7 @@ def test_a_slot_that_was_given_to_a_cancelled_request_is_lost(
             "left by: test_page.py::test",
             f"created: test_adapter_httpcore.py:{finding.created.line} in both",  # type: ignore[union-attr]
             f"{finding.created.line} |  "  # type: ignore[union-attr]
-            "parts.append(asyncio.create_task(client.get(network.plain + path)))  # noqa: PERF401  # leak: connections",
+            "parts.append(asyncio.create_task(client.get(network.plain + path)))  # leak: connections",
             f"holds:   a place for a connection to {network.plain} (pool: 0 active, 0 idle, 1 lost, 0 waiting, max 1)",
             "fix:     nothing gives this slot back until the client is closed, and with all slots lost each request "
             f"ends in PoolTimeout: upgrade {library}, or keep the request from being cancelled half-way "
