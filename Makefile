@@ -9,7 +9,8 @@
 # Another interpreter: make test PYTHON=python3.12 (after make clean, if .venv exists)
 
 PYTHON ?= python3
-TESTFLAGS ?=
+# Most tests wait for an inner run or for a grace to pass, so there may be more of them at once than cores.
+TESTFLAGS ?= -n 4
 
 VENV := .venv
 BIN := $(VENV)/bin
