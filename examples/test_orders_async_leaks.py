@@ -27,7 +27,7 @@ async def test_export_never_released_mended(async_orders):
 # In Go: an http.Transport that outlives its http.Client: its idle connections belong to nobody any more.
 @pytest.mark.asyncio
 async def test_connector_outlives_its_session(server):
-    connector = aiohttp.TCPConnector()  # planted: clients
+    connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver())  # planted: clients
     DEBUG_LOG.append(connector)
     async with (
         aiohttp.ClientSession(connector=connector, connector_owner=False) as session,
@@ -39,7 +39,7 @@ async def test_connector_outlives_its_session(server):
 @pytest.mark.asyncio
 async def test_connector_outlives_its_session_mended(server):
     async with (
-        aiohttp.TCPConnector() as connector,
+        aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver()) as connector,
         aiohttp.ClientSession(connector=connector, connector_owner=False) as session,
         session.get(f"{server.url}/orders/1") as response,
     ):
