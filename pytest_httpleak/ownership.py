@@ -261,7 +261,8 @@ class Watch:
     def forget_tasks(self, tasks: Iterable[Any]) -> None:
         """Let nobody answer for some tasks any more: they have been reported."""
         for task in tasks:
-            birth = Birth([], False, None)
+            known = self.of_task(task)
+            birth = Birth([], False, None) if known is None else known[0]
             birth.of = id(task.get_coro())
             self.tasks[id(task)] = (birth, self.root)
 

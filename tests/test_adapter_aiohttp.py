@@ -312,6 +312,22 @@ def test_a_connector_without_a_connection_is_clean(marked: Marked, held: list[An
     marked(clean)
 
 
+def test_resolvers_that_follow_each_other_are_told_apart(marked: Marked, loop: Loop, server: str) -> None:
+    pytest.importorskip("aiodns")
+
+    def leaking() -> None:
+        async def main() -> None:
+            for _ in range(5):
+                async with aiohttp.ClientSession() as session, session.get(f"{server}/ok") as response:
+                    await response.read()
+            loop.kept.append(Later(loop, aiohttp.ClientSession()))  # leak: clients
+
+        loop.run(main())
+
+    for _ in range(4):
+        marked(leaking)
+
+
 def test_the_figures_of_a_connector_are_told(
     session: Session, leaks: Leaks, loop: Loop, client: Any, server: str
 ) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.model import Kind, Suspect
@@ -15,7 +16,9 @@ from pytest_httpleak.records import Record
 MODULES = ("pycares",)
 
 # Bound here, so that a test which puts something else in their place cannot mislead the watch.
-_listdir, _fstat = os.listdir, os.fstat
+_listdir, _fstat, _clock, _sleep = os.listdir, os.fstat, time.monotonic, time.sleep
+
+_PATIENCE: Final = 0.05  # seconds; a channel is destroyed within one of them, in a thread of pycares's
 
 
 class ChannelRecord(Record):
@@ -39,6 +42,11 @@ class ChannelRecord(Record):
     def is_over(self) -> bool:
         return self.ref() is None
 
+    def is_ending(self) -> bool:
+        """Whether the channel was closed or dropped; it is destroyed soon after, and its descriptors with it."""
+        channel = self.ref()
+        return channel is None or getattr(channel, "_channel", channel) is None
+
     def opened(self) -> Iterator[int]:
         """The channel's descriptors (epoll, inotify, a pipe) that are still open."""
         if self.identities == _open(self.identities):  # some have no identity of their own, so it is all or none
@@ -50,10 +58,21 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     watch: Any = hooks.watch
     wall = hooks.wall
     channels = watch.table("pycares channels")
+    alive: list[ChannelRecord] = []
+
+    def let_end() -> None:
+        """Wait for channels that are being destroyed: their numbers would be given to the next one, and not be seen."""
+        end = _clock() + _PATIENCE
+        for record in [record for record in alive if record.is_ending()]:
+            alive.remove(record)
+            while _open(record.identities) and _clock() < end:
+                _sleep(0.001)
 
     def make(original: Any) -> Any:
         def born(channel: Any, *args: Any, **kwargs: Any) -> None:
             __tracebackhide__ = True
+            if wall.on:
+                let_end()
             before = _listing() if wall.on else {}
             original(channel, *args, **kwargs)
             if wall.on:
@@ -61,6 +80,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
                     made = {fd: identity for fd, identity in _listing().items() if fd not in before}
                     record = ChannelRecord(made)
                     channels.put(channel, record)
+                    alive.append(record)
                     watch.add(record, opened=False)
                     for fd in made:
                         watch.descriptor_made(fd, 4)

@@ -183,7 +183,7 @@ class Judging:
         suspects = self.look(owner, tasks_before)
         freed = self._freed(owner, before, suspects)
         for pause in pauses(grace):
-            if not suspects or not self._can_settle(suspects):
+            if not suspects or not self._can_settle(owner, suspects):
                 break
             self._wait(pause)
             suspects = self.look(owner, tasks_before)
@@ -220,9 +220,10 @@ class Judging:
         freed = (records[suspect.key].freed(suspect) for suspect in gone if suspect.key in records)
         return [suspect for suspect in freed if suspect is not None]
 
-    def _can_settle(self, suspects: list[Suspect]) -> bool:
+    def _can_settle(self, owner: Owner, suspects: list[Suspect]) -> bool:
         """Whether time can change anything: not if this thread is the only one and no loop can be run."""
-        if all(suspect.state is State.COLLECTED for suspect in suspects):
+        over = {suspect.key for suspect in owner.left}
+        if all(suspect.state is State.COLLECTED or suspect.key in over for suspect in suspects):
             return False
         if any(suspect.kind is Kind.THREADS for suspect in suspects):
             return True  # also where it is not counted any more: one that is just ending counts as alive for a moment
