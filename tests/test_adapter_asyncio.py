@@ -776,7 +776,7 @@ def test_a_loop_that_was_dropped_and_collected_before_leaks(marked: Marked) -> N
     marked(leaking)
 
 
-def test_the_policys_loop_leaks_like_any_other(marked: Marked) -> None:
+def test_a_loop_that_is_made_the_threads_own_leaks_like_any_other(marked: Marked) -> None:
     def leaking() -> None:
         loop = asyncio.new_event_loop()  # leak: loops
         asyncio.set_event_loop(loop)
@@ -784,6 +784,19 @@ def test_the_policys_loop_leaks_like_any_other(marked: Marked) -> None:
 
     marked(leaking)
     asyncio.set_event_loop(None)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="the policy makes no loop of itself any more")
+@pytest.mark.filterwarnings("ignore:There is no current event loop:DeprecationWarning")
+def test_a_loop_that_the_policy_makes_for_whoever_asks_is_the_processs(marked: Marked) -> None:
+    policy = asyncio.DefaultEventLoopPolicy()
+
+    def clean() -> None:
+        loop = policy.get_event_loop()
+        loop.run_until_complete(asyncio.sleep(0))
+        marked.kept.append(loop)
+
+    marked(clean)
 
 
 def test_a_loop_that_runs_in_a_thread_is_found_as_running(leaks: Leaks) -> None:

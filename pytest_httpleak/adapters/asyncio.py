@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import os
 import threading
 import weakref
@@ -127,12 +128,15 @@ def _loops(cls: Any, hooks: Hooks) -> None:
     watch: Any = hooks.watch
     loops, sockets = watch.table("loops"), watch.table("sockets")
     library = cls.__module__.partition(".")[0]
+    policies = sys.modules["asyncio.events"].__file__
 
     def born(_: None, loop: Any, /, *args: Any, **kwargs: Any) -> None:
         record = LoopRecord(type_name(loop), sockets)
         record.library = library
         loops.put(loop, record)
         watch.add(record)
+        if any(code.co_name == "get_event_loop" and code.co_filename == policies for code, _ in record.birth.frames):
+            record.owner = watch.root  # asyncio's own for the thread, which the next one to ask will be given too
         watch.loops[id(loop)] = weakref.ref(loop)
 
     def closing(loop: Any) -> None:
