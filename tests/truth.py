@@ -60,7 +60,9 @@ class Suite:
         command += [f"--httpleak-report={report}", f"--rootdir={folder}", "-q", *args, str(folder)]
         fixed = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "160"}
         variables = os.environ | fixed | environment
-        done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            command, cwd=folder, env=variables, capture_output=True, text=True, timeout=120, check=False
+        )
         self.output = done.stdout + done.stderr
         assert report.exists(), self.output
         self.report = json.loads(report.read_text("utf-8"))

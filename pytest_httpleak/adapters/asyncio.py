@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import sys
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ _UVLOOP_OPENERS = (
 class LoopRecord(Record):
     """An event loop; its self-pipe and its selector belong to it."""
 
-    __slots__ = ("closed", "collected", "name", "sockets", "thread")
+    __slots__ = ("closed", "collected", "name", "opened", "sockets", "thread")
 
     kind: ClassVar[Kind] = Kind.LOOPS
     LIBRARY = "asyncio"
@@ -43,6 +43,7 @@ class LoopRecord(Record):
         super().__init__()
         self.name = name
         self.sockets = sockets
+        self.opened: set[int] = set()  # sockets of a loop in C, which closes them when it ends
         self.closed = False
         self.collected = False
         self.thread = threading.get_ident()  # the one that has run it last
@@ -256,32 +257,36 @@ def _native_transports(cls: Any, hooks: Hooks) -> None:
     """Note where uvloop's sockets are asked for; they are descriptors without an object of the socket class."""
     watch: Any = hooks.watch
     wall = hooks.wall
+    loops = watch.table("loops")
 
-    def note(result: Any, birth: Any, owner: Any) -> None:
+    def note(loop: Any, result: Any, birth: Any, owner: Any) -> None:
+        record = loops.get(loop)
         transport = result[0] if isinstance(result, tuple) else None
         sockets = [transport.get_extra_info("socket")] if transport is not None else list(result.sockets)
         for sock in sockets:
             if sock is not None:
                 watch.give(sock.fileno(), birth, owner)
                 watch.births += 1
+                if record is not None:
+                    record.opened.add(sock.fileno())
 
     def make(original: Any) -> Any:
-        async def opening(birth: Any, owner: Any, coroutine: Any) -> Any:
+        async def opening(loop: Any, birth: Any, owner: Any, coroutine: Any) -> Any:
             __tracebackhide__ = True
             result = await coroutine
             if wall.on and watch.on:
                 try:
-                    note(result, birth, owner)
+                    note(loop, result, birth, owner)
                 except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
             return result
 
         @functools.wraps(original)
-        def opener(*args: Any, **kwargs: Any) -> Any:
+        def opener(loop: Any, *args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
             if not wall.on or not watch.on:
-                return original(*args, **kwargs)
-            return opening(watch.birth(), watch.owner(), original(*args, **kwargs))
+                return original(loop, *args, **kwargs)
+            return opening(loop, watch.birth(), watch.owner(), original(loop, *args, **kwargs))
 
         return opener
 

@@ -157,6 +157,26 @@ class Judging:
             suspects = self._tasks.with_holdings(suspects, self.look(owner, self._watch.births_of_tasks))
             owner.left += suspects
             self._watch.forget_tasks(task for task, _, of in waiting if of is owner)
+        if by_runner and not cancelled:
+            self._closed_with(loop)
+
+    def _closed_with(self, loop: Any) -> None:
+        """Take down what only the end of a loop in C closes: a test that leaves it open leaves it to its runner."""
+        record, owner = self._watch.table("loops").get(loop), self._watch.stack[-1]
+        opened = set() if record is None else {("fd", fd) for fd in record.opened}
+        found = self._left_in(opened, owner)
+        for pause in pauses(owner.grace):
+            if not found or not tasks.can_run(loop):
+                break
+            tasks.let_run(loop, pause)
+            found = self._left_in(opened, owner)
+        owner.left += found
+
+    def _left_in(self, opened: set[tuple[str, int]], owner: Owner) -> list[Suspect]:
+        if not opened or owner is self._watch.root:
+            return []
+        suspects = self.look(owner, self._watch.births_of_tasks)
+        return [each for each in suspects if each.kind is not Kind.TASKS and not opened.isdisjoint(each.claims)]
 
     def task_destroyed(self, task: Any) -> None:
         """Take down a task that the interpreter destroys while it is pending."""
