@@ -135,10 +135,9 @@ class ConnectorRecord(_Finalized):
         if self.collected:
             return self.suspect(State.COLLECTED, self.type, "dropped without being closed", depth=1)
         connector = self.ref()
-        if connector is None or connector.closed:
+        if connector is None or connector.closed or self.owned:
             return None
-        found = self.idle()
-        resolving = [] if self.owned else self.resolving()
+        found, resolving = self.idle(), self.resolving()
         if not found and not resolving:
             return None
         claims, holds = _taken(found, self.sockets)

@@ -43,7 +43,7 @@ class LoopRecord(Record):
         super().__init__()
         self.name = name
         self.sockets = sockets
-        self.opened: set[int] = set()  # sockets of a loop in C, which closes them when it ends
+        self.opened: dict[int, Any] = {}  # sockets of a loop in C, which closes them when it ends, and their identity
         self.closed = False
         self.collected = False
         self.thread = threading.get_ident()  # the one that has run it last
@@ -136,7 +136,8 @@ def _loops(cls: Any, hooks: Hooks) -> None:
         record.library = library
         loops.put(loop, record)
         watch.add(record)
-        if any(code.co_name == "get_event_loop" and code.co_filename == policies for code, _ in record.birth.frames):
+        frames = () if record.birth is None else record.birth.frames
+        if any(code.co_name == "get_event_loop" and code.co_filename == policies for code, _ in frames):
             record.owner = watch.root  # asyncio's own for the thread, which the next one to ask will be given too
         watch.loops[id(loop)] = weakref.ref(loop)
 
@@ -267,8 +268,8 @@ def _native_transports(cls: Any, hooks: Hooks) -> None:
             if sock is not None:
                 watch.give(sock.fileno(), birth, owner)
                 watch.births += 1
-                if record is not None:
-                    record.opened.add(sock.fileno())
+                if record is not None and sock.fileno() in watch.fds:
+                    record.opened[sock.fileno()] = watch.fds[sock.fileno()][2]
 
     def make(original: Any) -> Any:
         async def opening(loop: Any, birth: Any, owner: Any, coroutine: Any) -> Any:

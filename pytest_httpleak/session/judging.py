@@ -163,7 +163,9 @@ class Judging:
     def _closed_with(self, loop: Any) -> None:
         """Take down what only the end of a loop in C closes: a test that leaves it open leaves it to its runner."""
         record, owner = self._watch.table("loops").get(loop), self._watch.stack[-1]
-        opened = set() if record is None else {("fd", fd) for fd in record.opened}
+        fds = self._watch.fds
+        known = {} if record is None else record.opened
+        opened = {("fd", fd) for fd, identity in known.items() if fd in fds and fds[fd][2] == identity}
         found = self._left_in(opened, owner)
         for pause in pauses(owner.grace):
             if not found or not tasks.can_run(loop):
