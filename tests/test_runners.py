@@ -502,6 +502,45 @@ def test_a_server_and_its_client():
 """
 )
 
+# uvloop closes what is open in a loop when that is closed, which must not hide what a test has left to its runner.
+UVLOOP_FUNCTION = (
+    IMPORTS
+    + """
+import httpx
+import uvloop
+
+
+@pytest.fixture(scope="module")
+def event_loop_policy():
+    return uvloop.EventLoopPolicy()
+
+
+@pytest.fixture
+def sync_client():
+    with httpx.Client() as client:
+        yield client
+
+
+@pytest.mark.asyncio
+async def test_a_client_is_left():
+    client = httpx.AsyncClient()  # leak: clients
+    KEPT.append(client)
+    assert (await client.get(URL + "/ok")).text == "ok"
+
+
+@pytest.mark.asyncio
+async def test_a_stream_is_closed_and_not_awaited():
+    reader, writer = await asyncio.open_connection(HOST, PORT)
+    writer.close()
+
+
+@pytest.mark.asyncio
+async def test_what_is_closed_after_the_loop(sync_client):
+    assert sync_client.get(URL + "/ok").text == "ok"
+"""
+    + four("@pytest.mark.asyncio")
+)
+
 AIOHTTP = """
 import asyncio
 
@@ -581,6 +620,7 @@ SCOPES = Suite(
     package____init__="",
     package__test_asyncio_package=asyncio_scope("package"),
     test_asyncio_session=asyncio_scope("session"),
+    test_asyncio_uvloop=UVLOOP_FUNCTION,
     test_unittest=UNITTEST,
     test_plain=PLAIN,
 )
