@@ -659,9 +659,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory, server: str) -> None:
     """Run all suites at once, each in a process of its own."""
     for name in ("aiohttp", "anyio", "httpx", "pytest_aiohttp", "pytest_asyncio", "pytest_trio", "uvloop"):
         pytest.importorskip(name)
+    folders = [tmp_path_factory.mktemp("suite") for _ in SUITES]  # here, since the factory is not made for threads
     with ThreadPoolExecutor(len(SUITES)) as pool:
-        for _ in pool.map(lambda each: each[0].run(tmp_path_factory.mktemp("suite"), *each[1], SERVER=server), SUITES):
-            pass
+        begun = [
+            pool.submit(suite.run, folder, *options, SERVER=server)
+            for folder, (suite, options) in zip(folders, SUITES, strict=True)
+        ]
+    for each in begun:
+        each.result()
 
 
 @pytest.mark.parametrize(("suite", "nodeid"), TESTS, ids=[nodeid for _, nodeid in TESTS])
