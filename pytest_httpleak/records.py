@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Protocol
 
 from pytest_httpleak.model import Held, Kind, State, Suspect
@@ -236,6 +236,16 @@ def _parts(thing: object) -> list[object]:
             except AttributeError:
                 continue
     return parts
+
+
+def together(origins: Iterable[str]) -> str:
+    """The origins that a pool has connections to, in words."""
+    names = sorted(set(origins))
+    more = f" and {len(names) - _ORIGINS} more" if len(names) > _ORIGINS else ""
+    return ", ".join(names[:_ORIGINS]) + more or "(no connection)"
+
+
+_ORIGINS = 3  # that are named of one pool
 
 
 def type_name(thing: object) -> str:

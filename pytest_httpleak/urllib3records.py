@@ -1,13 +1,14 @@
-"""Records of what urllib3 makes: managers, pools, their connections, and the responses that have one checked out."""
+"""Records of urllib3's connections, and of the responses that have one checked out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Final
 
-from pytest_httpleak.model import Held, Kind, PoolState, State, Suspect
+from pytest_httpleak.model import Held, Kind, State, Suspect
 from pytest_httpleak.records import Record, Table, is_at_work, type_name
-from pytest_httpleak.socketrecords import SocketRecord, describe, fileno, holding, record_of
+from pytest_httpleak.socketrecords import SocketRecord, describe, fileno, record_of
+from pytest_httpleak.urllib3pools import PoolRecord, origin_of, queued
 
 _RELEASE: Final = (
     "closing an unread response does not give its slot back: read it, or `response.drain_conn()`, "
@@ -15,116 +16,23 @@ _RELEASE: Final = (
 )
 
 
-class ClientRecord(Record):
-    """What keeps idle connections open: a pool, a manager of pools, or a session of a library that is built on them."""
-
-    __slots__ = ("clients", "sockets", "type")
-
-    kind: ClassVar[Kind] = Kind.CLIENTS
-    LIBRARY = "urllib3"
-    DEPTH: ClassVar[int] = 0  # how far inside other clients it lies
-
-    def __init__(self, sockets: Table, clients: tuple[Table, ...], client: Any) -> None:
-        super().__init__()
-        self.sockets = sockets
-        self.clients = clients  # those that may have this one inside
-        self.type = type_name(client)
-
-    def idle(self) -> list[Any]:
-        """The sockets of the connections that wait for their next request."""
-        return list({id(sock): sock for part in self.parts() for sock in part.idle()}.values())
-
-    def parts(self) -> list[ClientRecord]:
-        """The managers and pools inside."""
-        return []
-
-    def is_over(self) -> bool:
-        return self.ref() is None
-
-    def is_inside_another(self) -> bool:
-        """Whether a living client speaks for this one: of a custom adapter, or of one that was mounted later."""
-        return any(self in client.parts() for table in self.clients for client in table)
-
-    def descriptors(self) -> Iterator[int]:
-        for sock in self.idle():
-            yield fileno(sock)
-
-    def look(self) -> Suspect | None:
-        idle = self.idle()
-        if not idle or self.is_inside_another():
-            return None
-        return holding(self, self.type, idle, self.sockets, depth=self.DEPTH)
-
-
-class PoolRecord(ClientRecord):
-    """One `HTTPConnectionPool`: a client of its own, unless a manager made it."""
-
-    __slots__ = ("managed", "overflow")
-
-    DEPTH = 2
-
-    def __init__(self, sockets: Table, clients: tuple[Table, ...], pool: Any) -> None:
-        super().__init__(sockets, clients, pool)
-        self.managed: PoolManagerRecord | None = None
-        self.overflow = 0  # connections thrown away because the pool was full
-
-    def idle(self) -> list[Any]:
-        pool = self.ref()
-        waiting = () if pool is None else _queued(pool)
-        return [sock for each in waiting if fileno(sock := getattr(each, "sock", None)) >= 0]
-
-    def look(self) -> Suspect | None:
-        # A pool that its manager has let go of lives on in a response that somebody kept: closed, as far as they know.
-        return None if self.managed is not None else super().look()
-
-    def is_let_go(self) -> bool:
-        """Whether the manager that made it has been cleared or is dead, so that nobody will ask it for a connection."""
-        return self.managed is not None and self not in self.managed.parts()
-
-    def state(self) -> PoolState | None:
-        """The pool's figures now."""
-        pool = self.ref()
-        if pool is None or pool.pool is None:
-            return None
-        size = pool.pool.maxsize
-        return PoolState(
-            library=self.library,
-            origin=origin_of(pool),
-            idle=len(self.idle()),
-            active=max(0, size - pool.pool.qsize()),
-            max_connections=size if pool.block else None,
-            max_keepalive=size,
-            connections_made=pool.num_connections,
-            requests=pool.num_requests,
-            overflow=self.overflow,
-            created=None if self.birth is None else self.birth.site(),
-            owner=str(self.owner.name),
-        )
-
-
-class PoolManagerRecord(ClientRecord):
-    """A `PoolManager` or `ProxyManager`; it has no closed state, so its pools' open connections tell."""
-
-    __slots__ = ("pools",)
-
-    DEPTH = 1
-
-    def __init__(self, sockets: Table, clients: tuple[Table, ...], manager: Any, pools: Table) -> None:
-        super().__init__(sockets, clients, manager)
-        self.pools = pools
-
-    def parts(self) -> list[ClientRecord]:
-        manager = self.ref()
-        # Read past the container's own methods: they reorder what is least recently used.
-        container = getattr(getattr(manager, "pools", None), "_container", {})
-        pools = (self.pools.get(pool) for pool in list(container.values()))
-        return [pool for pool in pools if pool is not None]
-
-
 class ConnectionRecord(Record):
     """One connection: its pool's while idle, a response's while that is read, else lost; or one without a pool."""
 
-    __slots__ = ("answering", "origin", "pool", "pools", "request", "socket", "sockets", "threads", "type")
+    __slots__ = (
+        "answering",
+        "counted",
+        "is_connecting",
+        "is_unsent",
+        "origin",
+        "pool",
+        "pools",
+        "request",
+        "socket",
+        "sockets",
+        "threads",
+        "type",
+    )
 
     kind: ClassVar[Kind] = Kind.CONNECTIONS
     LIBRARY = "urllib3"
@@ -138,9 +46,35 @@ class ConnectionRecord(Record):
         scheme = "https" if connection.default_port == 443 else "http"
         self.origin = f"{scheme}://{connection.host}:{connection.port}"
         self.socket: SocketRecord | None = None
+        self.counted: SocketRecord | None = None  # the socket that is among those its pool has made
         self.pool: Callable[[], Any] | None = None
         self.request = ("", "")
         self.answering: ResponseRecord | None = None
+        self.is_connecting = False
+        self.is_unsent = False  # a request waits for it to be established
+
+    def has_socket(self) -> bool:
+        """Whether the connection is established, or a response has taken its socket over."""
+        connection = self.ref()
+        return (connection is not None and fileno(connection.sock) >= 0) or (
+            self.answering is not None and self.answering.is_open()
+        )
+
+    def sending(self, connection: Any) -> None:
+        """Count a request, at once or when the connection is established."""
+        self.is_unsent = True
+        if connection.sock is not None:
+            self._count_request()
+
+    def _count_request(self) -> None:
+        pool = self._pool_record()
+        if self.is_unsent and pool is not None:
+            pool.requests += 1
+        self.is_unsent = False
+
+    def _pool_record(self) -> PoolRecord | None:
+        pool = None if self.pool is None else self.pool()
+        return None if pool is None else self.pools.get(pool)
 
     def note_socket(self) -> SocketRecord | None:
         """Let this connection speak for its present socket."""
@@ -151,7 +85,13 @@ class ConnectionRecord(Record):
         return socket
 
     def take(self, socket: SocketRecord) -> None:
-        """Speak for that socket from now on."""
+        """Speak for that socket from now on; one that is new means that the connection was established."""
+        if self.counted is not socket and not self.is_connecting:
+            self.counted = socket
+            pool = self._pool_record()
+            if pool is not None:
+                pool.made += 1
+            self._count_request()
         socket.holder, self.socket = self, socket
 
     def is_open(self) -> bool:
@@ -187,7 +127,7 @@ class ConnectionRecord(Record):
         if self.answering is not None and self.answering.is_unfinished():
             return True
         pool = None if self.pool is None else self.pool()
-        if pool is not None and any(each is connection for each in _queued(pool)):
+        if pool is not None and any(each is connection for each in queued(pool)):
             return True
         return self.answering is None and is_at_work(self.maker, self.threads)
 
@@ -295,21 +235,10 @@ class ResponseRecord(Record):
         )
 
 
-def origin_of(pool: Any) -> str:
-    """Scheme, host and port that a pool connects to."""
-    host = f"[{pool.host}]" if ":" in pool.host else pool.host
-    return f"{pool.scheme}://{host}" + (f":{pool.port}" if pool.port else "")
-
-
-def _queued(pool: Any) -> list[Any]:
-    """The connections in a pool's queue; a place without one is None. A closed pool has no queue."""
-    return [] if pool.pool is None else list(pool.pool.queue)
-
-
 def _figures(pool: Any) -> str:
     if pool.pool is None:
         return f"the closed pool of {origin_of(pool)}"
-    items = _queued(pool)
+    items = queued(pool)
     idle = sum(1 for item in items if fileno(getattr(item, "sock", None)) >= 0)
     size = pool.pool.maxsize
     limit = f", max {size}" if pool.block else f", room for {size}"

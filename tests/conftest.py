@@ -26,6 +26,13 @@ def server() -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[str]:
+    """The base URL of a server that only this module's tests use, so that its `/count` counts nobody else's requests."""
+    with _running() as port:
+        yield f"http://127.0.0.1:{port}"
+
+
 @pytest.fixture(scope="session")
 def tls_server() -> Iterator[str]:
     """The base URL of the same server behind TLS; `data/localhost.pem` vouches for it."""

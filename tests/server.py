@@ -3,12 +3,13 @@
 With the name of a PEM file as argument it speaks TLS.
 
 /ok, /big (4 MB), /status/NNN, /204, /redirect, /close, /reset (part of a body), /hang, /slow, /chunked (endless),
-/count, /xmlrpc.
+/count, /xmlrpc, /dropped (its connection is closed when somebody asks for /drop).
 """
 
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import sys
 import threading
@@ -18,6 +19,7 @@ from xmlrpc.client import dumps
 BIG = b"x" * 4_000_000
 stopping = threading.Event()
 counts = {"connections": 0, "requests": 0}
+dropped: list[socket.socket] = []
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -46,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        counts["requests"] += path != "/count"
+        counts["requests"] += path not in ("/count", "/drop")
         if path == "/big":
             self.reply(200, BIG)
         elif path == "/count":
@@ -60,6 +62,13 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/close":
             self.close_connection = True
             self.reply(200, b"bye", Connection="close")
+        elif path == "/dropped":
+            dropped.append(self.connection)
+            self.reply(200, b"ok")
+        elif path == "/drop":
+            while dropped:
+                dropped.pop().shutdown(socket.SHUT_RDWR)
+            self.reply(200, b"ok")
         elif path == "/hang":
             stopping.wait(30)
         elif path == "/slow":

@@ -475,7 +475,8 @@ def test_a_connection_that_no_place_is_left_for_is_nothing(
     (record,) = marked.session.watch.table("urllib3 pools")
     assert record.state().overflow == 2
     assert record.state().created is not None
-    assert repr(record.state()) == f"<PoolState urllib3 {server} [0 active, 1 idle, 0 waiting | max none]>"
+    figures = "0 active, 1 idle, 0 waiting | max none | 3 requests on 3 connections, 2 thrown away"
+    assert repr(record.state()) == f"<PoolState urllib3 {server} [{figures}]>"
 
 
 # -- clients -----------------------------------------------------------------------------------------------------------

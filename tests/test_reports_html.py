@@ -136,13 +136,14 @@ def test_there_is_a_button_for_each_kind_that_leaked_and_one_for_all() -> None:
 
 
 def test_pools_are_shown_with_their_limits_and_reuse() -> None:
-    page = page_of(pools=[pool(), pool(max_connections=None, per_host=5, connections_made=0, created=None)])
+    other = pool(max_connections=None, per_host=5, connections_made=0, created=None, waiting=None, overflow=None)
+    page = page_of(pools=[pool(max_keepalive=20, overflow=2, connecting=6), other])
     cells = page.content["td"]
     owner = "http://127.0.0.1:8000fixture 'client'"
-    assert cells[:11] == [
-        "httpx", f"{owner}, tests/conftest.py:5", "2", "1", "0", "0", "100", "none", "3", "12", "4.0",
+    assert cells[:14] == [
+        "httpx", f"{owner}, tests/conftest.py:5", "2", "1", "0", "6", "0", "100", "20", "none", "3", "12", "4.0", "2",
     ]  # fmt: skip
-    assert cells[11:] == ["httpx", owner, "2", "1", "0", "0", "none", "5", "0", "12", "-"]
+    assert cells[14:] == ["httpx", owner, "2", "1", "0", "0", "-", "none", "none", "5", "0", "12", "-", "-"]
 
 
 def test_notes_are_shown_with_their_hint() -> None:

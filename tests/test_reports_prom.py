@@ -76,6 +76,13 @@ def test_pools_of_one_origin_are_added_up() -> None:
     assert value(report, "httpleak_pool_connections_made", **here) == 6
 
 
+def test_a_figure_that_a_library_has_no_notion_of_adds_nothing() -> None:
+    report = run(pools=[pool(overflow=2), pool(overflow=None, waiting=None)])
+    here = {"library": "httpx", "origin": "http://127.0.0.1:8000"}
+    assert value(report, "httpleak_pool_overflow", **here) == 2
+    assert value(report, "httpleak_pool_connections", state="waiting", **here) == 0
+
+
 def test_origins_that_differ_only_in_a_secret_are_one_line() -> None:
     report = run(pools=[pool(origin="http://a:s3cret@h"), pool(origin="http://b:hunter2@h")])
     assert value(report, "httpleak_pool_connections", library="httpx", origin="http://h", state="active") == 2

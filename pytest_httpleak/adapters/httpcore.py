@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextvars
 import sys
 import weakref
 from types import ModuleType
 from typing import Any, Final
 
 from pytest_httpleak.adapters import Hooks, Unsupported
-from pytest_httpleak.httpcorerecords import PoolRecord, RequestRecord, SlotRecord, socket_of
+from pytest_httpleak.httpcorepools import PoolRecord, socket_of
+from pytest_httpleak.httpcorerecords import RequestRecord, SlotRecord
 from pytest_httpleak.socketrecords import record_of
 
 MODULES = ("httpcore", "httpcore2")
 
 _FRONTS: Final = ("httpx", "httpx2")
 _FRAMES_TO_FRONT: Final = 10  # from a wrapper in here to the transport: six
+# The request that the running code has sent last: a connection that is established now is the one that it waits for.
+_sent: contextvars.ContextVar[RequestRecord | None] = contextvars.ContextVar("httpleak_sent", default=None)
 
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
@@ -54,9 +58,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 
     def slot_made(connection: Any, pool: Any, /, *args: Any, **kwargs: Any) -> None:
         if slots.get(connection) is None:
-            record = adopted(pool)
-            record.made += 1
-            slot = SlotRecord(library, record)
+            slot = SlotRecord(library, adopted(pool))
             slots.put(connection, slot)
             watch.add(slot)
 
@@ -64,16 +66,32 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         record = RequestRecord(library, pool_request.request, threads)
         requests.put(pool_request, record)
         watch.add(record, opened=False)
+        _sent.set(record)
 
     def given(_: None, pool_request: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
         record, slot = requests.get(pool_request), slots.get(connection)
         if record is None or slot is None:
             return
         record.pool = slot.pool
+        if slot.established:
+            record.count()
         slot.request, slot.birth, slot.maker = record, record.birth, record.maker
         if slot.owner is not record.owner:
             slot.owner = record.owner
             record.owner.keep(slot)
+
+    def established(_: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = _sent.get()
+        request = None if record is None else record.ref()
+        slot = None if request is None else slots.get(request.connection)
+        if record is not None and slot is not None:
+            slot.count()
+            record.count()
+
+    def assigned(closing: Any, pool: Any, /, *args: Any, **kwargs: Any) -> None:
+        if closing:
+            record = adopted(pool)
+            record.overflow += sum(1 for connection in closing if not connection.has_expired())
 
     def answered(_: None, stream: Any, /, *args: Any, **kwargs: Any) -> None:
         pool_request = _booked(stream)
@@ -83,10 +101,13 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         if record.pool is None:
             record.pool = adopted(stream._pool)
         record.stream = weakref.ref(stream)
-        record.pool.requests += 1
+        record.count()
+        slot = slots.get(pool_request.connection)
+        if slot is not None:
+            slot.count()
         socket = record_of(socket_of(pool_request.connection), sockets)
         if socket is not None:
-            socket.holder = slots.get(pool_request.connection)
+            socket.holder = slot
         watch.opened(record)
 
     def status_known(_: None, response: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -101,6 +122,10 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         hooks.after(flavour.request, "__init__", request_born)
         hooks.after(flavour.request, flavour.give, given)
         hooks.after(flavour.stream, "__init__", answered)
+        for protocol in flavour.protocols:
+            hooks.after(protocol, "__init__", established)
+        if hasattr(flavour.pool, "_assign_requests_to_connections"):
+            hooks.after(flavour.pool, "_assign_requests_to_connections", assigned)
         watch_connections(flavour.pool)
     hooks.after(response_class, "__init__", status_known)
 
@@ -120,6 +145,10 @@ class _Flavour:
         name = "assign_to_connection" if hasattr(self.request, "assign_to_connection") else "set_connection"
         _first(self.request, name)
         self.give = name
+        # What speaks on a connection once it is there; without them a connection counts from its first answer on.
+        inner = sys.modules.get(f"{library}.{package}")
+        names = (f"{prefix}HTTP11Connection", f"{prefix}HTTP2Connection")
+        self.protocols = [getattr(inner, each) for each in names if hasattr(inner, each)]
 
 
 def _first(place: Any, *names: str) -> Any:

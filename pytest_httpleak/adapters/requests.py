@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_httpleak.adapters import Hooks, require
 from pytest_httpleak.records import Table, reachable
-from pytest_httpleak.urllib3records import ClientRecord
+from pytest_httpleak.urllib3pools import ClientRecord
 
 MODULES = ("requests",)
 
@@ -54,19 +54,19 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 
     def mounted(_: None, session: Any, /, prefix: Any, adapter: Any) -> None:
         for manager in reachable(adapter, managers):
-            manager.inner = True
+            manager.inner, manager.front = True, "requests"
 
     def proxied(manager: Any, adapter: Any, /, *args: Any, **kwargs: Any) -> None:
         record = managers.get(manager)
         if record is not None:
-            record.inner = True
+            record.inner, record.front = True, "requests"
 
     def built(_: Any, adapter: Any, request: Any, raw: Any, /, *args: Any, **kwargs: Any) -> None:
         record, pool = responses.get(raw), pools.get(getattr(raw, "_pool", None))
         if record is not None:
             record.library = "requests"
         if pool is not None:
-            pool.inner = True
+            pool.inner, pool.front = True, "requests"
 
     hooks.after(module.sessions.Session, "__init__", born)
     hooks.after(module.sessions.Session, "mount", mounted)

@@ -8,7 +8,8 @@ from typing import Any
 
 from pytest_httpleak.adapters import Hooks, Unsupported, require
 from pytest_httpleak.socketrecords import SocketRecord, record_of
-from pytest_httpleak.urllib3records import ConnectionRecord, PoolManagerRecord, PoolRecord, ResponseRecord, origin_of
+from pytest_httpleak.urllib3pools import PoolManagerRecord, PoolRecord, origin_of
+from pytest_httpleak.urllib3records import ConnectionRecord, ResponseRecord
 
 MODULES = ("urllib3",)
 
@@ -28,7 +29,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         watch.add(record)
 
     def pool_born(_: None, pool: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = PoolRecord(sockets, (sessions, managers), pool)
+        record = PoolRecord(sockets, (sessions, managers), pool, connections=connections, is_dropped=is_dropped)
         pools.put(pool, record)
         watch.add(record)
 
@@ -39,7 +40,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             of.owner = watch.root
             managers.put(manager, of)
         if record is not None:
-            record.managed, record.library, record.inner = of, of.library, True
+            record.managed, record.library, record.front, record.inner = of, of.library, of.front, True
             record.birth, record.owner = of.birth, of.owner
 
     def connection_born(_: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -53,10 +54,23 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             connection_born(None, connection)
         return connections.get(connection)
 
+    def connecting(connection: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = connections.get(connection)
+        if record is not None:
+            record.is_connecting = True
+
     def connected(_: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
         record = connections.get(connection)
-        if record is not None and record.note_socket() is not None and record.pool is None:
+        if record is None:
+            return
+        record.is_connecting = False
+        if record.note_socket() is not None and record.pool is None:
             watch.opened(record)
+
+    def closed(connection: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = connections.get(connection)
+        if record is not None:
+            record.is_connecting = False
 
     def checked_out(connection: Any, pool: Any, /, *args: Any, **kwargs: Any) -> None:
         record = known(connection)
@@ -77,7 +91,9 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
                 record.overflow += 1
 
     def requesting(pool: Any, connection: Any, method: str = "", url: str = "", /, *args: Any, **kwargs: Any) -> None:
-        known(connection).request = (method, url if "://" in url else origin_of(pool) + url)
+        record = known(connection)
+        record.request = (method, url if "://" in url else origin_of(pool) + url)
+        record.sending(connection)
 
     def requested(response: Any, pool: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
         record = known(connection)
@@ -125,14 +141,16 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         record.closed = True
 
     pool_class, response_class = module.connectionpool.HTTPConnectionPool, module.response.HTTPResponse
-    connection_class = module.connection.HTTPConnection
+    connection_class, is_dropped = module.connection.HTTPConnection, module.util.connection.is_connection_dropped
     hooks.after(module.poolmanager.PoolManager, "__init__", manager_born)
     hooks.after(module.poolmanager.PoolManager, "_new_pool", pool_made)
     hooks.after(pool_class, "__init__", pool_born)
     hooks.after(connection_class, "__init__", connection_born)
     for cls in {connection_class, module.connection.HTTPSConnection}:
         if issubclass(cls, connection_class):  # a stand-in where Python has no `ssl`
+            hooks.before(cls, "connect", connecting)
             hooks.after(cls, "connect", connected)
+    hooks.before(connection_class, "close", closed)
     hooks.after(pool_class, "_get_conn", checked_out)
     hooks.before(pool_class, "_put_conn", put_back)
     hooks.before(pool_class, "_make_request", requesting)
@@ -162,5 +180,6 @@ def _major(module: ModuleType) -> int:
         "connection.HTTPConnection.connect",
         "connection.HTTPSConnection",
         "response.HTTPResponse.release_conn",
+        "util.connection.is_connection_dropped",
     )
     return numbers[0]

@@ -178,20 +178,26 @@ def _trend(run: Run) -> Html | None:
 def _pools(run: Run) -> Html | None:
     if not run.pools:
         return None
-    names = "library,origin,idle,active,expired,waiting,limit,per host,made,requests,reuse".split(",")
+    names = (
+        "library,origin,idle,active,expired,connecting,waiting,limit,idle limit,per host,made,requests,reuse,thrown away"
+    ).split(",")
     rows = []
     for pool in run.pools[:_MAX_POOLS]:
-        numbers: tuple[int | str | None, ...] = (
-            pool.idle, pool.active, pool.expired, pool.waiting,
-            "none" if pool.max_connections is None else pool.max_connections,
-            "none" if pool.per_host is None else pool.per_host,
+        numbers: tuple[int | str, ...] = (
+            pool.idle, pool.active, pool.expired, pool.connecting, _or(pool.waiting, "-"),
+            *(_or(limit, "none") for limit in (pool.max_connections, pool.max_keepalive, pool.per_host)),
             pool.connections_made, pool.requests,
             "-" if pool.reuse is None else f"{pool.reuse:.1f}",
+            _or(pool.overflow, "-"),
         )  # fmt: skip
         cells = (tag("td", number) for number in numbers)
         rows.append(tag("tr", tag("td", safe(pool.library)), _origin(pool, run.rootdir), cells))
     more = _more(len(run.pools) - _MAX_POOLS, "pools")
     return tag("section", tag("h2", "Connection pools"), _table(names, rows), more)
+
+
+def _or(number: int | None, word: str) -> int | str:
+    return word if number is None else number
 
 
 def _origin(pool: PoolState, rootdir: str) -> Html:

@@ -29,6 +29,9 @@ def render(run: Run) -> str:
     lines += _metric(
         "httpleak_pool_connections_made", "Connections that all pools made.", _totals(run, "connections_made")
     )
+    lines += _metric(
+        "httpleak_pool_overflow", "Usable connections that full pools threw away.", _totals(run, "overflow")
+    )
     lines += _metric("httpleak_open_resources", "Resources open in the process after the last test.", _open(run))
     lines += _metric("httpleak_complete", "Whether every test was judged to its end.", [({}, float(summary.complete))])
     lines += _metric("httpleak_plugin_seconds", "Time spent in the plugin.", [({}, summary.seconds_in_plugin)])
@@ -66,14 +69,19 @@ def _leaks(run: Run) -> list[Sample]:
 
 def _pools(run: Run) -> list[Sample]:
     return [
-        (labels | {"state": state}, sum(getattr(pool, state) for pool in pools))
+        (labels | {"state": state}, _sum(pools, state))
         for labels, pools in _by_origin(run)
         for state in ("idle", "active", "expired", "connecting", "waiting")
     ]
 
 
 def _totals(run: Run, attribute: str) -> list[Sample]:
-    return [(labels, sum(getattr(pool, attribute) for pool in pools)) for labels, pools in _by_origin(run)]
+    return [(labels, _sum(pools, attribute)) for labels, pools in _by_origin(run)]
+
+
+def _sum(pools: list[PoolState], attribute: str) -> int:
+    """What the pools come to; a figure that a library has no notion of adds nothing."""
+    return sum(getattr(pool, attribute) or 0 for pool in pools)
 
 
 def _by_origin(run: Run) -> list[tuple[dict[str, str], list[PoolState]]]:
