@@ -237,12 +237,10 @@ class Guard:
     def deliver(self, item: pytest.Item, report: pytest.TestReport, *, direct: bool) -> None:
         """Take a test's row, and those of the fixtures that ended with it, or let its last report carry them."""
         check = self._checks.pop(item.nodeid, None)
-        data: Any = None
+        data: Any = CLEAN if check is not None else None
         if self.pending or (check is not None and self._has_something_to_say(check)):
             data = self._row(item, check)
-        elif check is not None:
-            data = CLEAN
-        self.pending = []
+            self.pending = []
         if self.trend is not None:
             self.session.safely(self.trend.note, item.nodeid)
         if data is not None:
@@ -251,8 +249,9 @@ class Guard:
                 self.results.take(report)
 
     def _has_something_to_say(self, check: Check) -> bool:
-        is_tolerant = check.settings.tolerate is not self.settings.default.tolerate
-        return bool(check.findings or check.notes or is_tolerant or check.settings.mode is Mode.OFF)
+        if check.findings or check.notes or check.settings.mode is Mode.OFF:
+            return True
+        return check.settings.tolerate is not self.settings.default.tolerate
 
     def _row(self, item: pytest.Item, check: Check | None) -> dict[str, Any]:
         data: dict[str, Any] = {"fixtures": [fixture_row_as_data(row) for row, _ in self.pending]}

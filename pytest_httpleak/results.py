@@ -101,12 +101,12 @@ class Results:
             python=sys.version.partition(" ")[0],
             platform=sys.platform,
             rootdir=self._rootdir,
-            fixtures=list(self._fixtures),
-            pools=self._pools + ([] if trend is None else trend.pools()),
-            trend=self._trend + ([] if trend is None else trend.points()),
-            disabled=list(dict.fromkeys([*errors, *self._errors])),
             seconds=_clock() - self._began,
         )
+        run.fixtures = list(self._fixtures)
+        run.pools = self._pools + ([] if trend is None else trend.pools())
+        run.trend = self._trend + ([] if trend is None else trend.points())
+        run.disabled = list(dict.fromkeys([*errors, *self._errors]))
         for nodeid, row in self._rows.items():
             run.count(TestRow(nodeid, Outcome.CLEAN) if row is None else row)
         run.summary.complete = complete and not self._lost_workers

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-import sysconfig
 from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Any, Final
@@ -13,7 +12,7 @@ from typing import Any, Final
 from pytest_httpleak.model import Site
 
 _PLUGIN: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_STANDARD: Final = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")})
+_STANDARD: Final = os.path.dirname(os.__file__) + os.sep  # asking sysconfig takes longer than the rest of this module
 _INSTALLED: Final = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 
 # Their own frames are never the user's code, not even where one of them runs its own tests from a source tree.

@@ -6,10 +6,8 @@ An adapter is a module of this package with `MODULES`, the names of the modules 
 
 from __future__ import annotations
 
-import ast
 import importlib
 import os
-import pkgutil
 import re
 from collections.abc import Callable, Iterable
 from types import ModuleType
@@ -75,8 +73,18 @@ class Lazy:
 
 def found() -> list[Adapter]:
     """All adapters of this package, in the order of their names."""
-    names = sorted(info.name for info in pkgutil.iter_modules(__path__))
-    return [_lazy(f"{__name__}.{name}") for name in names]
+    return [_lazy(f"{__name__}.{name}") for name in sorted(_names())]
+
+
+def _names() -> set[str]:
+    try:
+        files = os.listdir(__path__[0])
+    except OSError:  # an archive
+        import pkgutil
+
+        return {info.name for info in pkgutil.iter_modules(__path__)}
+    stems = (file.partition(".")[0] for file in files if file.endswith((".py", ".pyc")))
+    return {stem for stem in stems if stem != "__init__"}
 
 
 def _lazy(name: str) -> Adapter:
@@ -84,12 +92,12 @@ def _lazy(name: str) -> Adapter:
     path = os.path.join(__path__[0], f"{name.rpartition('.')[2]}.py")
     try:
         with open(path, encoding="utf-8") as source:
-            declared = re.search(r"^MODULES = (\(.*\))$", source.read(2000), re.MULTILINE)
+            declared = next((line for line in source if line.startswith("MODULES = (")), None)
     except OSError:  # an archive, or compiled files alone
         declared = None
     if declared is None:
         return cast(Adapter, importlib.import_module(name))
-    return Lazy(name, ast.literal_eval(declared[1]))
+    return Lazy(name, tuple(re.findall(r'"([\w.]+)"', declared)))
 
 
 def by_module(adapters: Iterable[Adapter]) -> dict[str, list[Adapter]]:

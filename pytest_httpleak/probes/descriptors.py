@@ -12,7 +12,8 @@ Identity = tuple[int, int]
 
 _LISTING: Final = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 _HAS_LISTING: Final = os.path.isdir(_LISTING)
-_stat, _fstat = os.stat, os.fstat
+_HAS_COUNT: Final = _HAS_LISTING and sys.platform == "linux"
+_stat, _fstat, _open, _close = os.stat, os.fstat, os.open, os.close
 
 
 def count() -> int | None:
@@ -20,12 +21,53 @@ def count() -> int | None:
 
     Linux has given the number as the size of `/proc/self/fd` since 6.2; before that the size is 0.
     """
-    if not _HAS_LISTING:
+    if not _HAS_COUNT:
         return None
     try:
-        return _stat(_LISTING).st_size or None if sys.platform == "linux" else None
+        return _stat(_LISTING).st_size or None
     except OSError:
         return None
+
+
+class Counter:
+    """Counts the open descriptors at half the cost of `count`, through a descriptor of its own for their listing.
+
+    Where the tested code has closed that one - by `os.closerange`, say - it is not opened again: `count` is asked instead.
+    """
+
+    __slots__ = ("_fd", "_identity")
+
+    def __init__(self) -> None:
+        self._fd = -1
+        self._identity: Identity | None = None
+
+    def open(self) -> None:
+        """Begin to count; the descriptor is not passed on to programs that are run."""
+        if _HAS_COUNT and self._identity is None:
+            try:
+                self._fd = _open(_LISTING, os.O_RDONLY)
+            except OSError:
+                return
+            self._identity = identity(self._fd)
+
+    def close(self) -> None:
+        """Give the descriptor back, if it is still the one that was opened."""
+        mine, self._identity = self._identity, None
+        if mine is not None and identity(self._fd) == mine:
+            _close(self._fd)
+
+    def count(self) -> int | None:
+        """As the function of that name; the counter's own descriptor is counted while it is open."""
+        if self._identity is not None:
+            try:
+                status = _fstat(self._fd)
+            except OSError:
+                self._identity = None
+                return count()
+            if self._identity == (status.st_dev, status.st_ino):
+                return status.st_size or None
+            self._identity = None
+        return count()
 
 
 def listing() -> dict[int, Identity]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_httpleak.model import Outcome
-from pytest_httpleak.reports.text_safety import safe
 
 if TYPE_CHECKING:
     from pytest_httpleak.model import Run
@@ -13,10 +12,16 @@ if TYPE_CHECKING:
 
 def closing_lines(run: Run) -> list[str]:
     """What did not work in this run, then the one closing line."""
-    lines = [f"httpleak: switched off for the rest of this run: {safe(each)}" for each in run.disabled]
+    lines = _disabled(run.disabled) if run.disabled else []
     if not run.summary.complete:
         lines.append("httpleak: incomplete: some tests were not judged to their end, so more may leak than is shown")
     return [*lines, closing_line(run)]
+
+
+def _disabled(reasons: list[str]) -> list[str]:
+    from pytest_httpleak.reports.text_safety import safe
+
+    return [f"httpleak: switched off for the rest of this run: {safe(each)}" for each in reasons]
 
 
 def closing_line(run: Run) -> str:

@@ -51,12 +51,14 @@ class Auditing:
 
 def shared_defaults() -> tuple[Any, ...]:
     """The defaults that all code in the process shares, as they are now; those of a module not imported are None."""
-    socket = sys.modules.get("socket")
+    modules = sys.modules
+    socket = modules.get("socket")
     values: list[Any] = [None if socket is None else socket.getdefaulttimeout()]
     for module, path, _ in _GLOBALS:
-        value: Any = sys.modules.get(module)
-        for name in path:
-            value = getattr(value, name, None)
+        value: Any = modules.get(module)
+        if value is not None:
+            for name in path:
+                value = getattr(value, name, None)
         values.append(value)
     return tuple(values)
 

@@ -115,7 +115,7 @@ class Session:
         _running.append(self)
         self.watch.loop_closing = self.judging.loop_closing
         self.watch.task_destroyed = self.judging.task_destroyed
-        self.ledger.open()
+        self.ledger.start()
 
     def stop(self) -> None:
         """Undo everything that was patched."""
@@ -125,6 +125,7 @@ class Session:
             self._finder.remove()
             self._finder = None
         self.watch.stop()
+        self.ledger.stop()
 
     def safely(self, act: Callable[..., object], *args: object) -> None:
         """Do something on the way of a test; an error of the plugin's own is named in the summary and goes no further."""

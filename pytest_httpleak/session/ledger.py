@@ -46,36 +46,50 @@ class Ledger:
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._known: dict[int, descriptors.Identity] = {}
+        self._counter = descriptors.Counter()
         self._count: int | None = None
         self._births = -1
         self._latest: tuple[int, int | None, dict[int, descriptors.Identity]] | None = None
         self.wall = watch.wall("the probe for descriptors")
 
     @_walled
+    def start(self) -> None:
+        """Take what is open at the beginning of the watch as accounted for."""
+        self._counter.open()
+        self.open()
+
+    def stop(self) -> None:
+        """Leave nothing of the ledger's own open."""
+        self._counter.close()
+
+    @_walled
     def open(self) -> None:
         """Take what is open now as accounted for."""
         latest, self._latest = self._latest, None
-        self._births, self._count = self._watch.births, descriptors.count()
+        self._births, self._count = self._watch.births, self._counter.count()
         if latest is None or latest[:2] != (self._births, self._count):
             self._known = descriptors.listing()
         else:
             self._known = latest[2]  # as a look has found it just now
 
-    @_walled
     def has_moved(self) -> bool:
         """Whether anything may have been opened or closed since. Costs one `stat`, whatever is open."""
-        return self._births != self._watch.births or self._count is None or descriptors.count() != self._count
+        if not self.wall.on:
+            return False
+        return self._births != self._watch.births or self._count is None or self._counter.count() != self._count
 
     @_walled
     def owes(self, owner: Owner) -> bool:
         """Whether there is any descriptor to ask `owner` about."""
         return bool(self._unaccounted(owner))
 
-    @_walled
     def adopt(self, owner: Owner) -> None:
         """Let an owner answer for what has appeared without a birth, before another one's time begins."""
-        if not self.has_moved():
-            return
+        if self.has_moved():
+            self._adopt(owner)
+
+    @_walled
+    def _adopt(self, owner: Owner) -> None:
         if owner is not self._watch.root:
             for fd in self._unaccounted(owner):
                 if self._birth(fd) is None:
@@ -132,7 +146,7 @@ class Ledger:
             for fd, entry in list(self._watch.fds.items()):
                 if entry[1] is owner and self._birth(fd) is not None:
                     found.add(fd)
-        births, count = self._watch.births, descriptors.count()
+        births, count = self._watch.births, self._counter.count()
         if count is None or (births, count) != (self._births, self._count):
             listing = descriptors.listing()
             self._latest = (births, count, listing)
