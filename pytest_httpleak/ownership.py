@@ -119,6 +119,13 @@ class TaskRecord(Record):
         return task is not None and not task.done()
 
 
+def _birth_in_task(task: Any, maker: Birth, depth: int) -> Birth:
+    birth = capture(depth, getattr(task.get_coro(), "cr_frame", None))  # below it there is only what runs the loop
+    if not birth.has_user:  # not the whole chain: a library's tasks may make each other for hours
+        birth.parent = maker if maker.has_user else maker.parent or maker
+    return birth
+
+
 class Watch:
     """Everything that is patched and recorded for one run; `on` is False before and after it, and in forked children."""
 
@@ -135,6 +142,7 @@ class Watch:
         self.fds: dict[int, tuple[Birth | None, Owner, tuple[int, int] | None]] = {}
         self.borrowed: dict[int, list[Worker]] = {}
         self.loops: dict[int, Any] = {}
+        self.lent: tuple[int, Birth] | None = None  # by thread: the birth of all that is made inside another's making
         self.loop_closing: Callable[..., None] = lambda loop, *, cancelled: None
         self.task_destroyed: Callable[[Any], None] = lambda task: None
         self.peaking = 0
@@ -225,15 +233,15 @@ class Watch:
 
     def birth(self, depth: int = 3) -> Birth:
         """The present call stack; where it has no frame of the user's, with that of the task's or thread's creation."""
+        lent = self.lent
+        if lent is not None and lent[0] == threading.get_ident():
+            return lent[1]
         loop = self.running_loop()
         task = None if loop is None else self.current_task(loop)
         if task is not None:
             known = self.of_task(task)
-            if known is not None:  # below a task's coroutine there is only the loop, and whoever runs that
-                birth = capture(depth, getattr(task.get_coro(), "cr_frame", None))
-                if not birth.has_user:  # not the whole chain: a library's tasks may make each other for hours
-                    birth.parent = known[0] if known[0].has_user else known[0].parent or known[0]
-                return birth
+            if known is not None:
+                return _birth_in_task(task, known[0], depth + 1)
         in_trio: Birth | None = (
             None if self.birth_in_trio is None or loop is not None else self.birth_in_trio(depth + 1)
         )
@@ -243,6 +251,15 @@ class Watch:
         if not birth.has_user:
             birth.parent = self._maker_birth()
         return birth
+
+    def _origin(self, depth: int) -> tuple[Birth, Owner]:
+        """The birth of what is made right now, and whoever answers for it; inside a task, at the cost of one of the two."""
+        loop = self.running_loop()
+        task = None if loop is None else self.current_task(loop)
+        known = None if task is None else self.of_task(task)
+        if known is None:
+            return self.birth(depth + 1), self._answering()
+        return _birth_in_task(task, known[0], depth + 1), known[1]
 
     def of_task(self, task: Any) -> tuple[Birth, Owner] | None:
         """The birth and the owner of a task, or None for one whose making was not seen."""
@@ -284,10 +301,9 @@ class Watch:
 
     def add(self, record: Record, *, opened: bool = True) -> None:
         """Give a record its birth and its owner, and let the owner keep it."""
-        owner = self._answering()
+        record.birth, owner = self._origin(4)
         if owner.over:
             owner = self.root
-        record.birth = self.birth(4)
         record.owner = owner
         record.maker = self.maker()
         self.births += 1
@@ -300,7 +316,7 @@ class Watch:
         """Note the birth and the owner of an asyncio task; by its identity alone, since tasks are many and short."""
         coroutine = id(coro)
         sent = self.sent.pop(coroutine, None) if self.sent else None
-        birth, owner = sent if sent is not None else (self.birth(4), self._answering())
+        birth, owner = sent if sent is not None else self._origin(4)
         birth.of = coroutine
         self.tasks[id(task)] = (birth, self.root if owner.over else owner)
         self.births_of_tasks += 1
@@ -309,7 +325,7 @@ class Watch:
 
     def task_coming(self, coroutine: object, depth: int = 3) -> None:
         """Note the birth and the owner of a task before it is made: it may run at once, or be made in another thread."""
-        self.sent[id(coroutine)] = (self.birth(depth), self._answering())
+        self.sent[id(coroutine)] = self._origin(depth)
         self.births_of_tasks += 1
 
     def descriptor_made(self, fd: int, depth: int = 5) -> None:

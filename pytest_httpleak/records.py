@@ -12,6 +12,8 @@ from pytest_httpleak.sites import Birth
 
 # The task in which anyio's pytest plugin runs every fixture and test: whoever is being run answers for what it makes.
 RUNNER_TASKS = frozenset(("TestRunner._run_tests_and_fixtures",))
+# Tasks in which a runner ends its loop.
+LOOP_TASKS = frozenset(("BaseEventLoop.shutdown_asyncgens", "BaseEventLoop.shutdown_default_executor"))
 
 
 class Owner(Protocol):

@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 
 from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.model import Kind, State, Suspect
-from pytest_httpleak.records import RUNNER_TASKS, Record, Table, type_name
+from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS, Record, Table, type_name
 from pytest_httpleak.socketrecords import record_of
 
 MODULES = ("asyncio", "uvloop")
 
+_NOBODYS = RUNNER_TASKS | LOOP_TASKS
 _THREADSAFE = "run_coroutine_threadsafe.<locals>.callback"
 _DESTROYED = "Task was destroyed but it is pending!"
 
@@ -156,17 +157,30 @@ def _loops(cls: Any, hooks: Hooks) -> None:
     def gone(record: LoopRecord) -> None:
         record.collected = not record.closed
 
-    def has_pipe(_: None, loop: Any, /) -> None:
-        for part in _parts(loop):
-            record = record_of(part, sockets)
-            if record is not None:
-                record.holder = loops.get(loop)
+    def make(original: Any) -> Any:
+        def _make_self_pipe(loop: Any) -> None:
+            __tracebackhide__ = True
+            record = loops.get(loop)
+            if record is None or not hooks.wall.on:
+                return original(loop)  # type: ignore[no-any-return]
+            watch.lent = (threading.get_ident(), record.birth)
+            try:
+                original(loop)
+            finally:
+                watch.lent = None
+            for part in _parts(loop):
+                of_pipe = record_of(part, sockets)
+                if of_pipe is not None:
+                    of_pipe.holder = record
+            return None
+
+        return _make_self_pipe
 
     loops.gone = gone
     hooks.after(cls, "__init__", born)
     for each in cls.__subclasses__():
         if "_make_self_pipe" in vars(each):
-            hooks.after(each, "_make_self_pipe", has_pipe)
+            hooks.patches.replace(each, "_make_self_pipe", make)
     hooks.before(cls, "close", closing)
     hooks.before(cls, "run_forever", running)
 
@@ -194,7 +208,7 @@ def _tasks(cls: Any, hooks: Hooks) -> None:
         # Written out: this is on the way of every task, and a table with weak references would cost twice as much.
         def create_task(loop: Any, coro: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
-            is_watched = wall.on and watch.on and getattr(coro, "__qualname__", "") not in RUNNER_TASKS
+            is_watched = wall.on and watch.on and getattr(coro, "__qualname__", "") not in _NOBODYS
             if is_watched and ("eager_start" in kwargs or loop.get_task_factory() is not None):
                 task = made_at_once(original, loop, coro, kwargs)
             else:

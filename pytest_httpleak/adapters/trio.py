@@ -18,8 +18,11 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     """Let the watch ask for the birth inside the running task: there, or where the tasks around it wait, is the user's line."""
     watch: Any = hooks.watch
     current_task = module.lowlevel.current_task
+    is_inside = getattr(module.lowlevel, "in_trio_task", None)  # cheaper than an error, from trio 0.23 on
 
     def birth_in_trio(depth: int) -> Birth | None:
+        if is_inside is not None and not is_inside():
+            return None
         try:
             task: Any = current_task()
         except RuntimeError:  # not inside trio

@@ -10,7 +10,7 @@ from types import CodeType
 from typing import Any, Final
 
 from pytest_httpleak.model import Site
-from pytest_httpleak.records import RUNNER_TASKS
+from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS
 from pytest_httpleak.sites import awaits, frame_of
 
 # Bound here, so that a test which freezes time cannot freeze a loop that is let run.
@@ -29,9 +29,10 @@ def pending(loop: Any) -> list[Any]:
 
 
 def is_infrastructure(task: Any) -> bool:
-    """Whether a task is a test runner's, or one that the interpreter makes to finish an abandoned generator."""
+    """Whether a task is a test runner's, a loop's own, or one that the interpreter makes to finish an abandoned generator."""
     coroutine = task.get_coro()
-    if getattr(coroutine, "__qualname__", "") in RUNNER_TASKS:
+    name = getattr(coroutine, "__qualname__", "")
+    if name in RUNNER_TASKS or name in LOOP_TASKS:
         return True
     return type(coroutine).__name__.startswith("async_generator_")
 

@@ -142,10 +142,14 @@ class Judging:
 
     def loop_closing(self, loop: Any, *, cancelled: bool) -> None:
         """Take down the tasks that are pending when a loop ends: before a test runner cancels them, or when it is closed."""
-        by_runner = _called_by_a_runner()
-        if cancelled and not by_runner:
+        if cancelled and not _called_by_a_runner():
             return
         waiting = self._waiting(loop)
+        record = self._watch.table("loops").get(loop)
+        opened = {} if record is None or cancelled else record.opened
+        if not waiting and not opened:
+            return
+        by_runner = cancelled or _called_by_a_runner()
         if by_runner and waiting and tasks.can_run(loop):
             for pause in pauses(self._watch.stack[-1].grace):
                 tasks.let_run(loop, pause)
@@ -157,14 +161,12 @@ class Judging:
             suspects = self._tasks.with_holdings(suspects, self.look(owner, self._watch.births_of_tasks))
             owner.left += suspects
             self._watch.forget_tasks(task for task, _, of in waiting if of is owner)
-        if by_runner and not cancelled:
-            self._closed_with(loop)
+        if by_runner and opened:
+            self._closed_with(loop, opened)
 
-    def _closed_with(self, loop: Any) -> None:
+    def _closed_with(self, loop: Any, known: dict[int, Any]) -> None:
         """Take down what only the end of a loop in C closes: a test that leaves it open leaves it to its runner."""
-        record, owner = self._watch.table("loops").get(loop), self._watch.stack[-1]
-        fds = self._watch.fds
-        known = {} if record is None else record.opened
+        owner, fds = self._watch.stack[-1], self._watch.fds
         opened = {("fd", fd) for fd, identity in known.items() if fd in fds and fds[fd][2] == identity}
         found = self._left_in(opened, owner)
         for pause in pauses(owner.grace):
