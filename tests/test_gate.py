@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from inner import Inner
 
 LEAKY = "import socket\nKEPT = []\ndef leak(): KEPT.append(socket.socket())\n"
@@ -104,20 +105,66 @@ def test_an_interrupted_run_writes_what_it_has(inner: Inner) -> None:
     assert inner.outcomes()["test_a"] == "leaked"
 
 
-def test_secrets_in_urls_never_reach_any_output(inner: Inner, server: str) -> None:
-    url = server.replace("http://", "http://joe:hunter2@") + "/big?token=s3cret"
+def test_a_crashed_worker_costs_no_row_but_its_own(inner: Inner) -> None:
+    pytest.importorskip("xdist")
     inner.write(
-        test_a=f"""
-        import urllib.request
-        KEPT = []
-        def test_a():
-            request = urllib.request.Request({url.replace("joe:hunter2@", "")!r}, headers={{"Authorization": "Bearer abc123"}})
-            KEPT.append(urllib.request.urlopen(request))
-        """
+        test_a=suite("a", "b", clean=("c", "d")),
+        test_b="import os, signal\ndef test_crash(): os.kill(os.getpid(), signal.SIGKILL)\n",
+        test_c=suite("e", clean=("f",)),
     )
+    inner.run("-p", "xdist", "-n", "2")
+    leaked, clean = (
+        dict.fromkeys(("test_a", "test_b", "test_e"), "leaked"),
+        dict.fromkeys(("test_c", "test_d", "test_f"), "clean"),
+    )
+    assert inner.outcomes() == leaked | clean
+    assert inner.report["summary"]["complete"] is False
+
+
+SECRETS = ("hunter2", "s3cret", "abc123", "c00kie", "k3y")
+
+LEAKS_WITH_SECRETS = """
+    import asyncio, http.client, urllib.request
+    import aiohttp, httpx, requests, urllib3
+
+    KEPT = []
+
+    def test_urllib():
+        asked = urllib.request.Request("{url}/big?token=s3cret", headers={{"Authorization": "Bearer abc123"}})
+        KEPT.append(urllib.request.urlopen(asked))
+
+    def test_http_client():
+        connection = http.client.HTTPConnection("{url}".partition("//")[2])
+        connection.request("GET", "/big?token=s3cret", headers={{"X-Api-Key": "k3y", "Cookie": "id=c00kie"}})
+        KEPT.append((connection, connection.getresponse()))
+
+    def test_requests():
+        KEPT.append(requests.get("{url}/big", params={{"token": "s3cret"}}, auth=("joe", "hunter2"), stream=True))
+
+    def test_urllib3():
+        pool = urllib3.PoolManager(headers={{"Authorization": "Bearer abc123"}})
+        KEPT.append(pool.request("GET", "{with_user}/big?token=s3cret", preload_content=False))
+
+    def test_httpx():
+        client = httpx.Client(cookies={{"id": "c00kie"}}, auth=("joe", "hunter2"))
+        KEPT.append(client.send(client.build_request("GET", "{with_user}/big?token=s3cret"), stream=True))
+
+    def test_aiohttp():
+        async def main():
+            session = aiohttp.ClientSession(headers={{"X-Api-Key": "k3y"}})
+            KEPT.append((session, await session.get("{with_user}/big?token=s3cret")))
+        asyncio.run(main())
+"""
+
+
+def test_secrets_never_reach_any_output(inner: Inner, server: str) -> None:
+    with_user = server.replace("http://", "http://joe:hunter2@")
+    inner.write(test_a=LEAKS_WITH_SECRETS.format(url=server, with_user=with_user))
     suffixes = ("html", "md", "sarif", "prom")
     result = inner.run(*(f"--httpleak-report=out.{suffix}" for suffix in suffixes), "--junitxml=j.xml")
-    result.assert_outcomes(failed=1)
-    texts = [result.stdout.str(), json.dumps(inner.report), (inner.path / "j.xml").read_text("utf-8")]
-    texts += [(inner.path / f"out.{suffix}").read_text("utf-8") for suffix in suffixes]
-    assert not [text for text in texts if "s3cret" in text or "abc123" in text or "hunter2" in text]
+    result.assert_outcomes(failed=6)
+    inner.run("--httpleak-baseline=known.json", "--httpleak-update-baseline")
+    texts = {"terminal": result.stdout.str(), "json": json.dumps(inner.report)}
+    texts |= {name: (inner.path / name).read_text("utf-8") for name in ("j.xml", "known.json")}
+    texts |= {suffix: (inner.path / f"out.{suffix}").read_text("utf-8") for suffix in suffixes}
+    assert not [(place, secret) for place, text in texts.items() for secret in SECRETS if secret in text]

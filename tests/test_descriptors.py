@@ -1,0 +1,94 @@
+"""The count of open descriptors, which tells whether a test has to be looked at more closely."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from inner import Inner
+
+from pytest_httpleak.probes import descriptors
+
+needs_count = pytest.mark.skipif(not descriptors.count(), reason="this kernel does not count a process's descriptors")
+pytestmark = [needs_count, pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")]
+
+
+@pytest.fixture
+def counter() -> Iterator[descriptors.Counter]:
+    counter = descriptors.Counter()
+    counter.open()
+    yield counter
+    counter.close()
+
+
+def test_a_counter_counts_its_own_descriptor_too(counter: descriptors.Counter) -> None:
+    assert counter.count() == descriptors.count()
+
+
+def test_a_counter_follows_what_is_opened_and_closed(counter: descriptors.Counter) -> None:
+    before = counter.count()
+    assert before is not None
+    fd = os.open(os.devnull, os.O_RDONLY)
+    assert counter.count() == before + 1
+    os.close(fd)
+    assert counter.count() == before
+
+
+def test_a_counter_leaves_nothing_open() -> None:
+    before = descriptors.listing()
+    counter = descriptors.Counter()
+    counter.open()
+    assert len(descriptors.listing()) == len(before) + 1
+    counter.close()
+    assert descriptors.listing() == before
+
+
+def test_a_counter_that_lost_its_descriptor_counts_without_one(counter: descriptors.Counter) -> None:
+    (own,) = [fd for fd in descriptors.listing() if descriptors.target(fd).endswith(f"/{os.getpid()}/fd")]
+    os.close(own)
+    assert counter.count() == descriptors.count()
+
+
+def test_a_counter_never_closes_what_got_its_number(counter: descriptors.Counter, tmp_path: Path) -> None:
+    (own,) = [fd for fd in descriptors.listing() if descriptors.target(fd).endswith(f"/{os.getpid()}/fd")]
+    os.close(own)
+    path = tmp_path / "a file"
+    path.write_text("")
+    taken = os.open(path, os.O_RDONLY)
+    try:
+        assert taken == own, "the lowest free number is given out first"
+        assert counter.count() == descriptors.count()
+        counter.close()
+        assert descriptors.identity(taken) is not None
+    finally:
+        os.close(taken)
+
+
+CLOSE_EVERYTHING = """
+    import os
+
+    def close_what_we_do_not_know():
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                if os.readlink(f"/proc/self/fd/{name}").endswith("/fd"):
+                    os.close(int(name))
+            except OSError:
+                pass
+
+    def test_closes_everything():
+        close_what_we_do_not_know()
+
+    def test_leaks():
+        close_what_we_do_not_know()
+        os.open("/dev/null", os.O_RDONLY)
+
+    def test_clean():
+        os.close(os.open("/dev/null", os.O_RDONLY))
+"""
+
+
+def test_a_suite_that_closes_the_plugins_descriptor_is_judged_as_before(inner: Inner) -> None:
+    inner.write(test_closing=CLOSE_EVERYTHING)
+    inner.run()
+    assert inner.outcomes() == {"test_closes_everything": "clean", "test_leaks": "leaked", "test_clean": "clean"}
