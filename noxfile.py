@@ -1,4 +1,7 @@
-"""The tests over versions of Python, pytest and the HTTP libraries. `make test` runs them with the newest of all."""
+"""The tests over versions of Python, pytest and the HTTP libraries. `make test` runs them with the newest of all.
+
+A session runs the tests that its subject can break; `nox -- tests` runs them all in each.
+"""
 
 import tomllib
 from pathlib import Path
@@ -8,12 +11,14 @@ import nox
 nox.options.sessions = ["pytests", "libraries"]
 nox.options.default_venv_backend = "venv"
 
+PARALLEL = ["-q", "-n", "4"]
 PYTHONS = ["3.11", "3.12", "3.13"]
 PYTESTS = {"8.2": "pytest==8.2.*", "8.4": "pytest==8.4.*", "9.0": "pytest==9.0.*", "latest": "pytest"}
 TESTED = tomllib.loads(Path(__file__).with_name("pyproject.toml").read_text())["tool"]["pytest-httpleak"]["tested"]
 LIBRARIES = [
     nox.param(name, age, id=f"{name.partition(',')[0]}-{age}") for name in TESTED for age in ("oldest", "newest")
 ]
+OF_PYTEST = "verdict guard confirming gate api settings_marker settings_run runners field_lessons".split()
 # Releases without wheels for a newer Python, or that do not import there.
 TOO_OLD = {"3.13": {"aiohttp==3.9.5"}}
 
@@ -23,7 +28,7 @@ TOO_OLD = {"3.13": {"aiohttp==3.9.5"}}
 def pytests(session: nox.Session, pytest: str) -> None:
     """Every supported pytest."""
     session.install("--editable", ".[test]", PYTESTS[pytest])
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *(session.posargs or [*PARALLEL, *(f"tests/test_{name}.py" for name in OF_PYTEST)]))
 
 
 @nox.session(python=PYTHONS)
@@ -37,4 +42,4 @@ def libraries(session: nox.Session, library: str, age: str) -> None:
     if age == "oldest" and "without" in TESTED[library]:
         session.run("python", "-m", "pip", "uninstall", "--yes", *TESTED[library]["without"], silent=True)
     session.install(*pins)
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *(session.posargs or [*PARALLEL, *(f"tests/{name}" for name in TESTED[library]["tests"])]))
