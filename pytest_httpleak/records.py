@@ -12,8 +12,14 @@ from pytest_httpleak.sites import Birth
 
 # The task in which anyio's pytest plugin runs every fixture and test: whoever is being run answers for what it makes.
 RUNNER_TASKS = frozenset(("TestRunner._run_tests_and_fixtures",))
-# Tasks in which a runner ends its loop.
-LOOP_TASKS = frozenset(("BaseEventLoop.shutdown_asyncgens", "BaseEventLoop.shutdown_default_executor"))
+# Tasks in which a runner ends its loop, and anyio's that waits for that end, to end its pool of processes with it.
+LOOP_TASKS = frozenset(
+    (
+        "BaseEventLoop.shutdown_asyncgens",
+        "BaseEventLoop.shutdown_default_executor",
+        "_shutdown_process_pool_on_exit",
+    )
+)
 
 
 class Owner(Protocol):

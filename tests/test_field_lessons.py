@@ -300,3 +300,34 @@ def test_sockets_of_a_library_whose_adapter_is_off_are_not_guessed_about(inner: 
     result.stdout.fnmatch_lines(
         "*the adapter for urllib3 was switched off: RuntimeError: an error of the plugin's own*"
     )
+
+
+# -- a task of a library's that lasts as long as the loop, and is there to be cancelled with it: anyio's process pool --
+
+
+def test_a_librarys_task_that_waits_for_the_end_of_its_loop_is_no_leak(inner: Inner) -> None:
+    pytest.importorskip("anyio")
+    inner.write(
+        test_a="""
+        import asyncio, os
+        import anyio.to_process, pytest
+
+        @pytest.fixture
+        def anyio_backend():
+            return "asyncio"
+
+        @pytest.mark.anyio
+        async def test_pool():
+            assert await anyio.to_process.run_sync(os.getpid) != os.getpid()
+
+        @pytest.mark.anyio
+        async def test_left():
+            globals()["kept"] = asyncio.create_task(anyio.sleep_forever())
+
+        @pytest.mark.anyio
+        async def test_process_left():
+            globals()["process"] = await anyio.open_process("sleep 1")
+        """
+    )
+    inner.run("-p", "anyio.pytest_plugin")
+    assert inner.outcomes() == {"test_pool": "clean", "test_left": "leaked", "test_process_left": "leaked"}

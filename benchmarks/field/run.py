@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -18,6 +19,20 @@ from suites import SUITES, Suite
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LOOPBACK = Path(__file__).with_name("loopback.py")
+
+# A plugin that names ours to the sessions within tests, which pytester keeps from all options of the outer one.
+INNER = """
+def pytest_sessionstart():
+    from _pytest.pytester import Pytester
+
+    original = Pytester.__init__
+
+    def init(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        self._monkeypatch.setenv("PYTEST_ADDOPTS", "-p {name}")
+
+    Pytester.__init__ = init
+"""
 
 
 class Failed(Exception):
@@ -56,6 +71,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--plugin", default=str(REPOSITORY), help="the plugin's source tree")
     parser.add_argument("--show", action="store_true", help="print every finding")
     parser.add_argument("--only-with", action="store_true", help="reuse the last run without the plugin")
+    parser.add_argument("--inner", action="store_true", help="the plugin also within the sessions that pytester runs")
     parser.add_argument("-k", dest="keyword", help="as pytest's -k, in both runs")
     return parser.parse_args()
 
@@ -99,6 +115,8 @@ def _fetch(suite: Suite, python: str, cache: Path) -> Path:
         with tarfile.open(archive) as packed:
             top = packed.getnames()[0].partition("/")[0]
             packed.extractall(sources, filter="data")
+        for notes in (sources / top).rglob("*.egg-info"):  # would make a second distribution of what is installed
+            shutil.rmtree(notes)
         (sources / top).rename(wanted)
     return wanted
 
@@ -147,15 +165,19 @@ def _pytest(
     keyword = " and ".join([f"({options.keyword})"] * bool(options.keyword) + names)
     if keyword:
         command += ["-k", keyword]
+    modules = {"field_setup": suite.setup} if suite.setup else {}
+    if options.inner:
+        modules["field_inner"] = INNER.replace("{name}", arguments[1])
     junit.unlink(missing_ok=True)
     log = junit.with_suffix(".log")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "COV_"))}
     # `-P`: the folder that pytest runs in must not put the source's own package before the installed one.
     environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PY_COLORS": "0"}
-    if suite.setup:
-        (junit.parent / "field_setup.py").write_text(suite.setup + "\n")
+    if modules:
         environment["PYTHONPATH"] = str(junit.parent)
-        command += ["-p", "field_setup"]
+    for name, code in modules.items():
+        (junit.parent / f"{name}.py").write_text(code + "\n")
+        command += ["-p", name]
     began = time.monotonic()
     with log.open("w") as output:
         try:
