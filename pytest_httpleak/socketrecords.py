@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import socket as _socket_module
+import stat
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from pytest_httpleak.model import Held, Kind, State, Suspect
 from pytest_httpleak.records import Record, Table, class_name, type_name
 
 # Bound here, so that a test which puts something else in its place cannot mislead the watch.
 _fstat = os.fstat
+
+_STANDARD_ERROR: Final = 2
 
 
 class SocketRecord(Record):
@@ -103,25 +106,32 @@ class SocketRecord(Record):
 
 
 def fileno(sock: Any) -> int:
-    """The open descriptor of a socket, or -1: closed, closed behind its back, or a stand-in without one."""
+    """The open descriptor of a socket, or -1: closed, closed behind its back, or a stand-in that has none of its own."""
     try:
         fd = sock.fileno()
-        if not isinstance(fd, int) or fd < 0:
+        if not isinstance(fd, int) or fd < 0 or not stat.S_ISSOCK(_fstat(fd).st_mode):
             return -1
-        _fstat(fd)
+        if fd <= _STANDARD_ERROR and not isinstance(sock, _socket_module.socket):
+            return -1  # a stand-in likes to answer 0, and standard input may be a socket
     except Exception:  # noqa: BLE001  # whatever a stand-in for a socket raises
         return -1
     return fd
 
 
 def record_of(sock: Any, table: Table) -> SocketRecord | None:
-    """The record of a socket, or of the one inside a wrapper of asyncio's or trio's."""
+    """The record of a socket, or of the one inside a wrapper of asyncio's, trio's or urllib3's."""
     for _ in range(3):
         record: SocketRecord | None = table.get(sock)
         if record is not None or sock is None:
             return record
-        sock = getattr(sock, "_sock", None)
+        sock = _inside(sock)
     return None
+
+
+def _inside(sock: Any) -> Any:
+    """The socket in a wrapper, as asyncio, trio, and urllib3 for TLS in TLS and for pyOpenSSL make one."""
+    inner = getattr(sock, "_sock", None)
+    return getattr(sock, "socket", None) if inner is None else inner
 
 
 def holding(record: Record, name: str, idle: list[Any], sockets: Table, *, depth: int) -> Suspect | None:
@@ -146,11 +156,14 @@ def holding(record: Record, name: str, idle: list[Any], sockets: Table, *, depth
 
 def describe(sock: Any) -> str:
     """Family, type and addresses of a socket in a few words: `TCP 127.0.0.1:50112 -> 127.0.0.1:8000`."""
-    family, kind = sock.family, sock.type
+    for _ in range(2):
+        if not hasattr(sock, "family"):
+            sock = _inside(sock)
+    family, kind = getattr(sock, "family", None), getattr(sock, "type", None)
     if family in (_socket_module.AF_INET, _socket_module.AF_INET6):
         name = {_socket_module.SOCK_STREAM: "TCP", _socket_module.SOCK_DGRAM: "UDP"}.get(kind, str(kind))
     else:
-        name = getattr(family, "name", str(family)).removeprefix("AF_").lower() + " socket"
+        name = getattr(family, "name", "unknown").removeprefix("AF_").lower() + " socket"
     addresses = _addresses(sock)
     if not addresses:
         return f"{name}, not connected"
@@ -161,10 +174,10 @@ def describe(sock: Any) -> str:
 
 def _addresses(sock: Any) -> tuple[str, ...]:
     found = []
-    for ask in (sock.getsockname, sock.getpeername):
+    for ask in ("getsockname", "getpeername"):
         try:
-            address = ask()
-        except OSError:
+            address = getattr(sock, ask)()
+        except (OSError, AttributeError):  # not connected, or a stand-in
             break
         if isinstance(address, tuple) and len(address) >= 2:
             host, port = address[:2]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from typing import Any
 from unittest import mock
 
@@ -331,3 +333,55 @@ def test_a_librarys_task_that_waits_for_the_end_of_its_loop_is_no_leak(inner: In
     )
     inner.run("-p", "anyio.pytest_plugin")
     assert inner.outcomes() == {"test_pool": "clean", "test_left": "leaked", "test_process_left": "leaked"}
+
+
+# -- what stands in a socket's place: a recorded answer's stand-in, which calls itself descriptor 0, and wrappers -------
+
+
+class _Wrapper:
+    """A socket's wrapper with little of a socket, as urllib3 makes one for TLS in TLS and for pyOpenSSL."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("family", "type", "getsockname", "getpeername"):
+            raise AttributeError(name)
+        return getattr(self.socket, name)
+
+
+@pytest.mark.parametrize("stdin_is_socket", [False, True], ids=["", "stdin-is-a-socket"])
+@pytest.mark.parametrize("stand_in", [True, False], ids=["stand-in", "wrapper"])
+def test_what_stands_in_a_sockets_place_holds_a_connection_only_with_a_socket_in_it(
+    leaks: Leaks, server: str, monkeypatch: pytest.MonkeyPatch, stand_in: bool, stdin_is_socket: bool
+) -> None:
+    if stdin_is_socket:
+        ends = socket.socketpair()
+        monkeypatch.setattr("pytest_httpleak.socketrecords._fstat", lambda fd: os.fstat(fd or ends[0].fileno()))
+    kept: list[HTTPConnection] = []
+
+    class Playback:
+        def fileno(self) -> int:
+            return 0  # standard input, where one has to say something
+
+        def close(self) -> None: ...
+
+    def run() -> None:
+        connection = HTTPConnection("127.0.0.1", int(server.rpartition(":")[2]))
+        kept.append(connection)
+        if stand_in:
+            connection.sock = Playback()  # type: ignore[assignment]
+        else:
+            connection.connect()
+            connection.sock = _Wrapper(connection.sock)  # type: ignore[assignment]
+
+    found = leaks(run)
+    assert [finding.kind for finding in found] == ([] if stand_in else [Kind.CONNECTIONS])
+    assert all("TCP 127.0.0.1:" in held.summary for finding in found for held in finding.holds)
+    kept[0].close()
+    if stdin_is_socket:
+        for end in ends:
+            end.close()
