@@ -159,7 +159,7 @@ def describe(sock: Any) -> str:
     for _ in range(2):
         if not hasattr(sock, "family"):
             sock = _inside(sock)
-    family, kind = getattr(sock, "family", None), getattr(sock, "type", None)
+    family, kind = getattr(sock, "family", None), getattr(sock, "type", -1)
     if family in (_socket_module.AF_INET, _socket_module.AF_INET6):
         name = {_socket_module.SOCK_STREAM: "TCP", _socket_module.SOCK_DGRAM: "UDP"}.get(kind, str(kind))
     else:
