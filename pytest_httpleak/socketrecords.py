@@ -15,6 +15,7 @@ from pytest_httpleak.records import Record, Table, class_name, type_name
 _fstat = os.fstat
 
 _STANDARD_ERROR: Final = 2
+_PROTOCOLS: Final[dict[Any, str]] = {_socket_module.SOCK_STREAM: "TCP", _socket_module.SOCK_DGRAM: "UDP"}
 
 
 class SocketRecord(Record):
@@ -159,9 +160,9 @@ def describe(sock: Any) -> str:
     for _ in range(2):
         if not hasattr(sock, "family"):
             sock = _inside(sock)
-    family, kind = getattr(sock, "family", None), getattr(sock, "type", -1)
+    family, kind = getattr(sock, "family", None), getattr(sock, "type", None)
     if family in (_socket_module.AF_INET, _socket_module.AF_INET6):
-        name = {_socket_module.SOCK_STREAM: "TCP", _socket_module.SOCK_DGRAM: "UDP"}.get(kind, str(kind))
+        name = _PROTOCOLS.get(kind, str(kind))
     else:
         name = getattr(family, "name", "unknown").removeprefix("AF_").lower() + " socket"
     addresses = _addresses(sock)

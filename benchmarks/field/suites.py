@@ -176,10 +176,11 @@ SUITES: tuple[Suite, ...] = (
         "1.44.8",
         install="pytest jsonschema",
         arguments=(
-            "tests/unit/test_httpsession.py tests/unit/test_http_client_exception_mapping.py "
-            "tests/unit/test_awsrequest.py tests/unit/test_endpoint.py tests/functional/test_six_threading.py "
-            "tests/functional/test_response_shadowing.py tests/functional/test_retry.py "
-            "tests/functional/test_stub.py tests/functional/leak"
+            "tests/unit/test_http_session.py tests/unit/test_http_client_exception_mapping.py "
+            "tests/unit/test_awsrequest.py tests/unit/test_endpoint.py tests/unit/test_stub.py tests/unit/test_utils.py "
+            "tests/unit/test_credentials.py tests/unit/test_tokens.py tests/functional/test_retry.py "
+            "tests/functional/test_stub.py tests/functional/test_session.py tests/functional/test_s3.py "
+            "tests/functional/test_config_provider.py tests/functional/test_h2_required.py"
         ),
     ),
 )
