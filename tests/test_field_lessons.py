@@ -385,3 +385,50 @@ def test_what_stands_in_a_sockets_place_holds_a_connection_only_with_a_socket_in
     if stdin_is_socket:
         for end in ends:
             end.close()
+
+
+# -- shared memory of multiprocessing's, which the first `Value` of a process makes and the process keeps ---------------
+
+
+def test_the_heap_below_a_shared_value_is_the_processs(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+        import mmap, multiprocessing, tempfile
+
+        def test_value():
+            multiprocessing.Value("B").value = 1
+
+        def test_mapping():
+            with tempfile.TemporaryFile() as file:
+                file.truncate(mmap.PAGESIZE)
+                globals()["kept"] = mmap.mmap(file.fileno(), mmap.PAGESIZE)
+        """
+    )
+    inner.run()
+    assert inner.outcomes() == {"test_value": "clean", "test_mapping": "leaked"}
+
+
+# -- what holds a thread that runs: the interpreter's own list of them says nothing --------------------------------------
+
+
+_kept: list[threading.Thread] = []
+
+
+def test_a_running_thread_is_not_said_to_be_held_by_the_interpreters_list_of_threads(leaks: Leaks) -> None:
+    end = threading.Event()
+    (found,) = leaks(lambda: threading.Thread(target=end.wait).start())
+    assert (found.kind, found.held_by) == (Kind.THREADS, None)
+    end.set()
+
+
+def test_what_else_holds_a_running_thread_is_told(leaks: Leaks) -> None:
+    end = threading.Event()
+
+    def run() -> None:
+        _kept.append(threading.Thread(target=end.wait))
+        _kept[0].start()
+
+    (found,) = leaks(run)
+    assert found.held_by == f"module attribute {__name__}._kept[0]"
+    end.set()
+    _kept.clear()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from pytest_httpleak.model import Suspect
+from pytest_httpleak.probes import descriptors as descriptors_probe
 
 # Packages whose own threads and descriptors are the tool's, whatever test first set them off.
 _TOOLS: Final = frozenset(
@@ -51,13 +52,22 @@ def is_tool_thread(name: str) -> bool:
 
 
 def descriptors() -> set[int]:
-    """Descriptors that belong to logging handlers and to multiprocessing's tracker and fork server."""
-    found = set(_logging())
+    """Descriptors that belong to logging handlers and to multiprocessing's tracker, fork server and shared memory."""
+    found = {*_logging(), *_shared_memory()}
     tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
     server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
     for place, names in ((tracker, ("_fd",)), (server, ("_forkserver_fd", "_forkserver_alive_fd"))):
         found |= {fd for name in names if isinstance(fd := getattr(place, name, None), int)}
     return found
+
+
+def _shared_memory() -> set[int]:
+    """The files below the heap for `multiprocessing.Value` and `Array`, which the process keeps, and their mappings."""
+    heap = getattr(getattr(sys.modules.get("multiprocessing.heap"), "BufferWrapper", None), "_heap", None)
+    arenas = {descriptors_probe.identity(arena.fd) for arena in getattr(heap, "_arenas", ())} - {None}
+    if not arenas:
+        return set()
+    return {fd for fd, identity in descriptors_probe.listing().items() if identity in arenas}
 
 
 def _logging() -> Iterator[int]:

@@ -74,6 +74,8 @@ def _climb(thing: object, *, through_containers: bool, seconds: float) -> Root |
     end = _clock() + seconds
     level = [_Step(thing, "", None)]
     seen = {id(thing), id(level)}
+    if isinstance(thing, threading.Thread):
+        seen.add(id(getattr(threading, "_active", None)))  # that it runs is known
     for _ in range(_LEVELS):
         above: list[_Step] = []
         fallback: Root | None = None
