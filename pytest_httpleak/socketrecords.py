@@ -135,6 +135,27 @@ def _inside(sock: Any) -> Any:
     return getattr(sock, "socket", None) if inner is None else inner
 
 
+def serves_a_living_client(sock: Any, table: Table) -> bool:
+    """Whether a socket was accepted from a client of this process that is still open: it ends with that client."""
+    record = table.get(sock)
+    if record is None or not record.accepted or record.fd() < 0:
+        return False
+    client = _address(sock, "getpeername")
+    if client is None:
+        return False
+    others = (other.ref() for other in table if not other.accepted and other.fd() >= 0)
+    return any(_address(other, "getsockname") == client for other in others)
+
+
+def _address(sock: Any, ask: str) -> tuple[str, int] | None:
+    """Host and port of one end of an internet socket, or None."""
+    try:
+        name = getattr(sock, ask)()
+    except (AttributeError, OSError):
+        return None
+    return name[:2] if isinstance(name, tuple) else None
+
+
 def holding(record: Record, name: str, idle: list[Any], sockets: Table, *, depth: int) -> Suspect | None:
     """The suspect for a client that holds these sockets of idle connections, or None if there are none."""
     if not idle:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.model import Kind, State, Suspect
 from pytest_httpleak.records import Record, Table, Worker, type_name
+from pytest_httpleak.socketrecords import serves_a_living_client
 
 MODULES = ("threading", "concurrent.futures.thread", "_thread")
 
@@ -21,13 +22,14 @@ _POOLED_MODULES = ("concurrent.futures.thread", "trio._core._thread_cache", "any
 class ThreadRecord(Record):
     """One started thread."""
 
-    __slots__ = ("pooled",)
+    __slots__ = ("pooled", "sockets")
 
     kind: ClassVar[Kind] = Kind.THREADS
     LIBRARY = "threading"
 
-    def __init__(self, pooled: bool) -> None:
+    def __init__(self, sockets: Table, *, pooled: bool) -> None:
         super().__init__()
+        self.sockets = sockets
         self.pooled = pooled  # a worker that a library keeps: what it does is done for whoever asked
 
     def is_open(self) -> bool:
@@ -41,7 +43,7 @@ class ThreadRecord(Record):
         thread = self.ref()
         if thread is None or not thread.is_alive() or thread is threading.current_thread():
             return None
-        if thread.name.startswith(_CACHED_NAMES):
+        if thread.name.startswith(_CACHED_NAMES) or self._serves_a_living_client(thread):
             return None
         daemon = ", daemon" if thread.daemon else ""
         target = getattr(thread, "_target", None)
@@ -49,6 +51,11 @@ class ThreadRecord(Record):
         summary = f"{thread.name!r} running {what}{daemon}"
         claims: frozenset[object] = frozenset((("thread", thread.ident),))
         return self.suspect(State.RUNNING, type_name(thread), summary, names=(thread.name, what), claims=claims)
+
+    def _serves_a_living_client(self, thread: Any) -> bool:
+        """Whether it is a server's, for one connection that its client in this process has left open: that is the cause."""
+        given = (*(getattr(thread, "_args", None) or ()), *vars(thread).values())
+        return any(serves_a_living_client(each, self.sockets) for each in given)
 
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
@@ -63,12 +70,12 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 
 def _threads(module: ModuleType, hooks: Hooks) -> None:
     watch: Any = hooks.watch
-    threads, executors = watch.table("threads"), watch.table("executors")
+    threads, executors, sockets = watch.table("threads"), watch.table("executors"), watch.table("sockets")
 
     def starting(thread: Any, /, *args: Any, **kwargs: Any) -> None:
         if threads.get(thread) is not None:
             return  # started twice: the interpreter will say so
-        record = ThreadRecord(_is_pooled(thread))
+        record = ThreadRecord(sockets, pooled=_is_pooled(thread))
         threads.put(thread, record)
         watch.add(record)
         if record.pooled:
