@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -162,9 +163,10 @@ def mute() -> Iterator[str]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        listener.settimeout(5)
+        listener.settimeout(1)
         yield f"https://127.0.0.1:{listener.getsockname()[1]}"
-        listener.accept()[0].close()
+        with contextlib.suppress(TimeoutError):  # the test was skipped
+            listener.accept()[0].close()
 
 
 def test_a_connection_is_connecting_until_it_is_established(
