@@ -29,13 +29,15 @@ class Ending:
         guard = self._guard
         results, watched = guard.results, guard.session
         if guard.is_worker:
-            output = results.output(watched.seconds, watched.errors(), guard.trend)
+            output = results.output(watched.seconds, watched.errors(), guard.trend, watched.growth())
             guard.config.workeroutput["httpleak"] = output  # type: ignore[attr-defined]
             return
         if results.usage_error:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         complete = exitstatus not in _INCOMPLETE and not session.shouldstop and not session.shouldfail
-        run = self._run = results.run(watched.seconds, watched.errors(), guard.trend, complete=complete)
+        run = self._run = results.run(
+            watched.seconds, watched.errors(), guard.trend, watched.growth(), complete=complete
+        )
         if guard.has_late_leaks and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if not guard.has_files_to_write and not results.needed:
@@ -69,8 +71,9 @@ def _is_partial(session: pytest.Session) -> bool:
 
 
 def _found(run: Run) -> list[str]:
-    if not any(row.findings or row.notes for row in run.tests) and not any(row.findings for row in run.fixtures):
+    is_clean = not any(row.findings or row.notes for row in run.tests) and not any(row.findings for row in run.fixtures)
+    if is_clean and not run.growth:
         return []  # nothing to format, so that a clean run does not import what formats it
-    from pytest_httpleak.reports.text import grouped_text, notes_text
+    from pytest_httpleak.reports.text import grouped_text, growth_text, notes_text
 
-    return [*grouped_text(run), *notes_text(run)]
+    return [*grouped_text(run), *growth_text(run), *notes_text(run)]

@@ -208,6 +208,22 @@ def _number(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
+class Growth(NamedTuple):
+    """One line that leaves more and more open, test after test: `first` after the beginning of the run, `last` at its end."""
+
+    kind: Kind
+    library: str
+    type: str
+    created: Site | None
+    summary: str
+    first: int
+    last: int
+    tests: int
+    slope: float  # resources per test
+    held_by: str | None = None
+    hint: str = ""
+
+
 class TrendPoint(NamedTuple):
     """How many of each kind were open in the process after one test."""
 
@@ -237,6 +253,7 @@ class Run:
     __slots__ = (
         "disabled",
         "fixtures",
+        "growth",
         "platform",
         "pools",
         "python",
@@ -259,6 +276,7 @@ class Run:
         self.fixtures: list[FixtureRow] = []
         self.pools: list[PoolState] = []
         self.trend: list[TrendPoint] = []
+        self.growth: list[Growth] = []
         self.disabled: list[str] = []
 
     def count(self, row: TestRow) -> None:
@@ -429,3 +447,13 @@ def pool_from_data(data: dict[str, Any]) -> PoolState:
     """The reverse of `pool_as_data`."""
     plain = {name: value for name, value in data.items() if name not in ("reuse", "created")}
     return PoolState(**plain, created=site_from_data(data["created"]))
+
+
+def growth_as_data(growth: Growth) -> dict[str, Any]:
+    """What grows, as JSON-ready data."""
+    return growth._asdict() | {"kind": growth.kind.value, "created": site_as_data(growth.created)}
+
+
+def growth_from_data(data: dict[str, Any]) -> Growth:
+    """The reverse of `growth_as_data`."""
+    return Growth(**data | {"kind": Kind(data["kind"]), "created": site_from_data(data["created"])})

@@ -67,6 +67,7 @@ def _run(
             held.append(call_and_report(item, "call", log=False))
     if item.session.shouldfail or item.session.shouldstop or will_stop(item, held):
         nextitem = None
+    guard.session.is_last = nextitem is None
     held.append(call_and_report(item, "teardown", log=False, nextitem=nextitem))
     guard.after_teardown(item)
 

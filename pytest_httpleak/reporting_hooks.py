@@ -27,8 +27,11 @@ class ForeignProtocolHooks:
         return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+    def pytest_runtest_teardown(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
         __tracebackhide__ = True
+        self._guard.session.is_last = nextitem is None
         try:
             result = yield
         except BaseException:

@@ -11,6 +11,7 @@ import pytest
 from pytest_httpleak import __version__
 from pytest_httpleak.model import (
     FixtureRow,
+    Growth,
     Outcome,
     PoolState,
     Run,
@@ -18,8 +19,11 @@ from pytest_httpleak.model import (
     TrendPoint,
     fixture_row_as_data,
     fixture_row_from_data,
+    growth_as_data,
+    growth_from_data,
     pool_as_data,
     pool_from_data,
+    replace,
     test_row_from_data,
 )
 
@@ -43,6 +47,7 @@ class Results:
         self._errors: list[str] = []
         self._trend: list[TrendPoint] = []
         self._pools: list[PoolState] = []
+        self._growth: list[Growth] = []
         self._seconds = 0.0
         self._lost_workers = False
         self.usage_error = ""
@@ -82,8 +87,9 @@ class Results:
         self._errors += [each for each in output["errors"] if each not in self._errors]
         self._trend += [TrendPoint(name, numbers) for name, numbers in output["trend"]]
         self._pools += [pool_from_data(each) for each in output["pools"]]
+        self._growth += [growth_from_data(each) for each in output["growth"]]
 
-    def output(self, seconds: float, errors: list[str], trend: Trend | None) -> dict[str, Any]:
+    def output(self, seconds: float, errors: list[str], trend: Trend | None, growth: list[Growth]) -> dict[str, Any]:
         """What a worker hands to the controller at its end."""
         return {
             "usage_error": self.usage_error,
@@ -92,9 +98,12 @@ class Results:
             "errors": errors,
             "trend": [] if trend is None else [(point.nodeid, point.open) for point in trend.points()],
             "pools": [] if trend is None else [pool_as_data(each) for each in trend.pools()],
+            "growth": [growth_as_data(each) for each in growth],
         }
 
-    def run(self, seconds: float, errors: list[str], trend: Trend | None, *, complete: bool) -> Run:
+    def run(
+        self, seconds: float, errors: list[str], trend: Trend | None, growth: list[Growth], *, complete: bool
+    ) -> Run:
         """All that the run has found."""
         run = Run(
             version=__version__,
@@ -106,9 +115,24 @@ class Results:
         run.fixtures = list(self._fixtures)
         run.pools = self._pools + ([] if trend is None else trend.pools())
         run.trend = self._trend + ([] if trend is None else trend.points())
+        run.growth = together([*self._growth, *growth])
         run.disabled = list(dict.fromkeys([*errors, *self._errors]))
         for nodeid, row in self._rows.items():
             run.count(TestRow(nodeid, Outcome.CLEAN) if row is None else row)
         run.summary.complete = complete and not self._lost_workers
         run.summary.seconds_in_plugin = round(seconds + self._seconds, 6)
         return run
+
+
+def together(found: list[Growth]) -> list[Growth]:
+    """What has grown in several workers is one cause, and its slope that of their tests together."""
+    merged: dict[tuple[object, ...], Growth] = {}
+    for each in found:
+        key = (each.kind, each.library, each.created or each.type)
+        other = merged.get(key)
+        if other is not None:
+            tests = other.tests + each.tests
+            slope = round((other.slope * other.tests + each.slope * each.tests) / tests, 2)
+            each = replace(each, first=other.first + each.first, last=other.last + each.last, tests=tests, slope=slope)  # noqa: PLW2901  # the sum of the two takes the place of the second
+        merged[key] = each
+    return sorted(merged.values(), key=lambda each: -each.slope)

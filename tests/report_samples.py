@@ -9,6 +9,7 @@ from pytest_httpleak.model import (
     AuditNote,
     Finding,
     FixtureRow,
+    Growth,
     Held,
     Kind,
     Outcome,
@@ -146,6 +147,23 @@ def pool(**changes: Any) -> PoolState:
     return replace(state, **changes)
 
 
+def growth(**changes: Any) -> Growth:
+    known = Growth(
+        kind=Kind.CLIENTS,
+        library="httpx",
+        type="httpx.Client",
+        created=site(5, "client", f"{ROOT}/tests/conftest.py"),
+        summary="not closed, with 1 open connection",
+        first=1,
+        last=40,
+        tests=40,
+        slope=1.0,
+        held_by="module attribute app.registry",
+        hint="close it where it is made, or bound what keeps it",
+    )
+    return replace(known, **changes)
+
+
 def run(*tests: model.TestRow, rootdir: str = ROOT, **changes: Any) -> Run:
     result = Run(version="0.1.0", python="3.11.7", platform="linux", rootdir=rootdir, seconds=1.5)
     result.summary.seconds_in_plugin = 0.0042
@@ -176,6 +194,7 @@ def full_run(rootdir: str = ROOT) -> Run:
         fixtures=[fixture_row(lost_socket(fingerprint="3" * 16))],
         pools=[pool(), pool(max_connections=None, connections_made=0, requests=0, created=None)],
         trend=trend(5),
+        growth=[growth(), growth(kind=Kind.SOCKETS, created=None, held_by=None, slope=0.5)],
         disabled=["adapter urllib3: TypeError: unexpected"],
     )
 
@@ -200,6 +219,17 @@ def evil_run() -> Run:
         fixtures=[fixture_row(finding, name=EVIL, file=f"{ROOT}/{EVIL}")],
         pools=[pool(library=EVIL, origin=f"{EVIL} {SECRET_URL}", owner=EVIL, created=where)],
         trend=[TrendPoint(EVIL, {"fds": 4}), TrendPoint(EVIL, {"fds": 5})],
+        growth=[
+            growth(
+                kind=Kind.TASKS,
+                library=EVIL,
+                type=EVIL,
+                created=where,
+                held_by=EVIL,
+                hint=EVIL,
+                summary=f"{EVIL} {SECRET_URL}",
+            )
+        ],
         disabled=[f"{EVIL} {SECRET_URL}"],
         version=EVIL,
         python=EVIL,

@@ -55,6 +55,7 @@ def counter(own_server: str) -> Iterator[Counter]:
 
 @pytest.fixture(params=LIBRARIES)
 def library(request: pytest.FixtureRequest) -> str:
+    pytest.importorskip(request.param.partition(" ")[0])
     return str(request.param)
 
 

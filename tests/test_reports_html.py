@@ -16,6 +16,7 @@ from report_samples import (
     evil_run,
     fixture_row,
     full_run,
+    growth,
     lost_socket,
     note,
     pool,
@@ -166,6 +167,7 @@ def test_the_full_page_has_all_sections() -> None:
     page = Page(html_report.render(full_run()))
     assert page.content["h2"] == [
         "Leaks by cause",
+        "Growing, test after test",
         "Open in the process over the session",
         "Connection pools",
         "Audit notes",
@@ -306,3 +308,12 @@ def test_a_series_that_grew_is_marked() -> None:
     grown = page_of(trend=[TrendPoint("a", {"fds": 4, "tasks": 1}), TrendPoint("b", {"fds": 9, "tasks": 0})])
     assert [cell for cell in grown.content["td"] if cell[0] in "+-"] == ["+5", "-1"]
     assert grown.attributes("td", "class") == ["grown"]
+
+
+def test_what_grows_is_shown_with_its_slope_and_what_keeps_it() -> None:
+    page = page_of(growth=[growth()])
+    assert "1 HTTP client at first, 40 in the end, over 40 tests: 1.0 more for each" in page.content["span"]
+    assert page.content["dd"][-2:] == [
+        "module attribute app.registry",
+        "close it where it is made, or bound what keeps it",
+    ]

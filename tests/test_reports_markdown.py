@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_samples import evil_run, full_run, lost_socket, note, response, row, run, site, thread, write_source
+from report_samples import evil_run, full_run, growth, lost_socket, note, response, row, run, site, thread, write_source
 
 from pytest_httpleak.reports.markdown_report import escaped, render
 
@@ -95,3 +95,9 @@ def test_no_secret_and_no_control_character_is_written() -> None:
     assert "s3cret" not in text
     assert "hunter2" not in text
     assert all(line.isprintable() for line in text.split("\n"))
+
+
+def test_what_grows_has_a_line_with_its_slope() -> None:
+    text = plain(render(run(growth=[growth()])))
+    assert "### Growing, test after test" in text
+    assert "1 HTTP client at first, 40 in the end, over 40 tests: 1.0 more for each" in text

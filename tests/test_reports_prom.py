@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from report_samples import evil_run, fixture_row, full_run, lost_socket, pool, response, row, run, thread
+from report_samples import evil_run, fixture_row, full_run, growth, lost_socket, pool, response, row, run, thread
 
-from pytest_httpleak.model import Outcome, Verdict
+from pytest_httpleak.model import Kind, Outcome, Verdict
 from pytest_httpleak.reports.prom_report import render
 
 
@@ -74,6 +74,13 @@ def test_pools_of_one_origin_are_added_up() -> None:
     assert value(report, "httpleak_pool_connections", state="idle", **here) == 7
     assert value(report, "httpleak_pool_requests", **here) == 24
     assert value(report, "httpleak_pool_connections_made", **here) == 6
+
+
+def test_what_grows_has_its_slope() -> None:
+    report = run(growth=[growth(), growth(kind=Kind.SOCKETS, created=None, slope=0.25), growth(slope=0.5)])
+    name = "httpleak_growth_per_test"
+    assert value(report, name, library="httpx", kind="clients", created="tests/conftest.py:5") == 1.5
+    assert value(report, name, library="httpx", kind="sockets", created="") == 0.25
 
 
 def test_a_figure_that_a_library_has_no_notion_of_adds_nothing() -> None:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pytest_httpleak.model import AuditNote, Finding, FixtureRow, Run, State, TestRow, Verdict
+from pytest_httpleak.model import AuditNote, Finding, FixtureRow, Growth, Run, State, TestRow, Verdict
 from pytest_httpleak.reports.places import file_of_test, relative_path
 from pytest_httpleak.reports.text_safety import safe_name
 from pytest_httpleak.reports.wording import amount, counted
@@ -91,6 +91,12 @@ def causes(run: Run, *verdicts: Verdict) -> list[Cause]:
     for cause in groups.values():
         cause.owners = list(dict.fromkeys(cause.owners))
     return sorted(groups.values(), key=_badness)
+
+
+def growing(run: Run) -> list[Growth]:
+    """What grows test after test, save what fails its tests anyway: that is told of already."""
+    told = {(finding.kind, finding.created) for _, finding in each_finding(run) if finding.verdict is Verdict.LEAKED}
+    return [growth for growth in run.growth if (growth.kind, growth.created) not in told]
 
 
 def notes(run: Run) -> list[NoteGroup]:

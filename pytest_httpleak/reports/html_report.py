@@ -10,18 +10,18 @@ from importlib import resources
 from typing import TYPE_CHECKING, Final
 
 from pytest_httpleak.model import Kind, Outcome
-from pytest_httpleak.reports.causes import Cause, Owner, causes, notes
+from pytest_httpleak.reports.causes import Cause, Owner, causes, growing, notes
 from pytest_httpleak.reports.chart import growth_rows, line_chart
 from pytest_httpleak.reports.closing import closing_lines
 from pytest_httpleak.reports.markup import Html, tag, text
 from pytest_httpleak.reports.places import callers, code_line, line_of, place
 from pytest_httpleak.reports.text_safety import safe, safe_name
-from pytest_httpleak.reports.wording import UNKNOWN_LINE, counted, described, held_label, held_lines, noun
+from pytest_httpleak.reports.wording import UNKNOWN_LINE, counted, described, grown, held_label, held_lines, noun
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_httpleak.model import Finding, PoolState, Run
+    from pytest_httpleak.model import Finding, Growth, PoolState, Run
 
 _MAX_CAUSES: Final = 500
 _MAX_OWNERS: Final = 200
@@ -46,7 +46,7 @@ def render(run: Run) -> str:
         tag("title", f"HTTP leaks: {run.summary.leaked:,} of {run.summary.checked:,} tests"),
         tag("style", Html(style)),
     )
-    sections = (_causes(found, run), _trend(run), _pools(run), _notes(run), _tests(run))
+    sections = (_causes(found, run), _growth(run), _trend(run), _pools(run), _notes(run), _tests(run))
     body = tag("body", _header(run), tag("main", sections), _footer(run), tag("script", Html(script)))
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
@@ -157,6 +157,31 @@ def _owners(owners: Sequence[Owner]) -> Html:
     items = (tag("li", safe_name(owner.name)) for owner in owners[:_MAX_OWNERS])
     more = _more(len(owners) - _MAX_OWNERS, "owners")
     return tag("details", tag("summary", f"Left by {len(owners):,}"), tag("ul", items), more)
+
+
+def _growth(run: Run) -> Html | None:
+    found = growing(run)
+    if not found:
+        return None
+    items = (_grown(growth, run.rootdir) for growth in found[:_MAX_CAUSES])
+    return tag("section", tag("h2", "Growing, test after test"), items, _more(len(found) - _MAX_CAUSES, "lines"))
+
+
+def _grown(growth: Growth, rootdir: str) -> Html:
+    where = UNKNOWN_LINE if growth.created is None else place(growth.created, rootdir)
+    code = "" if growth.created is None else code_line(growth.created, rootdir)
+    facts = [("held by", safe(growth.held_by or "")), ("fix", safe(growth.hint))]
+    terms = (text(tag("dt", label), tag("dd", value, class_=label)) for label, value in facts if value)
+    return tag(
+        "div",
+        tag("p", tag("span", noun(growth.kind), class_="kind"), tag("span", grown(growth), class_="extent"),
+            class_="tags"),
+        tag("h3", where),
+        tag("pre", tag("code", code)) if code else None,
+        tag("p", f"{safe(growth.type)}: {safe(growth.summary)}", class_="what"),
+        tag("dl", terms, class_="facts"),
+        class_="growth",
+    )  # fmt: skip
 
 
 def _trend(run: Run) -> Html | None:

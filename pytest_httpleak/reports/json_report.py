@@ -50,6 +50,8 @@ def as_data(run: Run) -> dict[str, Any]:
         "pools": [_pool(model.pool_as_data(pool), root) for pool in run.pools],
         "trend": [{"nodeid": point.nodeid, "open": dict(point.open)} for point in run.trend],
     }
+    if run.growth:
+        data["growth"] = [_growth(model.growth_as_data(growth), root) for growth in run.growth]
     if run.disabled:
         data["disabled"] = [_harmless(each) for each in run.disabled]
     return data
@@ -81,6 +83,14 @@ def _pool(pool: dict[str, Any], root: str) -> dict[str, Any]:
     pool["origin"] = _harmless(pool["origin"])
     _site(pool["created"], root)
     return pool
+
+
+def _growth(growth: dict[str, Any], root: str) -> dict[str, Any]:
+    for key in ("summary", "held_by"):
+        if growth[key] is not None:
+            growth[key] = _harmless(growth[key])
+    _site(growth["created"], root)
+    return growth
 
 
 def _site(site: dict[str, Any] | None, root: str) -> None:

@@ -6,11 +6,11 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from pytest_httpleak.model import Verdict
-from pytest_httpleak.reports.causes import Cause, causes, first_names, notes
+from pytest_httpleak.reports.causes import Cause, causes, first_names, growing, notes
 from pytest_httpleak.reports.closing import closing_lines
 from pytest_httpleak.reports.places import code_line, line_of, place
 from pytest_httpleak.reports.text_safety import safe, safe_name
-from pytest_httpleak.reports.wording import UNKNOWN_LINE, counted, described, noun
+from pytest_httpleak.reports.wording import UNKNOWN_LINE, counted, described, grown, noun
 
 if TYPE_CHECKING:
     from pytest_httpleak.model import Run
@@ -32,7 +32,7 @@ def render(run: Run) -> str:
             lines += ["", f"and {len(found) - _MAX_ROWS:,} more causes"]
     else:
         lines.append("No leaks were found.")
-    lines += _notes(run)
+    lines += [*_growth(run), *_notes(run)]
     lines += ["", *(f"{escaped(line)}  " for line in closing_lines(run))]
     return "\n".join(lines) + "\n"
 
@@ -69,6 +69,19 @@ def _row(cause: Cause, rootdir: str) -> str:
         escaped(safe(finding.hint)),
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _growth(run: Run) -> list[str]:
+    found = growing(run)[:_MAX_ROWS]
+    if not found:
+        return []
+    lines = ["", "### Growing, test after test", ""]
+    for growth in found:
+        where = UNKNOWN_LINE if growth.created is None else place(growth.created, run.rootdir)
+        lines.append(
+            f"- {_code(where)} {escaped(grown(growth))} ({_code(safe(growth.type))}). {escaped(safe(growth.hint))}"
+        )
+    return lines
 
 
 def _notes(run: Run) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_httpleak.model import Outcome
 from pytest_httpleak.reports.causes import each_finding
+from pytest_httpleak.reports.places import line_of
 from pytest_httpleak.reports.text_safety import safe
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def render(run: Run) -> str:
         "httpleak_pool_overflow", "Usable connections that full pools threw away.", _totals(run, "overflow")
     )
     lines += _metric("httpleak_open_resources", "Resources open in the process after the last test.", _open(run))
+    lines += _metric("httpleak_growth_per_test", "What became more with each test, by its line.", _growth(run))
     lines += _metric("httpleak_complete", "Whether every test was judged to its end.", [({}, float(summary.complete))])
     lines += _metric("httpleak_plugin_seconds", "Time spent in the plugin.", [({}, summary.seconds_in_plugin)])
     lines += _metric("httpleak_run_seconds", "Time that the whole run took.", [({}, run.seconds)])
@@ -82,6 +84,15 @@ def _totals(run: Run, attribute: str) -> list[Sample]:
 def _sum(pools: list[PoolState], attribute: str) -> int:
     """What the pools come to; a figure that a library has no notion of adds nothing."""
     return sum(getattr(pool, attribute) or 0 for pool in pools)
+
+
+def _growth(run: Run) -> list[Sample]:
+    slopes: dict[tuple[str, str, str], float] = {}
+    for growth in run.growth:
+        created = "" if growth.created is None else line_of(growth.created, run.rootdir)
+        key = (growth.library, growth.kind.value, created)
+        slopes[key] = slopes.get(key, 0.0) + growth.slope
+    return [(dict(zip(("library", "kind", "created"), key, strict=True)), slope) for key, slope in slopes.items()]
 
 
 def _by_origin(run: Run) -> list[tuple[dict[str, str], list[PoolState]]]:

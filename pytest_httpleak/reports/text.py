@@ -6,10 +6,19 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from pytest_httpleak.model import Verdict
-from pytest_httpleak.reports.causes import Cause, causes, first_names, notes
+from pytest_httpleak.reports.causes import Cause, causes, first_names, growing, notes
 from pytest_httpleak.reports.places import callers, code_line, line_of, place
 from pytest_httpleak.reports.text_safety import safe, safe_name
-from pytest_httpleak.reports.wording import UNKNOWN_LINE, counted, described, headline, held_label, held_lines, totals
+from pytest_httpleak.reports.wording import (
+    UNKNOWN_LINE,
+    counted,
+    described,
+    grown,
+    headline,
+    held_label,
+    held_lines,
+    totals,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,8 +74,7 @@ def section_text(findings: Sequence[Finding], *, owner: str, rootdir: str) -> st
 
 def one_line(finding: Finding, *, rootdir: str = "") -> str:
     """A finding in one line, for warnings and short summaries."""
-    where = UNKNOWN_LINE if finding.created is None else place(finding.created, rootdir)
-    return f"{headline(finding)} ({where})"
+    return f"{headline(finding)} ({_where(finding.created, rootdir)})"
 
 
 def grouped_text(run: Run) -> list[str]:
@@ -85,6 +93,24 @@ def grouped_text(run: Run) -> list[str]:
     if len(found) > _MAX_GROUPS:
         lines += [f"and {len(found) - _MAX_GROUPS:,} more; a report (--httpleak-report=PATH) has them all", ""]
     return lines
+
+
+def growth_text(run: Run) -> list[str]:
+    """What grows test after test, with its slope, the steepest first; ends with an empty line.
+
+    At most 20 lines of code are named; a report has them all.
+    """
+    found = growing(run)
+    lines: list[str] = []
+    for growth in found[:_MAX_GROUPS]:
+        lines += ["", f"{_where(growth.created, run.rootdir)}: {grown(growth)}"]
+        code = code_line(growth.created, run.rootdir) if growth.created else ""
+        lines += [f"    {code}"] if code else []
+        held = f", held by {safe(growth.held_by)}" if growth.held_by else ""
+        lines += [f"    {safe(growth.type)}: {safe(growth.summary)}{held}", f"    fix: {safe(growth.hint)}"]
+    if len(found) > _MAX_GROUPS:
+        lines += ["", f"and {len(found) - _MAX_GROUPS:,} more; a report (--httpleak-report=PATH) has them all"]
+    return ["Growing, test after test:", *lines, ""] if lines else []
 
 
 def notes_text(run: Run) -> list[str]:
@@ -128,14 +154,17 @@ def _created(site: Site | None, rootdir: str) -> list[str]:
     return [_labelled("created", place(site, rootdir)), *([f"{gutter}{site.line} |  {code}"] if code else [])]
 
 
+def _where(site: Site | None, rootdir: str) -> str:
+    return UNKNOWN_LINE if site is None else place(site, rootdir)
+
+
 def _labelled(label: str, text: str) -> str:
     return "  " + (f"{label}: " if label else "").ljust(_LABEL) + text
 
 
 def _cause(cause: Cause, rootdir: str) -> list[str]:
     finding = cause.finding
-    where = UNKNOWN_LINE if finding.created is None else place(finding.created, rootdir)
-    lines = [f"{where}: {cause.extent}"]
+    lines = [f"{_where(finding.created, rootdir)}: {cause.extent}"]
     code = code_line(finding.created, rootdir) if finding.created else ""
     if code:
         lines.append(f"    {code}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from pytest_httpleak.model import Finding, Kind, State, Verdict
+from pytest_httpleak.model import Finding, Growth, Kind, State, Verdict
 from pytest_httpleak.reports.places import shortened
 from pytest_httpleak.reports.text_safety import safe
 
@@ -67,6 +67,14 @@ def noun(kind: Kind, count: int = 1) -> str:
 def counted(number: int, word: str) -> str:
     """`1 test`, `31 tests`."""
     return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
+def grown(growth: Growth) -> str:
+    """`2 HTTP clients at first, 40 in the end, over 40 tests: 1.0 more a test`."""
+    return (
+        f"{amount(growth.kind, growth.first)} at first, {growth.last:,} in the end, "
+        f"over {counted(growth.tests, 'test')}: {growth.slope:,} more for each"
+    )
 
 
 def amount(kind: Kind, count: int) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_httpleak import adapters as adapters_package
 from pytest_httpleak.adapters import Adapter, Hooks, Unsupported
 from pytest_httpleak.importing import AfterImport
-from pytest_httpleak.model import AuditNote, Finding, Suspect, Verdict, fingerprint, replace
+from pytest_httpleak.model import AuditNote, Finding, Growth, Suspect, Verdict, fingerprint, replace
 from pytest_httpleak.ownership import Owner, Watch
 from pytest_httpleak.session.judging import Judging
 from pytest_httpleak.session.ledger import Ledger
@@ -19,6 +19,7 @@ from pytest_httpleak.sites import set_user_root
 
 if TYPE_CHECKING:
     from pytest_httpleak.session.auditing import Auditing
+    from pytest_httpleak.session.growth import GrowthWatch
 
 _clock = time.perf_counter
 _running: list[Session] = []
@@ -80,6 +81,10 @@ class Session:
         self.ledger = Ledger(self.watch)
         self.judging = Judging(self.watch, self.ledger)
         self.seconds = 0.0
+        self.is_last = False  # the test that is running: after it, fixtures of all scopes are torn down
+        self._tests = 0
+        self._births = 0  # of all tests together, those that are over
+        self._growth: GrowthWatch | None = None
         self._finder: AfterImport | None = None
         self._pid = os.getpid()
 
@@ -189,8 +194,12 @@ class Session:
             suspects = self.judging.first_look(owner, check.tasks_before)
             if suspects or owner.peaks is not None:
                 check.findings = self._findings(check, suspects, check.settings.grace if grace is None else grace)
-            if self._auditing is not None and owner.scope == "function":
-                check.notes = self._auditing.notes(owner)
+            if owner.scope == "function":
+                if self._auditing is not None:
+                    check.notes = self._auditing.notes(owner)
+                self._tests += 1
+                if self.watch.births != self._births or check.findings or (self.is_last and self._growth is not None):
+                    self._look_for_growth(check)
         except Exception as error:  # noqa: BLE001  # this is the wall
             self.judging.wall.note(error)
         finally:
@@ -200,6 +209,18 @@ class Session:
                 owner.peaks = None
                 self.watch.peaking -= 1
             self.seconds += _clock() - began
+
+    def _look_for_growth(self, check: Check) -> None:
+        self._births = self.watch.births
+        if self._growth is None:
+            from pytest_httpleak.session.growth import GrowthWatch
+
+            self._growth = GrowthWatch(self.watch, self.ledger, self.judging)
+        self._growth.note(self._tests, has_left=bool(check.findings), is_last=self.is_last)
+
+    def growth(self) -> list[Growth]:
+        """What has become more and more, test after test."""
+        return [] if self._growth is None else self._growth.found()
 
     def ignore(self, thing: object) -> None:
         """Leave an object, and the pools and connections that it holds, to the process."""

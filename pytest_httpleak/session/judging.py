@@ -103,6 +103,16 @@ class Judging:
                 except Exception as error:  # noqa: BLE001  # this is the wall
                     self.wall.note(error)
 
+    def answered_for(self) -> set[int]:
+        """Descriptors that something else than their own number answers for: records, and the tools of the run."""
+        from pytest_httpleak.probes import infrastructure
+
+        return set(self._held_descriptors(sockets=True)) | infrastructure.descriptors()
+
+    def task_suspect(self, task: Any, birth: Birth | None) -> Suspect:
+        """The facts about a pending task."""
+        return self._tasks.suspect(task, birth)
+
     def _of_native_loops(self, owner: Owner) -> set[int]:
         """What a loop that is written in C opens out of sight: its poller, its signals, its wake-up; some at first use."""
         records = [*self._watch.table("loops"), *(each for each in owner.records if each.kind is Kind.LOOPS)]
@@ -214,7 +224,7 @@ class Judging:
         records = {record.key: record for record in self._watch.everything()}
         records |= {id(record): record for record in owner.records}
         try:
-            suspects = self._with_holdings(suspects)
+            suspects = self.with_holdings(suspects)
         except Exception as error:  # noqa: BLE001  # this is the wall
             self.wall.note(error)
         found = rules.causes([*freed, *suspects], self._excused(suspects, records))
@@ -225,7 +235,7 @@ class Judging:
             for suspect in found
         ]
 
-    def _with_holdings(self, suspects: list[Suspect]) -> list[Suspect]:
+    def with_holdings(self, suspects: list[Suspect]) -> list[Suspect]:
         """The same suspects, with tasks and threads that own what ends with them."""
         if any(suspect.kind is Kind.THREADS for suspect in suspects):
             from pytest_httpleak.session.threadsuspects import ThreadSuspects

@@ -72,6 +72,11 @@ class Ledger:
         else:
             self._known = latest[2]  # as a look has found it just now
 
+    @property
+    def count(self) -> int | None:
+        """How many descriptors were open when that was last asked for."""
+        return self._count
+
     def has_moved(self) -> bool:
         """Whether anything may have been opened or closed since. Costs one `stat`, whatever is open."""
         if not self.wall.on:
@@ -99,7 +104,8 @@ class Ledger:
     @_walled
     def disown(self, fd: int) -> None:
         """Nobody answers for a descriptor any more: it has been reported, or is someone else's."""
-        self._watch.give(fd, None, self._watch.root)
+        known = self._birth(fd)
+        self._watch.give(fd, None if known is None else known[0], self._watch.root)
 
     @_walled
     def out_of_sight(self) -> set[int]:
@@ -111,8 +117,16 @@ class Ledger:
     @_walled
     def suspects(self, owner: Owner, explained: set[int]) -> list[Suspect]:
         """What `owner` left open and nothing explains."""
+        return self._told(self._unaccounted(owner), explained)
+
+    @_walled
+    def all_open(self, explained: set[int]) -> list[Suspect]:
+        """What is open and nothing explains, whoever has opened it."""
+        return self._told([fd for fd in descriptors.listing() if fd not in _STANDARD], explained)
+
+    def _told(self, fds: list[int], explained: set[int]) -> list[Suspect]:
         found: dict[str, Suspect] = {}
-        for fd in self._unaccounted(owner):
+        for fd in fds:
             if fd in explained:
                 continue
             known = self._birth(fd)

@@ -1,0 +1,176 @@
+"""What grows test after test, whoever owns it and however much of it each test may leave: one cause with its slope."""
+
+from __future__ import annotations
+
+import gc
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from pytest_httpleak.model import Growth, Kind, State, Suspect, replace
+from pytest_httpleak.ownership import Watch
+from pytest_httpleak.probes import tasks
+from pytest_httpleak.session.judging import Judging
+from pytest_httpleak.session.ledger import Ledger
+
+# What grows has become more after so many different tests; what is made at first use becomes more after one or two.
+_FEWEST_RISES: Final = 8
+# What must be added before it is worth another look: one part in so many of what is there.
+_SHARE: Final = 16
+
+_KEEPS: Final = "pool with more and more idle connections"
+_HINTS: Final = {
+    _KEEPS: "read each response to its end so that its connection is used again, or limit how many the pool keeps",
+    "": "something keeps one more of these for each test: close it where it is made, or bound what keeps it",
+}
+
+_Key = tuple[Any, ...]
+
+
+class GrowthWatch:
+    """Counts what is open by the line that made it, after tests that have left something, or more open than ever.
+
+    The looks come at ever greater distances, and keep two numbers for each line whose count has changed. A test that has
+    opened nothing pays for none of this.
+    """
+
+    def __init__(self, watch: Watch, ledger: Ledger, judging: Judging) -> None:
+        self._watch = watch
+        self._ledger = ledger
+        self._judging = judging
+        self._test = 0  # the number of the last test that was looked after
+        self._weight = 0  # how many records and descriptors there were at that time
+        self._heavier = 0  # so many are worth a look
+        self._later = 0  # and so is any other number after the test of this one
+        self._left = 0  # tests that have left something
+        self._more_left = 1  # so many of them are worth a look
+        self._counts: dict[_Key, array[int]] = {}  # test, number, test, number, ...
+        self._told: dict[_Key, Suspect] = {}
+
+    def note(self, test: int, *, has_left: bool, is_last: bool) -> None:
+        """Look after the test of that number, if it is worth it."""
+        self._left += has_left
+        weight = sum(len(table.records) for table in self._watch.tables()) + (self._ledger.count or 0)
+        is_heavy = weight >= self._heavier or (weight != self._weight and test >= self._later)
+        if not is_last and not is_heavy and self._left < self._more_left:
+            return
+        self._weight, self._test = weight, test
+        self._heavier = max(self._heavier, weight + 1 + weight // _SHARE)
+        self._more_left = self._left + 1 + self._left // _SHARE
+        self._later = test + 1 + test // _SHARE
+        self._look(is_last=is_last)
+
+    def found(self) -> list[Growth]:
+        """What has grown, the steepest first."""
+        grown = [self._growth(key) for key, counts in self._counts.items() if grows(counts)]
+        return sorted(grown, key=lambda each: (-each.slope, -each.last))
+
+    def _look(self, *, is_last: bool) -> None:
+        self._count(self._open())
+        if is_last and any(grows(each) for each in self._counts.values()):
+            # Now it is worth the time to leave out what nothing refers to any more, and what another one answers for.
+            gc.collect()
+            self._count(self._judging.with_holdings(self._open()))
+            self._name_keepers()
+
+    def _open(self) -> list[Suspect]:
+        """Whatever would be a leak if its owner were over now."""
+        found = [suspect for suspect in map(self._suspect, self._watch.everything()) if suspect is not None]
+        for loop in self._watch.open_loops():
+            for task in tasks.pending(loop):
+                known = self._watch.of_task(task)
+                if known is not None and not known[0].is_of_protocol():
+                    found.append(self._judging.task_suspect(task, known[0]))
+        return [*found, *self._ledger.all_open(self._judging.answered_for())]
+
+    def _suspect(self, record: Any) -> Suspect | None:
+        if getattr(record, "pooled", False):  # a worker of an executor, which has a bound
+            return None
+        blamed, record.blamed = record.blamed, False  # by a test that was allowed to leave it
+        try:
+            suspect: Suspect | None = record.look()
+            return suspect
+        except Exception as error:  # noqa: BLE001  # this is the wall
+            self._judging.wall.note(error)
+            return None
+        finally:
+            record.blamed = blamed
+
+    def _count(self, suspects: list[Suspect]) -> None:
+        """Note how many there are of each line, one cause being one, and how full the fullest pool of each line is."""
+        from pytest_httpleak import rules
+
+        counts: dict[_Key, int] = {}
+        for suspect in rules.causes(suspects):
+            key = (suspect.kind, suspect.library, suspect.created or suspect.type)
+            counts[key] = counts.get(key, 0) + 1
+            self._told[key] = suspect
+        for key, number, suspect in self._pools():
+            counts[key] = max(counts.get(key, 0), number)
+            self._told[key] = suspect
+        for key in counts.keys() | self._counts.keys():
+            self._put(self._counts.setdefault(key, array("L")), counts.get(key, 0))
+
+    def _pools(self) -> Iterator[tuple[_Key, int, Suspect]]:
+        for record in self._watch.everything():
+            state = getattr(record, "state", None)
+            figures = None if state is None else state()
+            if figures is not None and figures.created is not None:
+                key = (Kind.CONNECTIONS, figures.library, figures.created, _KEEPS)
+                told = Suspect(
+                    Kind.CONNECTIONS, figures.library, _KEEPS, State.OPEN, repr(figures), id(record), figures.created
+                )
+                yield key, figures.idle, told
+
+    def _put(self, counts: array[int], number: int) -> None:
+        if counts and counts[-2] == self._test:
+            counts[-1] = number
+        elif not counts or counts[-1] != number:
+            counts.extend((self._test, number))
+
+    def _name_keepers(self) -> None:
+        """Say of what grows what refers to it: the registry."""
+        from pytest_httpleak.probes import references
+
+        records = {id(record): record for record in self._watch.everything()}
+        for key, counts in self._counts.items():
+            record = records.get(self._told[key].key) if grows(counts) and _KEEPS not in key else None
+            thing = None if record is None else record.ref()
+            if thing is not None:
+                self._told[key] = replace(self._told[key], held_by=references.held_by(thing))
+
+    def _growth(self, key: _Key) -> Growth:
+        counts, told = self._counts[key], self._told[key]
+        return Growth(
+            kind=told.kind,
+            library=told.library,
+            type=told.type,
+            created=told.created,
+            summary=told.summary,
+            first=counts[1],
+            last=counts[-1],
+            tests=counts[-2] - counts[0] + 1,
+            slope=round(slope(counts), 2),
+            held_by=told.held_by,
+            hint=_HINTS.get(told.type, _HINTS[""]),
+        )
+
+
+def grows(counts: Sequence[int]) -> bool:
+    """Whether a count has become more again and again, and is as high as ever: not what comes and goes."""
+    highest = rises = 0
+    for number in counts[1::2]:
+        if number > highest:
+            highest, rises = number, rises + 1
+    return rises >= _FEWEST_RISES and counts[-1] == highest
+
+
+def slope(counts: Sequence[int]) -> float:
+    """How many more there are with each test, by the straight line that comes closest to the counts of all tests between."""
+    levels: list[int] = []
+    for index in range(0, len(counts) - 2, 2):
+        levels += [counts[index + 1]] * (counts[index + 2] - counts[index])
+    levels.append(counts[-1])
+    middle, mean = (len(levels) - 1) / 2, sum(levels) / len(levels)
+    above = sum((test - middle) * (level - mean) for test, level in enumerate(levels))
+    return above / sum((test - middle) ** 2 for test in range(len(levels)))
