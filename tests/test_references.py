@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import sys
 import threading
@@ -48,6 +49,10 @@ def program() -> Iterator[Any]:
     Settings.clients.clear()
 
 
+def over(clients: list[Client]) -> Callable[[], list[Client]]:
+    return lambda: clients
+
+
 def put(program: Any, place: str) -> Any:
     """Put a new client where the name of the place says; the caller must not keep it."""
     client = Client()
@@ -59,6 +64,14 @@ PLACES: dict[str, Callable[[Client], dict[str, Any]]] = {
     "nowhere": lambda client: {},
     "module": lambda client: {"client": client},
     "class": lambda client: setattr(Settings, "client", client) or {},
+    "by class": lambda client: {"clients": {App: client, Settings: Client()}},
+    "by local class": lambda client: {"clients": {type("f.<locals>.A", (), {}): client}},
+    "closure": lambda client: {"client": lambda: client},
+    "closure over a list": lambda client: {"client": over([client])},
+    "default": lambda client: {"client": lambda kept=(client,): kept},
+    "attribute of a function": lambda client: (
+        setattr(function := lambda: None, "client", client) or {"client": function}
+    ),
     "app": lambda client: {"app": App(client)},
     "slots": lambda client: {"app": Slotted(client)},
     "chain": lambda client: {"app": App(App(App(client)))},
@@ -84,13 +97,30 @@ class Cached:
         return self._made()
 
 
-@pytest.mark.parametrize("place", ["module", "class", "app", "slots", "chain", "property"])
+@pytest.mark.parametrize(
+    "place",
+    ["module", "class", "app", "slots", "chain", "property", "by class", "closure", "attribute of a function"],
+)
 def test_an_attribute_is_a_place_as_long_lived_as_the_process(program: Any, place: str) -> None:
     assert references.process_wide(put(program, place)) is not None
 
 
 @pytest.mark.parametrize(
-    "place", ["list", "tuple", "deque", "set", "dict", "class dict", "list of apps", "app with a list", "nowhere"]
+    "place",
+    [
+        "list",
+        "tuple",
+        "deque",
+        "set",
+        "dict",
+        "class dict",
+        "list of apps",
+        "app with a list",
+        "by local class",
+        "closure over a list",
+        "default",
+        "nowhere",
+    ],
 )
 def test_a_container_on_the_way_can_grow_and_is_none(program: Any, place: str) -> None:
     assert references.process_wide(put(program, place)) is None
@@ -125,10 +155,33 @@ def test_the_module_of_the_place_is_told(program: Any) -> None:
         ("class dict", "class attribute test_references.Settings.clients['a']"),
         ("list of apps", "module attribute program.apps[0].client"),
         ("app with a list", "module attribute program.app.client[0]"),
+        ("by class", "module attribute program.clients[<class 'test_references.App'>]"),
+        ("closure", "module attribute program.client, variable 'client'"),
+        ("closure over a list", "module attribute program.client, variable 'clients'[0]"),
+        ("attribute of a function", "module attribute program.client.client"),
     ],
 )
 def test_the_path_is_told_in_words(program: Any, place: str, text: str) -> None:
     assert references.held_by(put(program, place)) == text
+
+
+VARIABLE: contextvars.ContextVar[Client] = contextvars.ContextVar("client")
+
+
+def test_a_context_variable_of_this_threads_own_context_is_as_long_lived_as_the_process() -> None:
+    token = VARIABLE.set(client := Client())
+    root = references.process_wide(client)
+    assert root is not None
+    assert root.text == "context variable 'client'"
+    VARIABLE.reset(token)
+    assert references.process_wide(client) is None
+
+
+def test_a_context_variable_of_a_copied_context_is_none() -> None:
+    client = Client()
+    context = contextvars.copy_context()
+    context.run(VARIABLE.set, client)
+    assert references.process_wide(client) is None
 
 
 def test_what_nobody_holds_is_held_by_nobody() -> None:

@@ -6,6 +6,7 @@ processor time: a long one where the answer decides, a short one where it only e
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import gc
 import threading
@@ -59,8 +60,12 @@ def process_wide(thing: object, *, seconds: float = 5.0) -> Root | None:
     """The module or class attribute, or the cached function, that holds `thing` through attributes alone; else None.
 
     Such a client is made once and lives as long as the process. A list or dict on the way makes it a registry, which
-    can grow, so it does not count.
+    can grow, so it does not count; one by class, as of singletons, cannot. The variable of a closure is an attribute
+    of its function, and a context variable, where this thread's own context holds it, is one of the process.
     """
+    for variable, value in contextvars.copy_context().items():
+        if value is thing:
+            return Root("", f"context variable {variable.name!r}")
     return _climb(thing, through_containers=False, seconds=seconds)
 
 
@@ -110,11 +115,20 @@ def _part(step: _Step, seen: set[int], through_containers: bool) -> _Step | None
         return step
     part = _owner_of(step)
     if part.thing is step.thing:
-        return part if through_containers else None
+        return part if through_containers or _is_by_class(step.thing) else None
     if id(part.thing) in seen:
         return None
     seen.add(id(part.thing))
     return part
+
+
+def _is_by_class(mapping: dict[object, object]) -> bool:
+    """Whether a dict has one place for each of some classes of a module: it is as long as the program is."""
+    return all(isinstance(key, type) and "<locals>" not in key.__qualname__ for key in list(mapping))
+
+
+def _is_closure(thing: object) -> bool:
+    return type(thing) is tuple and bool(thing) and all(type(each) is types.CellType for each in thing)
 
 
 def _is_ours(referrer: object, *ours: object) -> bool:
@@ -141,15 +155,27 @@ def _steps(referrer: object, by_id: dict[int, _Step], through_containers: bool) 
             for name, value in list(referrer.f_locals.items())
             if id(value) in by_id
         ][:1]
+    if isinstance(referrer, types.CellType | types.FunctionType) or _is_closure(referrer):
+        parts = (by_id[id(part)] for part in gc.get_referents(referrer) if id(part) in by_id)
+        return [_Step(referrer, _variable(referrer, part), part) for part in parts][:1]
     if isinstance(referrer, _CONTAINERS):
         if not through_containers:
             return []
         found = [(index, by_id[id(value)]) for index, value in enumerate(list(referrer)) if id(value) in by_id]
         indexed = isinstance(referrer, list | tuple | deque)
         return [_Step(referrer, f"[{index}]" if indexed else "[...]", below) for index, below in found[:1]]
-    if isinstance(referrer, types.CellType | types.FunctionType | types.MethodType):
+    if isinstance(referrer, types.MethodType):
         return [_Step(referrer, "", step) for step in list(by_id.values())[:1]] if through_containers else []
     return _attribute_steps(referrer, by_id, through_containers)
+
+
+def _variable(function: object, below: _Step) -> str:
+    """The name of the variable by which a function's closure holds what is below."""
+    cell = None if below.below is None else below.below.thing
+    if not isinstance(function, types.FunctionType) or below.thing is not function.__closure__ or cell is None:
+        return ""
+    names = zip(function.__closure__ or (), function.__code__.co_freevars, strict=True)
+    return next((f", variable {name!r}" for each, name in names if each is cell), "")
 
 
 def _attribute_steps(referrer: object, by_id: dict[int, _Step], through_containers: bool) -> list[_Step]:
