@@ -87,7 +87,7 @@ class Urllib3(Driver):
         return self.library.PoolManager(maxsize=most or keep or 10, block=most is not None, retries=False)
 
     def send(self, url: str, *, timeout: float | None = None) -> Any:
-        return self.client.request("GET", url, preload_content=False, timeout=timeout)
+        return self.client.request("GET", url, preload_content=False, timeout=self.library.Timeout(read=timeout))
 
     def finish(self, response: Any) -> None:
         response.read()
@@ -106,7 +106,7 @@ class Requests(Driver):
         return session
 
     def send(self, url: str, *, timeout: float | None = None) -> Any:
-        return self.client.get(url, stream=True, timeout=timeout)
+        return self.client.get(url, stream=True, timeout=(None, timeout))
 
     def finish(self, response: Any) -> None:
         assert response.content
@@ -121,7 +121,9 @@ class Httpx(Driver):
         return self.library.Client(**self.options())
 
     def send(self, url: str, *, timeout: float | None = None) -> Any:
-        return self.client.send(self.client.build_request("GET", url, timeout=timeout), stream=True)
+        return self.client.send(
+            self.client.build_request("GET", url, timeout=self.library.Timeout(None, read=timeout)), stream=True
+        )
 
     def finish(self, response: Any) -> None:
         response.read()
@@ -166,7 +168,9 @@ class AsyncHttpx(_Async, Httpx):
         return self.library.AsyncClient(**self.options())
 
     async def asend(self, url: str, timeout: float | None = None) -> Any:
-        return await self.client.send(self.client.build_request("GET", url, timeout=timeout), stream=True)
+        return await self.client.send(
+            self.client.build_request("GET", url, timeout=self.library.Timeout(None, read=timeout)), stream=True
+        )
 
     def finish(self, response: Any) -> None:
         self.run(response.aread())
@@ -186,7 +190,7 @@ class Aiohttp(_Async):
         return self.run(made())
 
     async def asend(self, url: str, timeout: float | None = None) -> Any:
-        return await self.client.get(url, timeout=self.library.ClientTimeout(total=timeout))
+        return await self.client.get(url, timeout=self.library.ClientTimeout(total=None, sock_read=timeout))
 
     def finish(self, response: Any) -> None:
         self.run(response.read())
