@@ -129,7 +129,7 @@ def findings_text(report: Result) -> str:
                 finding["type"],
                 finding["state"],
                 place,
-                re.sub(r"\bfd \d+|\d{4,}\b", "N", finding["summary"]),
+                re.sub(r"(?<=\bfd )\d+|\d{4,}\b", "N", finding["summary"]),
             )
             owner = row.get("nodeid") or f"fixture {row['name']} ({row['scope']}, {row['file']}:{row['line']})"
             groups[key].append(f"{owner} x{finding['count']} {finding['held_by'] or ''}".rstrip())

@@ -183,4 +183,31 @@ SUITES: tuple[Suite, ...] = (
             "tests/functional/test_config_provider.py tests/functional/test_h2_required.py"
         ),
     ),
+    Suite(
+        "pytest-httpserver",
+        "1.2.0",
+        install="pytest requests toml",
+        arguments="tests -m 'not ssl'",
+    ),
+    Suite(
+        "cheroot",
+        "11.1.2",
+        install=(
+            "pytest pytest-mock jaraco.text jaraco.context portend requests requests-toolbelt requests-unixsocket "
+            "trustme pyopenssl pytest-forked pytest-xdist pytest-cov pytest-rerunfailures"
+        ),
+        arguments="-o addopts= -p cheroot.test._pytest_plugin --pyargs cheroot.test",
+    ),
+    Suite(
+        "websocket-client",
+        "1.9.2",
+        install="pytest python-socks wsaccel",
+        arguments="websocket/tests",
+    ),
+    Suite(
+        "trio",
+        "0.35.0",
+        install="pytest trustme pyopenssl cryptography async_generator",
+        arguments="--pyargs trio._tests trio._core._tests -p trio._tests.pytest_plugin --skip-optional-imports",
+    ),
 )
