@@ -184,7 +184,7 @@ class ConnectorRecord(Finalized):
 class ConnectionRecord(Record):
     """One connection that a connector made, and its present checkout."""
 
-    __slots__ = ("checkout", "collected", "connector", "origin", "sockets")
+    __slots__ = ("checkout", "collected", "connector", "destined", "origin", "sockets")
 
     kind: ClassVar[Kind] = Kind.CONNECTIONS
     LIBRARY = "aiohttp"
@@ -195,7 +195,11 @@ class ConnectionRecord(Record):
         self.connector: Callable[[], Any] = weakref.ref(connector)
         self.origin = origin
         self.checkout: Callable[[], Any] = lambda: None
+        self.destined: ConnectorRecord | None = None  # the connector that made it
         self.collected = False
+
+    def destination(self) -> tuple[Record, str] | None:
+        return None if self.destined is None else (self.destined, self.origin)
 
     def is_open(self) -> bool:
         protocol = self.ref()
@@ -239,7 +243,7 @@ class ConnectionRecord(Record):
 class ResponseRecord(Finalized):
     """A response from the moment it has a connection to the moment it gives it back."""
 
-    __slots__ = ("claims", "connections", "connectors", "method", "sockets", "type", "url")
+    __slots__ = ("claims", "connections", "connectors", "method", "sockets", "status", "type", "url")
 
     kind: ClassVar[Kind] = Kind.RESPONSES
     LIBRARY = "aiohttp"
@@ -249,7 +253,12 @@ class ResponseRecord(Finalized):
         self.sockets, self.connectors, self.connections = tables
         self.claims: frozenset[object] = frozenset()  # of the checkout that it died with
         self.method, self.url = method, url
+        self.status: int | None = None  # once the response is dead
         self.type = "aiohttp.ClientResponse"
+
+    def exchange(self) -> tuple[str, int | None] | None:
+        response = self.ref()
+        return f"{self.method} {self.url}", self.status if response is None else response.status
 
     def is_open(self) -> bool:
         response = self.ref()

@@ -289,6 +289,7 @@ class Guard:
         """The fixture has been set up: whoever was being set up or run before answers again."""
         self.session.watch.pop(check.owner)
         self.session.ledger.adopt(check.owner)
+        self.session.accept_defaults()
         # The last of its finalizers runs first.
         fixturedef.addfinalizer(lambda: self.session.safely(self._resume_fixture, request, check))
 
@@ -300,6 +301,7 @@ class Guard:
         self.session.resume(check)
 
     def _end_fixture(self, fixturedef: pytest.FixtureDef[Any], check: Check) -> None:
+        self.session.accept_defaults()
         if self.settings.mode is Mode.MARKED:
             self.session.drop(check)
             return

@@ -44,6 +44,9 @@ class SlotRecord(Record):
             self.established = True
             self.pool.made += 1
 
+    def destination(self) -> tuple[Record, str] | None:
+        return None if self.request is None or not self.established else (self.pool, self.request.origin)
+
     def is_open(self) -> bool:
         connection = self.ref()
         return connection is not None and not connection.is_closed()
@@ -107,6 +110,14 @@ class RequestRecord(Record):
         if not self.counted and self.pool is not None:
             self.counted = True
             self.pool.requests += 1
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port in words."""
+        return place_of(self.url)
+
+    def exchange(self) -> tuple[str, int | None] | None:
+        return self.summary, self.status
 
     @property
     def summary(self) -> str:

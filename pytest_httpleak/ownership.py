@@ -146,6 +146,7 @@ class Watch:
         self.loop_closing: Callable[..., None] = lambda loop, *, cancelled: None
         self.task_destroyed: Callable[[Any], None] = lambda task: None
         self.peaking = 0
+        self.changes: dict[str, Birth] = {}  # by what was changed for the whole process: where, for audit notes
         self._tables: dict[str, Table] = {}
         self._threads = self.table("threads")
         self._main = threading.get_ident()

@@ -76,6 +76,14 @@ class Record:
         """What becomes of a suspicion that only the garbage collector has put right: nothing, or a leak by itself."""
         return None
 
+    def destination(self) -> tuple[Record, str] | None:
+        """The pool that a connection belongs to, and the origin that it leads to; None for anything else."""
+        return None
+
+    def exchange(self) -> tuple[str, int | None] | None:
+        """What a response was asked for with, and the status that it came with; None for anything else."""
+        return None
+
     def orphaned(self, socket: Any) -> Suspect | None:
         """The suspect for a socket of this resource that was dropped while open, when nothing else speaks for it."""
         return None
@@ -174,6 +182,7 @@ class Recorder(Protocol):
 
     on: bool
     root: Any  # the owner of what belongs to the process
+    changes: dict[str, Birth]  # by what was changed for the whole process: where
 
     def add(self, record: Record, *, opened: bool = True) -> None:
         """Give a record its birth and its owner: whoever is responsible for what is made right now."""

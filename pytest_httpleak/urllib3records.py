@@ -22,6 +22,7 @@ class ConnectionRecord(Record):
     __slots__ = (
         "answering",
         "counted",
+        "destined",
         "is_connecting",
         "is_unsent",
         "origin",
@@ -50,8 +51,12 @@ class ConnectionRecord(Record):
         self.pool: Callable[[], Any] | None = None
         self.request = ("", "")
         self.answering: ResponseRecord | None = None
+        self.destined: PoolRecord | None = None  # the pool that it was made for
         self.is_connecting = False
         self.is_unsent = False  # a request waits for it to be established
+
+    def destination(self) -> tuple[Record, str] | None:
+        return None if self.destined is None else (self.destined.managed or self.destined, self.origin)
 
     def has_socket(self) -> bool:
         """Whether the connection is established, or a response has taken its socket over."""
@@ -91,6 +96,7 @@ class ConnectionRecord(Record):
             pool = self._pool_record()
             if pool is not None:
                 pool.made += 1
+                self.destined = pool
             self._count_request()
         socket.holder, self.socket = self, socket
 
@@ -166,6 +172,9 @@ class ResponseRecord(Record):
         self.closed = False  # by whoever has it
         self.released = False  # its connection is back in the pool
         self.collected = False
+
+    def exchange(self) -> tuple[str, int | None] | None:
+        return f"{self.method} {self.url}", self.status
 
     def is_unfinished(self) -> bool:
         """Whether the response still answers for its connection."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from inner import Inner
+from pooldrivers import new_driver
 
 from pytest_httpleak.model import AuditNote
 from pytest_httpleak.session.core import Session
@@ -87,7 +88,7 @@ def test_a_pool_that_throws_connections_away_is_noted(noted: Noted, server: str)
     urllib3 = pytest.importorskip("urllib3")
 
     def crowded(size: int) -> None:
-        with urllib3.PoolManager(maxsize=size) as pool:
+        with urllib3.PoolManager(maxsize=size, timeout=5) as pool:
             both = [pool.request("GET", f"{server}/ok", preload_content=False) for _ in range(2)]
             for response in both:
                 response.read()
@@ -96,15 +97,215 @@ def test_a_pool_that_throws_connections_away_is_noted(noted: Noted, server: str)
     assert noted(lambda: crowded(2)) == {}
 
 
-@pytest.mark.parametrize(("number", "names"), [(4, set()), (5, {"client-per-request"})])
-def test_many_clients_from_one_line_are_noted(noted: Noted, number: int, names: set[str]) -> None:
-    httpx = pytest.importorskip("httpx")
+def test_a_response_that_was_closed_is_no_connection_thrown_away(noted: Noted, server: str) -> None:
+    urllib3 = pytest.importorskip("urllib3")
 
+    def closing() -> None:
+        with urllib3.PoolManager(maxsize=1, timeout=5) as pool:
+            both = [pool.request("GET", f"{server}/close", preload_content=False) for _ in range(2)]
+            for response in both:
+                response.read()
+
+    assert noted(closing) == {}
+
+
+# -- no timeout --------------------------------------------------------------------------------------------------------
+
+
+def test_a_request_of_urllib3_without_a_timeout_is_noted(noted: Noted, server: str) -> None:
+    urllib3 = pytest.importorskip("urllib3")
+
+    def asking(**options: Any) -> Callable[[], object]:
+        def run() -> None:
+            with urllib3.PoolManager(**options) as pool:
+                pool.request("GET", f"{server}/ok")
+
+        return run
+
+    assert set(noted(asking())) == {"no-timeout"}
+    assert noted(asking(timeout=5)) == {}
+    assert noted(asking(timeout=urllib3.Timeout(read=5))) == {}
+
+
+def test_a_default_timeout_of_the_process_is_one(noted: Noted, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    urllib3 = pytest.importorskip("urllib3")
+
+    def asking() -> None:
+        with urllib3.PoolManager() as pool:
+            pool.request("GET", f"{server}/ok")
+
+    socket.setdefaulttimeout(5)
+    noted(lambda: None)
+    assert noted(asking) == {}
+    socket.setdefaulttimeout(None)
+
+
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+def test_a_request_that_does_away_with_the_timeout_of_its_client_is_noted(
+    noted: Noted, server: str, library: str
+) -> None:
+    httpx = pytest.importorskip(library)
+
+    def asking(timeout: float | None) -> Callable[[], object]:
+        def run() -> None:
+            with httpx.Client() as client:
+                client.get(f"{server}/ok", timeout=timeout)
+
+        return run
+
+    assert set(noted(asking(None))) == {"no-timeout"}
+    assert noted(asking(5)) == {}
+    assert noted(asking(httpx.Timeout(5, read=None))) == {}  # as for a stream of events
+
+
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+def test_a_client_whose_answers_come_from_this_process_needs_neither_timeout_nor_limit(
+    noted: Noted, library: str
+) -> None:
+    httpx = pytest.importorskip(library)
+
+    def mocked() -> None:
+        transport = httpx.MockTransport(lambda request: httpx.Response(200))
+        with httpx.Client(transport=transport, timeout=None, limits=httpx.Limits()) as client:
+            client.get("http://test/", timeout=None)
+
+    assert noted(mocked) == {}
+
+
+def test_a_request_of_aiohttp_that_does_away_with_the_timeout_is_noted(noted: Noted, server: str) -> None:
+    aiohttp = pytest.importorskip("aiohttp")
+    import asyncio
+
+    async def asking(**options: Any) -> None:
+        async with aiohttp.ClientSession() as session, session.get(f"{server}/ok", **options) as response:
+            await response.read()
+
+    forever = aiohttp.ClientTimeout(total=None, sock_connect=None)
+    assert set(noted(lambda: asyncio.run(asking(timeout=forever)))) == {"no-timeout"}
+    assert noted(lambda: asyncio.run(asking(timeout=aiohttp.ClientTimeout(total=5)))) == {}
+    assert noted(lambda: asyncio.run(asking())) == {}
+
+
+def test_a_connector_that_limits_each_host_is_bounded(noted: Noted) -> None:
+    aiohttp = pytest.importorskip("aiohttp")
+    import asyncio
+
+    async def bounded() -> None:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, limit_per_host=5)):
+            pass
+
+    assert noted(lambda: asyncio.run(bounded())) == {}
+
+
+# -- a client for each request -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("library", ["urllib3", "requests", "httpx", "httpx2", "httpx async", "aiohttp"])
+@pytest.mark.parametrize(("number", "names"), [(4, set()), (5, {"client-per-request"})])
+def test_many_clients_of_one_line_for_one_server_are_noted(
+    noted: Noted, server: str, library: str, number: int, names: set[str]
+) -> None:
     def each_its_own() -> None:
         for _ in range(number):
-            httpx.Client().close()
+            driver = new_driver(library, most=5)
+            driver.get(f"{server}/ok", timeout=5)
+            driver.end()
 
-    assert set(noted(each_its_own)) == names
+    assert set(noted(each_its_own)) - {"no-timeout"} == names
+
+
+def test_one_client_for_all_requests_is_not(noted: Noted, server: str) -> None:
+    httpx = pytest.importorskip("httpx")
+
+    def shared() -> None:
+        with httpx.Client() as client:
+            for _ in range(6):
+                client.get(f"{server}/ok")
+
+    assert noted(shared) == {}
+
+
+def test_clients_that_never_connect_are_not(noted: Noted) -> None:
+    httpx = pytest.importorskip("httpx")
+
+    def settings() -> None:
+        for timeout in range(1, 7):
+            with httpx.Client(timeout=timeout) as client:
+                assert client.timeout.read == timeout
+
+    assert noted(settings) == {}
+
+
+# -- tries without a bound ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("library", ["urllib3", "requests", "httpx", "httpx2", "httpx async", "aiohttp"])
+@pytest.mark.parametrize(
+    ("path", "number", "names"),
+    [("status/503", 21, {"unbounded-retry"}), ("status/503", 20, set()), ("ok", 21, set()), ("status/404", 21, set())],
+)
+def test_one_request_that_fails_over_and_over_is_noted(
+    noted: Noted, server: str, library: str, path: str, number: int, names: set[str]
+) -> None:
+    def trying() -> None:
+        driver = new_driver(library, most=5)
+        for _ in range(number):
+            driver.get(f"{server}/{path}", timeout=5)
+        driver.end()
+
+    assert set(noted(trying)) - {"no-timeout"} == names
+
+
+@pytest.mark.parametrize(("number", "names"), [(101, {"unbounded-retry"}), (100, set())])
+def test_tasks_of_one_line_by_the_hundred_are_noted(noted: Noted, number: int, names: set[str]) -> None:
+    import asyncio
+
+    async def all_at_once() -> None:
+        await asyncio.gather(*[asyncio.create_task(asyncio.sleep(0)) for _ in range(number)])
+
+    assert set(noted(lambda: asyncio.run(all_at_once()))) == names
+
+
+def test_tasks_that_follow_each_other_are_not(noted: Noted) -> None:
+    import asyncio
+
+    async def one_by_one() -> None:
+        for _ in range(150):
+            await asyncio.create_task(asyncio.sleep(0))
+
+    assert noted(lambda: asyncio.run(one_by_one())) == {}
+
+
+# -- defaults of the whole process -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _own_opener() -> Iterator[None]:
+    before = urllib.request._opener  # type: ignore[attr-defined]
+    urllib.request._opener = None  # type: ignore[attr-defined]
+    yield
+    urllib.request._opener = before  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("_own_opener")
+def test_the_opener_that_urlopen_makes_for_itself_is_no_change(noted: Noted, server: str) -> None:
+    def asking() -> None:
+        with urllib.request.urlopen(f"{server}/ok") as response:
+            response.read()
+
+    assert noted(asking) == {}
+
+
+@pytest.mark.usefixtures("_own_opener")
+def test_an_opener_that_is_installed_is_noted_with_its_line(noted: Noted) -> None:
+    def installing() -> None:
+        opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler())
+        urllib.request.install_opener(opener)
+
+    note = noted(installing)["global-default-changed"]
+    assert "urllib.request's opener" in note.message
+    assert note.created is not None
+    assert note.created.function == "installing"
 
 
 def test_a_changed_global_default_is_noted_and_one_that_was_put_back_is_not(noted: Noted) -> None:
@@ -118,7 +319,9 @@ def test_a_changed_global_default_is_noted_and_one_that_was_put_back_is_not(note
         urllib.request._opener = before  # type: ignore[attr-defined]
 
     assert noted(put_back) == {}
-    assert set(noted(changed)) == {"global-default-changed"}
+    note = noted(changed)["global-default-changed"]
+    assert note.created is not None
+    assert note.created.function == "changed"
     socket.setdefaulttimeout(None)
 
 
@@ -144,3 +347,27 @@ def test_notes_inform_and_fail_only_where_that_is_asked_for(inner: Inner) -> Non
     result = inner.run("-o", "httpleak_audit=off")
     result.assert_outcomes(passed=2)
     result.stdout.no_fnmatch_line("note:*")
+
+
+WIDER = """
+import socket
+import pytest
+
+@pytest.fixture(scope="module")
+def impatient():
+    socket.setdefaulttimeout(5)
+    yield
+    socket.setdefaulttimeout(None)
+
+def test_first(impatient):
+    pass
+def test_second(impatient):
+    pass
+"""
+
+
+def test_a_default_that_a_wider_fixture_changes_and_puts_back_is_no_tests_doing(inner: Inner) -> None:
+    inner.write(test_a=WIDER, test_b="def test_after(): pass")
+    result = inner.run()
+    result.assert_outcomes(passed=3)
+    assert not any("notes" in row for row in inner.report["tests"])

@@ -97,6 +97,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 
     def response_dies(response: Any, /, *args: Any, **kwargs: Any) -> None:
         record = dying_responses.record(response)
+        if record is not None:
+            record.status = response.status
         if record is not None and not response._closed and response._connection is not None:
             connection = response._connection
             record.collected = not connection.closed or id(connection._connector) in dropped
@@ -122,6 +124,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
                 socket.holder = record
             if pool is not None:
                 pool.made += 1
+                record.destined = pool
         elif record.owner is not watch.owner():  # whoever was given it last answers for the checkout
             record.blamed = False
             watch.add(record)

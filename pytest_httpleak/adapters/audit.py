@@ -7,8 +7,9 @@ from types import ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks
+from pytest_httpleak.records import reachable
 
-MODULES = ("requests", "urllib3", "httpx", "httpx2", "aiohttp")
+MODULES = ("requests", "urllib3", "httpx", "httpx2", "aiohttp", "socket", "urllib.request")
 
 _NO_TIMEOUT = "without a timeout: a server that stops answering holds the connection, and the caller, for ever"
 _UNBOUNDED = "a pool without a limit: it opens as many connections as there are requests at once"
@@ -17,10 +18,29 @@ _OVERFLOW = "the pool is full: a connection is thrown away after one request and
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
     """Look at the settings of requests, clients and pools where the user's code makes them."""
-    name = module.__name__.rstrip("2")
-    {"requests": _requests, "urllib": _urllib3, "urllib3": _urllib3, "httpx": _httpx, "aiohttp": _aiohttp}[name](
-        module, hooks
-    )
+    {
+        "requests": _requests,
+        "urllib3": _urllib3,
+        "httpx": _httpx,
+        "httpx2": _httpx,
+        "aiohttp": _aiohttp,
+        "socket": _socket,
+        "urllib.request": _urllib,
+    }[module.__name__](module, hooks)
+
+
+def _socket(module: ModuleType, hooks: Hooks) -> None:
+    def changed(*args: Any) -> None:
+        hooks.watch.changes["socket's default timeout"] = hooks.watch.birth()
+
+    hooks.before(module, "setdefaulttimeout", changed)
+
+
+def _urllib(module: ModuleType, hooks: Hooks) -> None:
+    def changed(*args: Any, **kwargs: Any) -> None:
+        hooks.watch.changes["urllib.request's opener"] = hooks.watch.birth()
+
+    hooks.before(module, "install_opener", changed)
 
 
 def _requests(module: ModuleType, hooks: Hooks) -> None:
@@ -35,54 +55,95 @@ def _requests(module: ModuleType, hooks: Hooks) -> None:
 
 def _urllib3(module: ModuleType, hooks: Hooks) -> None:
     watch: Any = hooks.watch
+    pools = watch.table("urllib3 pools")
 
     def returning(pool: Any, connection: Any = None, /) -> None:
         queue = pool.pool
-        if connection is not None and queue is not None and queue.full():
+        if getattr(connection, "sock", None) is not None and queue is not None and queue.full():
             watch.note(
                 "pool-overflow",
                 f"urllib3: {_OVERFLOW}",
                 f"make `maxsize` (now {queue.maxsize}) as large as the number of requests at once, or set `block=True`",
             )
 
+    def sending(pool: Any, /, *args: Any, **kwargs: Any) -> None:
+        timeout = kwargs.get("timeout")
+        record = pools.get(pool)
+        if timeout is None or (record is not None and record.front is not None):  # what is built on it says it itself
+            return
+        if _waits_for_ever(timeout) and sys.modules["socket"].getdefaulttimeout() is None:
+            watch.note(
+                "no-timeout", f"urllib3: {_NO_TIMEOUT}", "pass `timeout=`, in seconds, to the request or to its pool"
+            )
+
     hooks.before(module.connectionpool.HTTPConnectionPool, "_put_conn", returning)
+    hooks.before(module.connectionpool.HTTPConnectionPool, "_make_request", sending)
+
+
+def _waits_for_ever(timeout: Any) -> bool:
+    """Whether a `Timeout` of urllib3 bounds neither connecting nor reading; what is no number stands for the socket's."""
+    return not any(isinstance(getattr(timeout, name), int | float) for name in ("connect_timeout", "read_timeout"))
 
 
 def _httpx(module: ModuleType, hooks: Hooks) -> None:
     watch: Any = hooks.watch
     library = module.__name__
+    pools = watch.table("httpcore pools")
 
     def made(_: None, client: Any, /, *args: Any, **kwargs: Any) -> None:
-        timeout = client.timeout
-        if timeout.connect is None and timeout.read is None:
-            watch.note(
-                "no-timeout", f"{library}: {_NO_TIMEOUT}", "leave the default of 5 s, or pass `timeout=` in seconds"
-            )
-        pool = getattr(client._transport, "_pool", None)
-        if getattr(pool, "_max_connections", 0) == sys.maxsize:
+        inside = [record.ref() for record in reachable(client._transport, pools)]
+        if not inside:  # answered in this process: nothing to wait for, and nothing to limit
+            return
+        if _is_unset(client.timeout.as_dict()):
+            watch.note("no-timeout", f"{library}: {_NO_TIMEOUT}", _KEEP_DEFAULT)
+        if any(getattr(pool, "_max_connections", 0) == sys.maxsize for pool in inside):
             watch.note("unbounded-pool", f"{library}: {_UNBOUNDED}", "pass `limits=Limits(max_connections=...)`")
+
+    def sending(client: Any, request: Any, /, *args: Any, **kwargs: Any) -> None:
+        timeout = request.extensions.get("timeout")
+        if timeout is None or not _is_unset(timeout) or _is_unset(client.timeout.as_dict()):
+            return  # of the client itself it was said when that was made
+        if reachable(client._transport_for_url(request.url), pools):
+            watch.note("no-timeout", f"{library}: {_NO_TIMEOUT}", _KEEP_DEFAULT)
 
     for name in ("Client", "AsyncClient"):
         hooks.after(getattr(module, name), "__init__", made)
+        hooks.before(getattr(module, name), "send", sending)
+
+
+_KEEP_DEFAULT = "leave the default of 5 s, or pass `timeout=` in seconds"
+
+
+def _is_unset(timeout: dict[str, Any]) -> bool:
+    return timeout.get("connect") is None and timeout.get("read") is None
 
 
 def _aiohttp(module: ModuleType, hooks: Hooks) -> None:
     watch: Any = hooks.watch
 
+    def note() -> None:
+        watch.note(
+            "no-timeout", f"aiohttp: {_NO_TIMEOUT}", "leave the default of 5 min, or pass `ClientTimeout(total=...)`"
+        )
+
     def session_made(_: None, session: Any, /, *args: Any, **kwargs: Any) -> None:
-        timeout = session.timeout
-        if all(getattr(timeout, name) is None for name in ("total", "connect", "sock_read", "sock_connect")):
-            watch.note(
-                "no-timeout",
-                f"aiohttp: {_NO_TIMEOUT}",
-                "leave the default of 5 min, or pass `ClientTimeout(total=...)`",
-            )
+        if unset(session.timeout):
+            note()
+
+    def sending(session: Any, /, *args: Any, **kwargs: Any) -> None:
+        timeout = kwargs.get("timeout")
+        if isinstance(timeout, module.ClientTimeout) and unset(timeout) and not unset(session.timeout):
+            note()
+
+    def unset(timeout: Any) -> bool:
+        return all(getattr(timeout, name) is None for name in ("total", "connect", "sock_read", "sock_connect"))
 
     def connector_made(_: None, connector: Any, /, *args: Any, **kwargs: Any) -> None:
-        if connector.limit == 0:
+        if connector.limit == 0 and connector.limit_per_host == 0:
             watch.note(
                 "unbounded-pool", f"aiohttp: {_UNBOUNDED}", "pass `limit=` to the connector (the default is 100)"
             )
 
     hooks.after(module.ClientSession, "__init__", session_made)
+    hooks.before(module.ClientSession, "_request", sending)
     hooks.after(module.BaseConnector, "__init__", connector_made)

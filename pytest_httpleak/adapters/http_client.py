@@ -172,8 +172,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 
     def connected(_: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
         record = known(connection)
-        if record is not None:
-            record.note_socket(connection)
+        if record is not None and record.note_socket(connection) is not None:
+            watch.opened(record)
 
     def sent(_: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
         record = known(connection)

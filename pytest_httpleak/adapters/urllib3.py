@@ -85,7 +85,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         record.answering = None
 
     def put_back(pool: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
-        if connection is not None and pool.pool is not None and pool.pool.full():
+        if getattr(connection, "sock", None) is not None and pool.pool is not None and pool.pool.full():
             record = pools.get(pool)
             if record is not None:
                 record.overflow += 1

@@ -7,14 +7,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from pytest_httpleak.model import AuditNote, Kind, Site
-from pytest_httpleak.ownership import Owner
+from pytest_httpleak.model import AuditNote, Site
+from pytest_httpleak.ownership import Owner, Watch
 from pytest_httpleak.records import Record
+from pytest_httpleak.sites import Birth
 
-# So many clients from one line within one test are a client for each request.
+# So many clients from one line within one test, each with a connection of its own to one server, are one for each request.
 CLIENTS_FROM_ONE_LINE: Final = 5
-# So many responses or tasks from one line within one test are a loop without a bound.
+# More failures from one line within one test, of one and the same request, are tries without a bound.
 TRIES_FROM_ONE_LINE: Final = 20
+# More tasks of one line that are there at once are started without a bound.
+TASKS_FROM_ONE_LINE: Final = 100
+# Answers that a client may try again after: the server is slow, or has too much to do, or has failed.
+_TRY_AGAIN: Final = frozenset((408, 425, 429, *range(500, 600)))
 
 # Module, path of attributes, and what it is called: defaults that all code in the process shares.
 _GLOBALS: Final = (
@@ -31,18 +36,25 @@ _GLOBALS: Final = (
 class Auditing:
     """Takes each test's notes when it ends; `before` is what the shared defaults were after the test before it."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
         self._before = shared_defaults()
 
-    def notes(self, owner: Owner) -> tuple[AuditNote, ...]:
+    def accept(self) -> None:
+        """Take the shared defaults as they are: a fixture of a wider scope has changed them, or put them back."""
+        self._before = shared_defaults()
+
+    def notes(self, owner: Owner, tasks_before: int) -> tuple[AuditNote, ...]:
         """The notes on what an owner did, each once with the number of times."""
         found: list[AuditNote] = []
         after = shared_defaults()
         if after != self._before:
-            found += changed(self._before, after)
+            found += changed(self._before, after, self._watch.changes)
             self._before = after
         if len(owner.records) >= CLIENTS_FROM_ONE_LINE:
-            found += repeated(owner.records)
+            found += [*many_clients(owner.records), *many_tries(owner.records)]
+        if self._watch.births_of_tasks - tasks_before > TASKS_FROM_ONE_LINE:
+            found += many_tasks(birth for birth, of in list(self._watch.tasks.values()) if of is owner)
         if owner.notes:
             counts = Counter((name, message, hint, birth.site()) for name, message, hint, birth in owner.notes)
             found += [AuditNote(*key, count=number) for key, number in counts.items()]
@@ -63,37 +75,77 @@ def shared_defaults() -> tuple[Any, ...]:
     return tuple(values)
 
 
-def changed(before: tuple[Any, ...], after: tuple[Any, ...]) -> Iterator[AuditNote]:
-    """A note for each shared default that is not what it was; one that came with an import is none."""
+def changed(before: tuple[Any, ...], after: tuple[Any, ...], changes: dict[str, Birth]) -> Iterator[AuditNote]:
+    """A note for each shared default that is not what it was, save what came with an import, or at first use."""
     names = ("socket's default timeout", *(name for _, _, name in _GLOBALS))
     for index, (name, old, new) in enumerate(zip(names, before, after, strict=True)):
-        if new is not old and new != old and (index == 0 or old is not None or name.startswith("urllib.request")):
-            yield AuditNote(
-                "global-default-changed",
-                f"{name} was changed and not put back: all later tests run with it",
-                "use the `monkeypatch` fixture, or put it back in a finalizer",
-            )
+        if new is old or new == old or (index > 0 and old is None and not _is_installed(new)):
+            continue
+        birth = changes.get(name)
+        yield AuditNote(
+            "global-default-changed",
+            f"{name} was changed and not put back: all later tests run with it",
+            "use the `monkeypatch` fixture, or put it back in a finalizer",
+            None if birth is None else birth.site(),
+        )
 
 
-def repeated(records: Iterable[Record]) -> Iterator[AuditNote]:
-    """A note for each line that made clients, or opened responses, over and over within one test."""
-    sites: Counter[tuple[Kind, Site]] = Counter()
+def _is_installed(opener: Any) -> bool:
+    """Whether an opener of `urllib.request` is somebody's own, and not the one that `urlopen()` makes for itself."""
+    request = sys.modules.get("urllib.request")
+    if request is None or not isinstance(opener, request.OpenerDirector):
+        return False
+    stock = request.build_opener()
+    kinds = [sorted(type(handler).__qualname__ for handler in each.handlers) for each in (opener, stock)]
+    return kinds[0] != kinds[1] or opener.addheaders != stock.addheaders
+
+
+def many_clients(records: Iterable[Record]) -> Iterator[AuditNote]:
+    """A note for each line that made one client after the other, to connect to the same server."""
+    clients: dict[tuple[Site, str], set[int]] = {}
     for record in records:
-        site = None if record.birth is None or record.inner else record.birth.site()
-        if site is not None and record.kind in (Kind.CLIENTS, Kind.RESPONSES):
-            sites[record.kind, site] += 1
-    for (kind, site), number in sites.items():
-        if kind is Kind.CLIENTS and number >= CLIENTS_FROM_ONE_LINE:
+        client, origin = record.destination() or (None, "")
+        site = (
+            None if client is None or client.birth is None or client.owner is not record.owner else client.birth.site()
+        )
+        if site is not None:
+            clients.setdefault((site, origin), set()).add(id(client))
+    for (site, origin), made in clients.items():
+        if len(made) >= CLIENTS_FROM_ONE_LINE:
             yield AuditNote(
                 "client-per-request",
-                f"{number} clients were made by this line within one test: none of them reuses a connection",
-                "make one client, and share it",
+                f"{len(made)} clients were made by this line within one test, each for connections of its own to {origin}",
+                "make one client, and share it: it keeps its connections for the next request",
                 site,
             )
-        elif kind is Kind.RESPONSES and number > TRIES_FROM_ONE_LINE:
+
+
+def many_tries(records: Iterable[Record]) -> Iterator[AuditNote]:
+    """A note for each line that sent one and the same request over and over, and was told to come back later."""
+    tries: Counter[tuple[Site, str]] = Counter()
+    for record in records:
+        request, status = record.exchange() or ("", None)
+        site = None if record.birth is None or status not in _TRY_AGAIN else record.birth.site()
+        if site is not None:
+            tries[site, request] += 1
+    for (site, request), number in tries.items():
+        if number > TRIES_FROM_ONE_LINE:
             yield AuditNote(
                 "unbounded-retry",
-                f"{number} responses were opened by this line within one test: what bounds the number of tries?",
+                f"this line tried {request} {number} times within one test: what bounds the number of tries?",
                 "bound the tries, with a pause that grows between them",
+                site,
+            )
+
+
+def many_tasks(births: Iterable[Birth]) -> Iterator[AuditNote]:
+    """A note for each line that started tasks by the hundred; those that were over before the next do not count."""
+    sites = Counter(site for birth in births if (site := birth.site()) is not None)
+    for site, number in sites.items():
+        if number > TASKS_FROM_ONE_LINE:
+            yield AuditNote(
+                "unbounded-retry",
+                f"{number} tasks were started by this line within one test: what bounds how many there are at once?",
+                "let a fixed number of workers, or a semaphore, bound them",
                 site,
             )

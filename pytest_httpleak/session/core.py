@@ -115,7 +115,7 @@ class Session:
         if self._audit:
             from pytest_httpleak.session.auditing import Auditing
 
-            self._auditing = Auditing()
+            self._auditing = Auditing(self.watch)
         self.watch.on = True
         _running.append(self)
         self.watch.loop_closing = self.judging.loop_closing
@@ -196,7 +196,7 @@ class Session:
                 check.findings = self._findings(check, suspects, check.settings.grace if grace is None else grace)
             if owner.scope == "function":
                 if self._auditing is not None:
-                    check.notes = self._auditing.notes(owner)
+                    check.notes = self._auditing.notes(owner, check.tasks_before)
                 self._tests += 1
                 if self.watch.births != self._births or check.findings or (self.is_last and self._growth is not None):
                     self._look_for_growth(check)
@@ -209,6 +209,11 @@ class Session:
                 owner.peaks = None
                 self.watch.peaking -= 1
             self.seconds += _clock() - began
+
+    def accept_defaults(self) -> None:
+        """Let what a wider fixture has changed for the whole process, or put back, be no test's doing."""
+        if self._auditing is not None:
+            self._auditing.accept()
 
     def _look_for_growth(self, check: Check) -> None:
         self._births = self.watch.births

@@ -1,0 +1,143 @@
+"""Limits while a test runs: one too many at once fails, the same number one after the other does not."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from urllib.parse import urlsplit
+
+import pytest
+from inner import Inner
+from marked import Leaks
+
+NUMBER = 3
+Make = Callable[[str, ExitStack], None]
+
+
+def response(server: str, stack: ExitStack) -> None:
+    connection = stack.enter_context(closing(http.client.HTTPConnection(urlsplit(server).netloc)))
+    connection.request("GET", "/ok")
+    stack.enter_context(connection.getresponse())
+
+
+def connection(server: str, stack: ExitStack) -> None:
+    stack.enter_context(closing(http.client.HTTPConnection(urlsplit(server).netloc))).connect()
+
+
+def plain_socket(server: str, stack: ExitStack) -> None:
+    stack.enter_context(socket.socket())
+
+
+def thread(server: str, stack: ExitStack) -> None:
+    end = threading.Event()
+    started = threading.Thread(target=end.wait)
+    started.start()
+    stack.callback(started.join)
+    stack.callback(end.set)
+
+
+def client(server: str, stack: ExitStack) -> None:
+    stack.enter_context(pytest.importorskip("httpx").Client())
+
+
+MAKERS: dict[str, Make] = {
+    "peak_responses": response,
+    "peak_connections": connection,
+    "peak_sockets": plain_socket,
+    "peak_threads": thread,
+}
+
+
+def at_once(make: Make, server: str) -> Callable[[], None]:
+    def run() -> None:
+        with ExitStack() as stack:
+            for _ in range(NUMBER):
+                make(server, stack)
+
+    return run
+
+
+def one_by_one(make: Make, server: str) -> Callable[[], None]:
+    def run() -> None:
+        for _ in range(NUMBER):
+            with ExitStack() as stack:
+                make(server, stack)
+
+    return run
+
+
+@pytest.mark.parametrize(("key", "make"), MAKERS.items())
+def test_more_at_once_than_the_limit_fails_with_who_held_them(leaks: Leaks, server: str, key: str, make: Make) -> None:
+    assert leaks(at_once(make, server), **{key: NUMBER}) == ()
+    (finding,) = leaks(at_once(make, server), **{key: NUMBER - 1})
+    kind = key.removeprefix("peak_")
+    assert (finding.kind.value, finding.state.value) == (kind, "peak")
+    assert finding.summary == f"{NUMBER} {kind} open at once, and the limit is {NUMBER - 1}"
+    assert finding.created is not None
+    assert finding.created.function == make.__name__
+    (holder,) = finding.holds
+    assert holder.summary == f"{NUMBER} from {finding.created.file}:{finding.created.line}"
+
+
+@pytest.mark.parametrize(("key", "make"), MAKERS.items())
+def test_as_many_one_after_the_other_are_within_the_limit(leaks: Leaks, server: str, key: str, make: Make) -> None:
+    assert leaks(one_by_one(make, server), **{key: 1}) == ()
+
+
+async def _sleep() -> None:
+    await asyncio.sleep(0)
+
+
+def test_tasks_at_once_are_limited(leaks: Leaks) -> None:
+    async def together() -> None:
+        await asyncio.gather(*[asyncio.create_task(_sleep()) for _ in range(NUMBER)])
+
+    (finding,) = leaks(lambda: asyncio.run(together()), peak_tasks=NUMBER)
+    # The one that runs them all is one more.
+    assert finding.summary == f"{NUMBER + 1} tasks open at once, and the limit is {NUMBER}"
+    assert leaks(lambda: asyncio.run(together()), peak_tasks=NUMBER + 1) == ()
+
+
+def test_tasks_one_after_the_other_are_within_the_limit(leaks: Leaks) -> None:
+    async def in_turn() -> None:
+        for _ in range(NUMBER):
+            await asyncio.create_task(_sleep())
+
+    assert leaks(lambda: asyncio.run(in_turn()), peak_tasks=2) == ()
+
+
+def test_clients_are_counted_as_they_are_made_also_if_they_are_closed(leaks: Leaks, server: str) -> None:
+    (finding,) = leaks(one_by_one(client, server), max_clients=NUMBER - 1)
+    assert finding.summary == f"{NUMBER} clients made, and the limit is {NUMBER - 1}"
+    assert leaks(one_by_one(client, server), max_clients=NUMBER) == ()
+
+
+SUITE = """
+import socket
+import pytest
+
+@pytest.mark.httpleak(peak_sockets=1)
+def test_marked():
+    with socket.socket(), socket.socket():
+        pass
+
+def test_by_the_ini_file():
+    with socket.socket(), socket.socket(), socket.socket():
+        pass
+
+def test_within():
+    with socket.socket(), socket.socket():
+        pass
+"""
+
+
+def test_limits_come_from_the_marker_and_from_the_ini_file(inner: Inner) -> None:
+    inner.write(test_a=SUITE)
+    result = inner.run("-o", "httpleak_peak_sockets=2")
+    result.assert_outcomes(passed=1, failed=2)
+    assert inner.outcomes() == {"test_marked": "leaked", "test_by_the_ini_file": "leaked", "test_within": "clean"}
+    result.stdout.fnmatch_lines(["*3 sockets open at once, and the limit is 2*"])
