@@ -149,7 +149,9 @@ def test_a_request_that_does_away_with_the_timeout_of_its_client_is_noted(
     def asking(timeout: float | None) -> Callable[[], object]:
         def run() -> None:
             with httpx.Client() as client:
-                client.get(f"{server}/ok", timeout=timeout)
+                client.get(f"{server}/ok", timeout=5)
+                with client.stream("GET", f"{server}/ok", timeout=timeout) as response:
+                    response.read()
 
         return run
 

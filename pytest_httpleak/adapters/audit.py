@@ -99,8 +99,8 @@ def _httpx(module: ModuleType, hooks: Hooks) -> None:
         if any(getattr(pool, "_max_connections", 0) == sys.maxsize for pool in inside):
             watch.note("unbounded-pool", f"{library}: {_UNBOUNDED}", "pass `limits=Limits(max_connections=...)`")
 
-    def sending(client: Any, request: Any, /, *args: Any, **kwargs: Any) -> None:
-        timeout = request.extensions.get("timeout")
+    def sending(client: Any, request: Any, *args: Any, **kwargs: Any) -> None:  # `stream()` passes it by its name
+        timeout = getattr(request, "extensions", {}).get("timeout")
         if timeout is None or not _is_unset(timeout) or _is_unset(client.timeout.as_dict()):
             return  # of the client itself it was said when that was made
         if reachable(client._transport_for_url(request.url), pools):
