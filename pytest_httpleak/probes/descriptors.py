@@ -14,6 +14,7 @@ _LISTING: Final = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/f
 _HAS_LISTING: Final = os.path.isdir(_LISTING)
 _HAS_COUNT: Final = _HAS_LISTING and sys.platform == "linux"
 _stat, _fstat, _open, _close = os.stat, os.fstat, os.open, os.close
+_listdir, _readlink = os.listdir, os.readlink
 
 
 def count() -> int | None:
@@ -46,15 +47,29 @@ class Counter:
         if _HAS_COUNT and self._identity is None:
             try:
                 self._fd = _open(_LISTING, os.O_RDONLY)
+                status = _fstat(self._fd)
             except OSError:
                 return
-            self._identity = identity(self._fd)
+            self._identity = status.st_dev, status.st_ino
 
     def close(self) -> None:
         """Give the descriptor back, if it is still the one that was opened."""
         mine, self._identity = self._identity, None
-        if mine is not None and identity(self._fd) == mine:
-            _close(self._fd)
+        if mine is not None:
+            try:
+                status = _fstat(self._fd)
+            except OSError:
+                return
+            if mine == (status.st_dev, status.st_ino):
+                _close(self._fd)
+
+    def make_room(self) -> None:
+        """Give the descriptor back, and count without it, if the process has no other one left."""
+        if self._identity is not None:
+            try:
+                _close(_open(os.devnull, os.O_RDONLY))
+            except OSError:
+                self.close()
 
     def count(self) -> int | None:
         """As the function of that name; the counter's own descriptor is counted while it is open."""
@@ -85,7 +100,7 @@ def listing() -> dict[int, Identity]:
 def _numbers() -> list[int]:
     if _HAS_LISTING:
         try:
-            return [int(name) for name in os.listdir(_LISTING)]
+            return [int(name) for name in _listdir(_LISTING)]
         except OSError:  # no descriptor left to read the directory with
             pass
     return list(range(_highest()))
@@ -119,7 +134,7 @@ def is_socket(fd: int) -> bool:
 def target(fd: int) -> str:
     """What a descriptor leads to: a path, `pipe:[...]`, `socket:[...]`, `anon_inode:[eventpoll]`, or a bare description."""
     try:
-        return os.readlink(f"/proc/self/fd/{fd}")
+        return _readlink(f"/proc/self/fd/{fd}")
     except OSError:
         pass
     try:

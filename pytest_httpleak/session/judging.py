@@ -12,7 +12,7 @@ from typing import Any, Final
 from pytest_httpleak.model import Finding, Held, Kind, State, Suspect, replace
 from pytest_httpleak.ownership import Owner, Watch
 from pytest_httpleak.patches import Wall
-from pytest_httpleak.probes import tasks
+from pytest_httpleak.probes import descriptors, tasks
 from pytest_httpleak.records import Record
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.session.settling import pauses
@@ -22,6 +22,9 @@ from pytest_httpleak.sites import Birth, is_user_file, is_user_module
 
 # Bound here, so that a test which freezes time cannot freeze the grace.
 _sleep = time.sleep
+
+# Seconds in which a thread that is interrupted between making something and having it recorded goes on.
+_UNTIL_RECORDED: Final = 0.002
 
 # A client like these may live as long as the process, if one module attribute or cached function is its only holder.
 _MAY_BE_PROCESS_WIDE: Final = (Kind.CLIENTS, Kind.CONNECTIONS)
@@ -68,17 +71,18 @@ class Judging:
                     suspects.append(suspect)
         if self._watch.births_of_tasks != tasks_before:
             suspects += self._pending(owner)
-        moved = moved and self._ledger.owes(owner)
-        if not moved and not suspects:
+        unaccounted = self._ledger.unaccounted(owner) if moved else {}
+        if not unaccounted and not suspects:
             return suspects
+        self._ledger.make_room()
         from pytest_httpleak.probes import infrastructure
 
         explained = set(self._held_descriptors(sockets=False)) | infrastructure.descriptors()
         suspects = [suspect for suspect in suspects if not self._is_explained(suspect, explained)]
-        if moved:
+        if unaccounted:
             explained |= set(self._held_descriptors(sockets=True))
             explained |= self._of_native_loops(owner)
-            suspects += self._ledger.suspects(owner, explained)
+            suspects += self._ledger.suspects(unaccounted, explained)
         suspects = [suspect for suspect in suspects if not infrastructure.is_of_a_tool(suspect)]
         blind = frozenset().union(*(wall.packages for wall in self._watch.walls if wall.error is not None))
         return [suspect for suspect in suspects if not _is_out_of_sight(suspect, blind)] if blind else suspects
@@ -221,6 +225,7 @@ class Judging:
                 break
             self._wait(pause)
             suspects = self.look(owner, tasks_before)
+        suspects = self._lasting(owner, suspects, tasks_before)
         records = {record.key: record for record in self._watch.everything()}
         records |= {id(record): record for record in owner.records}
         try:
@@ -230,10 +235,21 @@ class Judging:
         found = rules.causes([*freed, *suspects], self._excused(suspects, records))
         del waiting
         self._ledger.open()
+        asked: dict[Any, int] = {}
         return [
-            replace(suspect, held_by=self._held_by(suspect, records), hint=suspect.hint or hints.hint(suspect))
+            replace(suspect, held_by=self._held_by(suspect, records, asked), hint=suspect.hint or hints.hint(suspect))
             for suspect in found
         ]
+
+    def _lasting(self, owner: Owner, suspects: list[Suspect], tasks_before: int) -> list[Suspect]:
+        """The same suspects without descriptors that another thread has just opened and nobody has recorded yet."""
+        before = {each.key: descriptors.identity(-1 - each.key) for each in suspects if _is_unborn(each)}
+        if not before or _thread._count() == 0:
+            return suspects
+        _sleep(_UNTIL_RECORDED)
+        after = {each.key for each in self.look(owner, tasks_before) if before.get(each.key) is not None}
+        lasting = {key for key in after if descriptors.identity(-1 - key) == before[key]}
+        return [each for each in suspects if each.key not in before or each.key in lasting]
 
     def with_holdings(self, suspects: list[Suspect]) -> list[Suspect]:
         """The same suspects, with tasks and threads that own what ends with them."""
@@ -283,7 +299,8 @@ class Judging:
         """Keys of suspects that live as long as the process: first-use globals, and clients in an attribute of their own."""
         from pytest_httpleak.probes import infrastructure, references
 
-        excused = set()
+        excused: set[int] = set()
+        asked: dict[Any, int] = {}
         for suspect in suspects:
             record = records.get(suspect.key)
             thing = None if record is None or suspect.state is State.COLLECTED else record.ref()
@@ -291,18 +308,19 @@ class Judging:
                 excused.add(suspect.key)
             if thing is None or suspect.kind not in (*_MAY_BE_PROCESS_WIDE, Kind.SOCKETS, Kind.THREADS):
                 continue
-            root = references.process_wide(thing)
+            root = references.process_wide(thing) if _may_ask(asked, suspect) else None
             if root is None:
                 continue
+            asked[suspect.kind, suspect.created] = 0  # a line that makes such things: each is asked about
             file = getattr(sys.modules.get(root.module), "__file__", None)
             if suspect.kind in _MAY_BE_PROCESS_WIDE or (file is not None and not is_user_module(root.module, file)):
                 excused.add(suspect.key)
         return excused
 
-    def _held_by(self, suspect: Suspect, records: dict[int, Record]) -> str | None:
+    def _held_by(self, suspect: Suspect, records: dict[int, Record], asked: dict[Any, int]) -> str | None:
         record = records.get(suspect.key)
         thing = None if record is None or suspect.state is State.COLLECTED else record.ref()
-        if thing is None:
+        if thing is None or not _may_ask(asked, suspect):
             return None
         from pytest_httpleak.probes import references
 
@@ -361,6 +379,22 @@ def _breach(kind: Kind, limit: int, number: int, holders: list[Record]) -> Findi
         holds=holds,
         hint="limit what runs at once (a semaphore, a pool limit), or raise the limit in the marker",
     )
+
+
+# Each question about what refers to a resource is a scan of the heap: a line that leaks a thousand may not take minutes.
+_QUESTIONS: Final = 20
+
+
+def _may_ask(asked: dict[Any, int], suspect: Suspect) -> bool:
+    """Whether it may be asked what refers to this one, after so many of the same line."""
+    place = suspect.kind, suspect.created
+    asked[place] = asked.get(place, 0) + 1
+    return asked[place] <= _QUESTIONS
+
+
+def _is_unborn(suspect: Suspect) -> bool:
+    """Whether a descriptor was only found by looking: nobody has seen it being opened."""
+    return suspect.library == "os" and suspect.key < 0 and not suspect.stack
 
 
 _RUNNERS: Final = ("pytest_asyncio", "pytest_aiohttp", "unittest", "aiohttp.pytest_plugin")

@@ -14,6 +14,9 @@ from pytest_httpleak.sites import Birth
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# Open descriptors with their identities.
+Open = dict[int, descriptors.Identity]
+
 # Input and output are redirected, by the test runner not least; the numbers themselves are the process's.
 _STANDARD = range(3)
 # What loops in C wait with: pollers, wake-ups, pipes for signals, and the null device in reserve for when none is left.
@@ -25,7 +28,7 @@ _COMPANIONS = ("-wal", "-shm", "-journal")
 
 def _walled(method: Callable[Concatenate[Ledger, P], R]) -> Callable[Concatenate[Ledger, P], R]:
     """From the first error of a probe on, answer as if nothing had been opened."""
-    empty: dict[str, Any] = {"bool": bool, "list[Suspect]": list, "set[int]": set}
+    empty: dict[str, Any] = {"list[Suspect]": list, "set[int]": set, "Open": dict}
     nothing = empty.get(method.__annotations__["return"], lambda: None)
 
     @functools.wraps(method)
@@ -45,11 +48,11 @@ class Ledger:
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
-        self._known: dict[int, descriptors.Identity] = {}
+        self._known: Open = {}
         self._counter = descriptors.Counter()
         self._count: int | None = None
         self._births = -1
-        self._latest: tuple[int, int | None, dict[int, descriptors.Identity]] | None = None
+        self._latest: tuple[int, int | None, Open] | None = None
         self.wall = watch.wall("the probe for descriptors")
 
     @_walled
@@ -84,9 +87,14 @@ class Ledger:
         return self._births != self._watch.births or self._count is None or self._counter.count() != self._count
 
     @_walled
-    def owes(self, owner: Owner) -> bool:
-        """Whether there is any descriptor to ask `owner` about."""
-        return bool(self._unaccounted(owner))
+    def make_room(self) -> None:
+        """Where no descriptor is left, give the ledger's own back: to judge a leak and to say it, files are read."""
+        self._counter.make_room()
+
+    @_walled
+    def unaccounted(self, owner: Owner) -> Open:
+        """The descriptors to ask `owner` about."""
+        return self._unaccounted(owner)
 
     def adopt(self, owner: Owner) -> None:
         """Let an owner answer for what has appeared without a birth, before another one's time begins."""
@@ -115,19 +123,23 @@ class Ledger:
         return {fd for fd in unborn if descriptors.target(fd).startswith(_WAITING)}
 
     @_walled
-    def suspects(self, owner: Owner, explained: set[int]) -> list[Suspect]:
-        """What `owner` left open and nothing explains."""
-        return self._told(self._unaccounted(owner), explained)
+    def suspects(self, unaccounted: Open, explained: set[int]) -> list[Suspect]:
+        """What nothing explains of the descriptors that an owner was to be asked about, and what is still open of it.
+
+        Other threads open and close descriptors meanwhile, so `explained` has to be younger than the list.
+        """
+        return self._told(unaccounted, explained)
 
     @_walled
     def all_open(self, explained: set[int]) -> list[Suspect]:
         """What is open and nothing explains, whoever has opened it."""
-        return self._told([fd for fd in descriptors.listing() if fd not in _STANDARD], explained)
+        listing = descriptors.listing()
+        return self._told({fd: listing[fd] for fd in listing if fd not in _STANDARD}, explained)
 
-    def _told(self, fds: list[int], explained: set[int]) -> list[Suspect]:
+    def _told(self, unaccounted: Open, explained: set[int]) -> list[Suspect]:
         found: dict[str, Suspect] = {}
-        for fd in fds:
-            if fd in explained:
+        for fd, identity in unaccounted.items():
+            if fd in explained or descriptors.identity(fd) != identity:
                 continue
             known = self._birth(fd)
             birth = None if known is None else known[0]
@@ -153,13 +165,13 @@ class Ledger:
             return None
         return birth, owner
 
-    def _unaccounted(self, owner: Owner) -> list[int]:
+    def _unaccounted(self, owner: Owner) -> Open:
         """What `owner` has opened and left open: by the births, and by a listing where the gate has moved."""
-        found: set[int] = set()
+        found: Open = {}
         if owner.descriptors:
-            for fd, entry in list(self._watch.fds.items()):
-                if entry[1] is owner and self._birth(fd) is not None:
-                    found.add(fd)
+            for fd, (_, of, identity) in list(self._watch.fds.items()):
+                if of is owner and identity is not None and self._birth(fd) is not None:
+                    found[fd] = identity
         births, count = self._watch.births, self._counter.count()
         if count is None or (births, count) != (self._births, self._count):
             listing = descriptors.listing()
@@ -168,8 +180,8 @@ class Ledger:
                 if self._known.get(fd) != identity and fd not in _STANDARD:
                     known = self._birth(fd)
                     if known is None or known[1] is owner:
-                        found.add(fd)
-        return sorted(found)
+                        found[fd] = identity
+        return dict(sorted(found.items()))
 
 
 def _suspect(fd: int, target: str, birth: Birth | None, *, is_socket: bool) -> Suspect:

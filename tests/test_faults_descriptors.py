@@ -1,0 +1,305 @@
+"""No descriptor left, no `/proc`, descriptors closed by the range, sockets that come and go: what is found stays the same."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from inner import Inner
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and listings of Linux")
+
+# -- no descriptor left ------------------------------------------------------------------------------------------------
+
+EXHAUSTED = """
+import os
+import resource
+import socket
+
+import pytest
+
+KEPT = []
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    yield
+    for each in KEPT:
+        each.close()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def exhaust(kept):
+    with pytest.raises(OSError, match="Too many open files"):
+        while True:
+            kept.append(socket.socket())
+
+
+def test_leaks_all():
+    exhaust(KEPT)
+
+
+def test_is_clean_while_none_is_left():
+    pass
+
+
+def test_closes_all():
+    while KEPT:
+        KEPT.pop().close()
+    mine = []
+    exhaust(mine)
+    for each in mine:
+        each.close()
+
+
+def test_leaks_one():
+    KEPT.append(socket.socket())
+
+
+def test_fails_with_none_left():
+    mine = []
+    while True:
+        mine.append(socket.socket())
+"""
+
+
+def test_a_test_that_takes_the_last_descriptor_is_judged_like_any_other(inner: Inner) -> None:
+    inner.write(test_a=EXHAUSTED)
+    result = inner.run()
+    assert inner.outcomes() == {
+        "test_leaks_all": "leaked",
+        "test_is_clean_while_none_is_left": "clean",
+        "test_closes_all": "clean",
+        "test_leaks_one": "leaked",
+        "test_fails_with_none_left": "leaked",
+    }
+    rows = {row["nodeid"].rpartition("::")[2]: row for row in inner.report["tests"]}
+    (finding,) = rows["test_leaks_all"]["findings"]
+    assert finding["count"] > 10
+    assert (finding["created"]["function"], finding["kind"]) == ("exhaust", "sockets")
+    result.assert_outcomes(passed=2, failed=3)
+    result.stdout.fnmatch_lines(["*Too many open files*"])
+    result.stdout.no_fnmatch_line("*switched off*")
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
+MANY = """
+import socket
+
+KEPT = []
+
+
+def test_leaks_many():
+    KEPT.extend(socket.socket() for _ in range(800))
+"""
+
+
+def test_a_line_that_leaks_hundreds_is_judged_as_quickly_as_one_that_leaks_a_few(inner: Inner) -> None:
+    inner.write(test_a=MANY)
+    inner.run()
+    (row,) = inner.report["tests"]
+    assert [finding["count"] for finding in row["findings"]] == [800]
+    assert row["findings"][0]["held_by"] == "module attribute test_a.KEPT[0]"
+    assert inner.report["summary"]["seconds_in_plugin"] < 5, "each of them is a scan of the heap"
+
+
+# -- a listing that cannot be read -------------------------------------------------------------------------------------
+
+KINDS = """
+import os
+import socket
+import threading
+
+KEPT = []
+
+
+def test_leaks_a_socket():
+    KEPT.append(socket.socket())
+
+
+def test_leaks_a_file():
+    KEPT.append(open(__file__))
+
+
+def test_leaks_a_pipe():
+    KEPT.extend(os.pipe())
+
+
+def test_closes_what_it_opens():
+    socket.socket().close()
+    open(__file__).close()
+    for fd in os.pipe():
+        os.close(fd)
+"""
+
+UNREADABLE = """
+import os
+
+def refused(*args, **kwargs):
+    raise PermissionError(13, "Permission denied")
+
+def pytest_configure(config):
+    from pytest_httpleak.probes import descriptors
+    listdir = os.listdir
+    for name in ("listdir", "readlink"):
+        real = getattr(os, name)
+        def guarded(path=".", *args, real=real):
+            return refused() if str(path).startswith("/proc/") else real(path, *args)
+        setattr(os, name, guarded)
+        if hasattr(descriptors, "_" + name):
+            setattr(descriptors, "_" + name, guarded)
+    {count}
+"""
+
+
+@pytest.mark.parametrize(
+    "count",
+    [
+        "descriptors._stat = refused; descriptors._open = refused",
+        "descriptors._HAS_COUNT = False",
+        "descriptors._HAS_COUNT = descriptors._HAS_LISTING = False",
+        "pass",
+    ],
+    ids=["refused", "no count", "no listing", "counted"],
+)
+def test_leaks_are_found_where_proc_cannot_be_read(inner: Inner, count: str) -> None:
+    inner.write(conftest=UNREADABLE.replace("{count}", count), test_a=KINDS)
+    result = inner.run()
+    assert inner.outcomes() == {
+        "test_leaks_a_socket": "leaked",
+        "test_leaks_a_file": "leaked",
+        "test_leaks_a_pipe": "leaked",
+        "test_closes_what_it_opens": "clean",
+    }
+    result.stdout.no_fnmatch_line("*switched off*")
+
+
+# -- descriptors that are closed by the range --------------------------------------------------------------------------
+
+RANGES = """
+import os
+import socket
+
+KEPT = []
+
+
+def high():
+    \"\"\"Descriptors far above those of the test runner.\"\"\"
+    fds = [os.dup2(1, 200 + number) for number in range(5)]
+    one, other = socket.socketpair()
+    sock = socket.socket(fileno=os.dup2(one.fileno(), 210))
+    one.close()
+    other.close()
+    return [*fds, sock]
+
+
+def close_all():
+    \"\"\"Whatever is not the test runner's: it says which these are.\"\"\"
+    os.closerange(COUNTED, COUNTED + 1)
+    os.closerange(200, 4096)
+
+
+COUNTED = max(int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}"))
+
+
+def test_closes_a_range():
+    KEPT.extend(high())
+    close_all()
+
+
+def test_closes_a_range_that_is_empty():
+    os.closerange(300, 70000)
+
+
+def test_leaks_after_it():
+    KEPT.append(os.dup2(1, 220))
+
+
+def test_is_clean():
+    pass
+"""
+
+
+def test_descriptors_that_are_closed_by_the_range_are_closed(inner: Inner) -> None:
+    inner.write(test_a=RANGES)
+    result = inner.run("--capture=sys", "-W", "ignore::ResourceWarning")
+    assert inner.outcomes() == {
+        "test_closes_a_range": "clean",
+        "test_closes_a_range_that_is_empty": "clean",
+        "test_leaks_after_it": "leaked",
+        "test_is_clean": "clean",
+    }
+    result.stdout.no_fnmatch_line("*switched off*")
+
+
+# -- sockets that come and go meanwhile --------------------------------------------------------------------------------
+
+COMING_AND_GOING = """
+import os
+import socket
+import sys
+import threading
+
+import pytest
+
+KEPT = []
+
+
+@pytest.fixture(scope="session", autouse=True)
+def traffic():
+    sys.setswitchinterval(1e-5)  # as if there were many processors
+    stop = threading.Event()
+
+    def come_and_go():
+        while not stop.is_set():
+            {traffic}
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+@pytest.mark.parametrize("number", range(25))
+def test_clean(number):
+    socket.socket().close()
+    os.close(os.open(os.devnull, os.O_RDONLY))
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_leaks(number):
+    KEPT.append(socket.socket())
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_leaks_a_descriptor(number):
+    KEPT.append(os.open(os.devnull, os.O_RDONLY))
+"""
+
+
+@pytest.mark.parametrize(
+    "traffic",
+    [
+        "socket.socket().close()",
+        "os.close(os.open(os.devnull, os.O_RDONLY))",
+        "open(os.devnull).close()",
+        "[each.close() for each in socket.socketpair()]",
+    ],
+)
+def test_what_another_thread_opens_and_closes_meanwhile_is_nobodys_leak(inner: Inner, traffic: str) -> None:
+    inner.write(test_a=COMING_AND_GOING.replace("{traffic}", traffic))
+    result = inner.run("-W", "ignore::ResourceWarning", "-p", "no:unraisableexception")
+    wrong = {
+        name: outcome
+        for name, outcome in inner.outcomes().items()
+        if outcome != ("leaked" if "leaks" in name else "clean")
+    }
+    assert wrong == {}, result.stdout.str()
+    result.stdout.no_fnmatch_line("*switched off*")
+    for row in inner.report["tests"]:
+        assert [finding["count"] for finding in row["findings"]] == [1] * len(row["findings"])
+        assert len(row["findings"]) <= 1
+    result.assert_outcomes(passed=25, failed=6)
