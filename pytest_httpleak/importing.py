@@ -8,6 +8,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from pytest_httpleak.asking import is_a
+
 
 class AfterImport:
     """A finder that finds nothing: it lets the other finders look, and calls back when the module has been executed."""
@@ -20,10 +22,11 @@ class AfterImport:
         """Take over the modules that are imported already, and watch for the others."""
         sys.meta_path.insert(0, self)
         for name in self._wanted:
-            module = sys.modules.get(name)
-            if module is None or module.__name__ != name:  # another one under its name: `httpx2.alias_httpx()`
+            module: Any = sys.modules.get(name)
+            spec = module.__spec__ if is_a(module, ModuleType) else None  # else somebody's stand-in, or None
+            if module is None or spec is None or module.__name__ != name:  # another one: `httpx2.alias_httpx()`
                 continue
-            if not getattr(getattr(module, "__spec__", None), "_initializing", False):
+            if not getattr(spec, "_initializing", False):
                 self._imported(module)
 
     def remove(self) -> None:

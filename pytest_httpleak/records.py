@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Protocol
 
+from pytest_httpleak.asking import attributes_of, is_a
 from pytest_httpleak.model import Held, Kind, State, Suspect
 from pytest_httpleak.sites import Birth
 
@@ -223,7 +224,7 @@ def reachable(thing: object, table: Table, *, depth: int = 3) -> list[Any]:
     for _ in range(depth + 1):
         below: list[object] = []
         for each in level:
-            if id(each) in seen or each is None or isinstance(each, _PLAIN):
+            if id(each) in seen or each is None or is_a(each, _PLAIN):
                 continue
             seen.add(id(each))
             record = table.get(each)
@@ -239,12 +240,12 @@ _PLAIN = (str, bytes, int, float, bool, type)
 _WIDEST = 500  # objects looked at on one level; a transport has a dozen attributes
 
 
-def _parts(thing: object) -> list[object]:
-    if isinstance(thing, dict):
+def _parts(thing: Any) -> list[object]:
+    if is_a(thing, dict):
         return list(thing.values())
-    if isinstance(thing, list | tuple | set | frozenset):
+    if is_a(thing, (list, tuple, set, frozenset)):
         return list(thing)
-    parts = list(getattr(thing, "__dict__", {}).values())
+    parts = list(attributes_of(thing).values())
     for cls in type(thing).__mro__:
         slots = cls.__dict__.get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:
@@ -272,6 +273,7 @@ def type_name(thing: object) -> str:
 
 def class_name(cls: type) -> str:
     """The name of a class as its users write it: below the package that exports it, or else below its module."""
-    package = cls.__module__.partition(".")[0]
-    is_exported = vars(sys.modules.get(package, object)).get(cls.__qualname__) is cls
-    return f"{package if is_exported else cls.__module__}.{cls.__qualname__}"
+    module = str(cls.__module__)
+    package = module.partition(".")[0]
+    is_exported = attributes_of(sys.modules.get(package)).get(cls.__qualname__) is cls
+    return f"{package if is_exported else module}.{cls.__qualname__}"

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Final
 
+from pytest_httpleak.asking import attribute
 from pytest_httpleak.model import Held, Kind, State, Suspect
 from pytest_httpleak.records import Record, Table, class_name, type_name
 
@@ -131,8 +132,8 @@ def record_of(sock: Any, table: Table) -> SocketRecord | None:
 
 def _inside(sock: Any) -> Any:
     """The socket in a wrapper, as asyncio, trio, and urllib3 for TLS in TLS and for pyOpenSSL make one."""
-    inner = getattr(sock, "_sock", None)
-    return getattr(sock, "socket", None) if inner is None else inner
+    inner = attribute(sock, "_sock")
+    return attribute(sock, "socket") if inner is None else inner
 
 
 def serves_a_living_client(sock: Any, table: Table) -> bool:
@@ -179,13 +180,13 @@ def holding(record: Record, name: str, idle: list[Any], sockets: Table, *, depth
 def describe(sock: Any) -> str:
     """Family, type and addresses of a socket in a few words: `TCP 127.0.0.1:50112 -> 127.0.0.1:8000`."""
     for _ in range(2):
-        if not hasattr(sock, "family"):
-            sock = _inside(sock)
-    family, kind = getattr(sock, "family", None), getattr(sock, "type", None)
+        if attribute(sock, "family") is None:
+            sock = _inside(sock) or sock
+    family, kind = attribute(sock, "family"), attribute(sock, "type")
     if family in (_socket_module.AF_INET, _socket_module.AF_INET6):
         name = _PROTOCOLS.get(kind, str(kind))
     else:
-        name = getattr(family, "name", "unknown").removeprefix("AF_").lower() + " socket"
+        name = str(attribute(family, "name", "unknown")).removeprefix("AF_").lower() + " socket"
     addresses = _addresses(sock)
     if not addresses:
         return f"{name}, not connected"
@@ -199,7 +200,7 @@ def _addresses(sock: Any) -> tuple[str, ...]:
     for ask in ("getsockname", "getpeername"):
         try:
             address = getattr(sock, ask)()
-        except (OSError, AttributeError):  # not connected, or a stand-in
+        except Exception:  # noqa: BLE001  # not connected, or a subclass of the user's
             break
         if isinstance(address, tuple) and len(address) >= 2:
             host, port = address[:2]
@@ -214,5 +215,5 @@ def _addresses(sock: Any) -> tuple[str, ...]:
 def _listens(sock: Any) -> bool:
     try:
         return bool(sock.getsockopt(_socket_module.SOL_SOCKET, _socket_module.SO_ACCEPTCONN))
-    except OSError:
+    except Exception:  # noqa: BLE001  # as above
         return False

@@ -18,6 +18,8 @@ from pytest_httpleak.socketrecords import record_of
 
 MODULES = ("asyncio", "uvloop")
 
+_listdir = os.listdir
+
 _NOBODYS = RUNNER_TASKS | LOOP_TASKS
 _THREADSAFE = "run_coroutine_threadsafe.<locals>.callback"
 _DESTROYED = "Task was destroyed but it is pending!"
@@ -121,7 +123,7 @@ def _open_globals(cls: Any, hooks: Hooks) -> None:
 
 def _numbers() -> set[int]:
     try:
-        return set(map(int, os.listdir("/proc/self/fd")))
+        return set(map(int, _listdir("/proc/self/fd")))
     except OSError:  # where the system does not tell, no descriptor is asked about either
         return set()
 
@@ -301,7 +303,12 @@ def _native_transports(cls: Any, hooks: Hooks) -> None:
             __tracebackhide__ = True
             if not wall.on or not watch.on:
                 return original(loop, *args, **kwargs)
-            return opening(loop, watch.birth(), watch.owner(), original(loop, *args, **kwargs))
+            try:
+                birth, owner = watch.birth(), watch.owner()
+            except Exception as error:  # noqa: BLE001  # this is the wall
+                wall.fall(error)
+                return original(loop, *args, **kwargs)
+            return opening(loop, birth, owner, original(loop, *args, **kwargs))
 
         return opener
 

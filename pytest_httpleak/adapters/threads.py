@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from pytest_httpleak.adapters import Hooks
+from pytest_httpleak.asking import attribute
 from pytest_httpleak.model import Kind, State, Suspect
 from pytest_httpleak.records import Record, Table, Worker, type_name
 from pytest_httpleak.socketrecords import serves_a_living_client
@@ -46,8 +47,7 @@ class ThreadRecord(Record):
         if thread.name.startswith(_CACHED_NAMES) or self._serves_a_living_client(thread):
             return None
         daemon = ", daemon" if thread.daemon else ""
-        target = getattr(thread, "_target", None)
-        what = getattr(target, "__qualname__", "") or type_name(thread)
+        what = attribute(attribute(thread, "_target"), "__qualname__") or type_name(thread)
         summary = f"{thread.name!r} running {what}{daemon}"
         claims: frozenset[object] = frozenset((("thread", thread.ident),))
         return self.suspect(State.RUNNING, type_name(thread), summary, names=(thread.name, what), claims=claims)
@@ -85,8 +85,8 @@ def _threads(module: ModuleType, hooks: Hooks) -> None:
 
 
 def _is_pooled(thread: Any) -> bool:
-    target = getattr(thread, "_target", None)
-    return type(thread).__module__ in _POOLED_MODULES or getattr(target, "__module__", "") in _POOLED_MODULES
+    target = attribute(thread, "_target")
+    return type(thread).__module__ in _POOLED_MODULES or attribute(target, "__module__") in _POOLED_MODULES
 
 
 def _adopt(record: ThreadRecord, thread: Any, executors: Table, watch: Any) -> None:
@@ -122,7 +122,7 @@ class BareThreadRecord(Record):
         run = self.ref()
         if run is None or run.is_over or run.ident == threading.get_ident():
             return None
-        what = getattr(run.function, "__qualname__", "") or type_name(run.function)
+        what = attribute(run.function, "__qualname__") or type_name(run.function)
         return self.suspect(
             State.RUNNING,
             "_thread",

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
+from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.model import Suspect
 from pytest_httpleak.probes import descriptors as descriptors_probe
 
@@ -54,31 +55,37 @@ def is_tool_thread(name: str) -> bool:
 def descriptors() -> set[int]:
     """Descriptors that belong to logging handlers and to multiprocessing's tracker, fork server and shared memory."""
     found = {*_logging(), *_shared_memory()}
-    tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
-    server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
+    tracker = attribute(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker")
+    server = attribute(sys.modules.get("multiprocessing.forkserver"), "_forkserver")
     for place, names in ((tracker, ("_fd",)), (server, ("_forkserver_fd", "_forkserver_alive_fd"))):
-        found |= {fd for name in names if isinstance(fd := getattr(place, name, None), int)}
+        found |= {fd for name in names if is_a(fd := attribute(place, name), int)}
     return found
 
 
 def _shared_memory() -> set[int]:
     """The files below the heap for `multiprocessing.Value` and `Array`, which the process keeps, and their mappings."""
-    heap = getattr(getattr(sys.modules.get("multiprocessing.heap"), "BufferWrapper", None), "_heap", None)
-    arenas = {descriptors_probe.identity(arena.fd) for arena in getattr(heap, "_arenas", ())} - {None}
+    heap = attribute(attribute(sys.modules.get("multiprocessing.heap"), "BufferWrapper"), "_heap")
+    arenas = {descriptors_probe.identity(arena.fd) for arena in attribute(heap, "_arenas", ())} - {None}
     if not arenas:
         return set()
     return {fd for fd, identity in descriptors_probe.listing().items() if identity in arenas}
 
 
 def _logging() -> Iterator[int]:
-    logging: Any = sys.modules.get("logging")
-    for ref in list(getattr(logging, "_handlerList", ())):
+    for ref in list(attribute(sys.modules.get("logging"), "_handlerList", ())):
         handler = ref()
         for name in ("stream", "sock", "socket"):
-            part = getattr(handler, name, None)
-            if part is None or part in (sys.stdout, sys.stderr):
+            part = attribute(handler, name)
+            if part is None or part is sys.stdout or part is sys.stderr:
                 continue
-            try:
-                yield part.fileno()
-            except (OSError, ValueError, AttributeError, TypeError):
-                continue
+            fd = _fileno(part)
+            if fd is not None:
+                yield fd
+
+
+def _fileno(stream: Any) -> int | None:
+    try:
+        fd = stream.fileno()
+    except Exception:  # noqa: BLE001  # a stream may be anything that can write
+        return None
+    return fd if is_a(fd, int) else None

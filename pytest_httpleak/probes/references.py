@@ -14,7 +14,9 @@ import time
 import types
 from collections import deque
 from collections.abc import Iterator
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
+
+from pytest_httpleak.asking import attributes_of, is_a, module_of
 
 # Processor time, so that what is found does not depend on what else the machine has to do.
 _clock = time.thread_time
@@ -42,7 +44,7 @@ class _Step:
 
     __slots__ = ("below", "text", "thing")
 
-    def __init__(self, thing: object, text: str, below: _Step | None) -> None:
+    def __init__(self, thing: Any, text: str, below: _Step | None) -> None:
         self.thing = thing
         self.text = text
         self.below = below
@@ -79,7 +81,7 @@ def _climb(thing: object, *, through_containers: bool, seconds: float) -> Root |
     end = _clock() + seconds
     level = [_Step(thing, "", None)]
     seen = {id(thing), id(level)}
-    if isinstance(thing, threading.Thread):
+    if is_a(thing, threading.Thread):
         seen.add(id(getattr(threading, "_active", None)))  # that it runs is known
     for _ in range(_LEVELS):
         above: list[_Step] = []
@@ -111,7 +113,7 @@ def _referring(level: list[_Step], above: list[_Step], seen: set[int], through_c
 
 def _part(step: _Step, seen: set[int], through_containers: bool) -> _Step | None:
     """The step to go on from: an object in the place of the dict of its attributes; None where the way ends."""
-    if not isinstance(step.thing, dict):
+    if not is_a(step.thing, dict):
         return step
     part = _owner_of(step)
     if part.thing is step.thing:
@@ -122,32 +124,32 @@ def _part(step: _Step, seen: set[int], through_containers: bool) -> _Step | None
     return part
 
 
-def _is_by_class(mapping: dict[object, object]) -> bool:
+def _is_by_class(mapping: dict[Any, Any]) -> bool:
     """Whether a dict has one place for each of some classes of a module: it is as long as the program is."""
-    return all(isinstance(key, type) and "<locals>" not in key.__qualname__ for key in list(mapping))
+    return all(is_a(key, type) and "<locals>" not in key.__qualname__ for key in list(mapping))
 
 
 def _is_closure(thing: object) -> bool:
     return type(thing) is tuple and bool(thing) and all(type(each) is types.CellType for each in thing)
 
 
-def _is_ours(referrer: object, *ours: object) -> bool:
+def _is_ours(referrer: Any, *ours: object) -> bool:
     if any(referrer is each for each in ours):
         return True
-    if isinstance(referrer, types.FrameType):
+    if is_a(referrer, types.FrameType):
         return str(referrer.f_globals.get("__name__", "")).startswith(_OWN)
-    return type(referrer).__module__.startswith((_OWN, "weakref"))
+    return module_of(referrer).startswith((_OWN, "weakref"))
 
 
-def _steps(referrer: object, by_id: dict[int, _Step], through_containers: bool) -> list[_Step]:
+def _steps(referrer: Any, by_id: dict[int, _Step], through_containers: bool) -> list[_Step]:
     """How a referrer refers to the objects below: by attribute, item, closure or local variable."""
-    if isinstance(referrer, dict):
+    if is_a(referrer, dict):
         keys = [(key, by_id[id(value)]) for key, value in list(referrer.items()) if id(value) in by_id]
-        names = ((f"\0{key}" if isinstance(key, str) else f"[{key!r:.40}]", below) for key, below in keys[:1])
+        names = ((f"\0{key}" if type(key) is str else _item(key), below) for key, below in keys[:1])
         return [_Step(referrer, name, below) for name, below in names]
-    if isinstance(referrer, _CACHE):
+    if is_a(referrer, _CACHE):
         return [_Step(referrer, "", step) for step in list(by_id.values())[:1]]
-    if isinstance(referrer, types.FrameType):
+    if is_a(referrer, types.FrameType):
         if not through_containers:
             return []
         return [
@@ -155,40 +157,43 @@ def _steps(referrer: object, by_id: dict[int, _Step], through_containers: bool) 
             for name, value in list(referrer.f_locals.items())
             if id(value) in by_id
         ][:1]
-    if isinstance(referrer, types.CellType | types.FunctionType) or _is_closure(referrer):
+    if is_a(referrer, (types.CellType, types.FunctionType)) or _is_closure(referrer):
         parts = (by_id[id(part)] for part in gc.get_referents(referrer) if id(part) in by_id)
         return [_Step(referrer, _variable(referrer, part), part) for part in parts][:1]
-    if isinstance(referrer, _CONTAINERS):
+    if is_a(referrer, _CONTAINERS):
         if not through_containers:
             return []
         found = [(index, by_id[id(value)]) for index, value in enumerate(list(referrer)) if id(value) in by_id]
-        indexed = isinstance(referrer, list | tuple | deque)
+        indexed = is_a(referrer, (list, tuple, deque))
         return [_Step(referrer, f"[{index}]" if indexed else "[...]", below) for index, below in found[:1]]
-    if isinstance(referrer, types.MethodType):
+    if is_a(referrer, types.MethodType):
         return [_Step(referrer, "", step) for step in list(by_id.values())[:1]] if through_containers else []
     return _attribute_steps(referrer, by_id, through_containers)
 
 
-def _variable(function: object, below: _Step) -> str:
+def _variable(function: Any, below: _Step) -> str:
     """The name of the variable by which a function's closure holds what is below."""
     cell = None if below.below is None else below.below.thing
-    if not isinstance(function, types.FunctionType) or below.thing is not function.__closure__ or cell is None:
+    if not is_a(function, types.FunctionType) or below.thing is not function.__closure__ or cell is None:
         return ""
     names = zip(function.__closure__ or (), function.__code__.co_freevars, strict=True)
     return next((f", variable {name!r}" for each, name in names if each is cell), "")
 
 
-def _attribute_steps(referrer: object, by_id: dict[int, _Step], through_containers: bool) -> list[_Step]:
+def _item(key: object) -> str:
     try:
-        attributes = dict(vars(referrer)) if hasattr(referrer, "__dict__") else {}
-    except Exception:  # noqa: BLE001  # somebody's `__dict__` property
-        attributes = {}
-    for name, value in attributes.items():
+        return f"[{key!r:.40}]"
+    except Exception:  # noqa: BLE001  # somebody's `__repr__`
+        return "[...]"
+
+
+def _attribute_steps(referrer: object, by_id: dict[int, _Step], through_containers: bool) -> list[_Step]:
+    for name, value in attributes_of(referrer).items():
         if id(value) in by_id:
             return [_Step(referrer, f".{name}", by_id[id(value)])]
     for cls in type(referrer).__mro__:
         slots = cls.__dict__.get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else tuple(slots):
+        for name in (slots,) if is_a(slots, str) else tuple(slots):
             try:
                 value = object.__getattribute__(referrer, name)
             except AttributeError:
@@ -201,24 +206,24 @@ def _attribute_steps(referrer: object, by_id: dict[int, _Step], through_containe
 def _root(step: _Step) -> Root | None:
     """The name of the place where a path ends, or None if `step` is only a part of the way."""
     thing = step.thing
-    if isinstance(thing, _CACHE):
+    if is_a(thing, _CACHE):
         return _cache(thing)
-    if isinstance(thing, type):
+    if is_a(thing, type):
         return Root(thing.__module__, f"class attribute {thing.__module__}.{thing.__qualname__}")
-    if isinstance(thing, types.ModuleType):
+    if is_a(thing, types.ModuleType):
         return Root(thing.__name__, f"module attribute {thing.__name__}")
-    if not isinstance(thing, dict):
+    if not is_a(thing, dict):
         return _fixture(step)
     for owner in gc.get_referrers(thing):
-        if isinstance(owner, types.ModuleType) and vars(owner) is thing:
+        if is_a(owner, types.ModuleType) and vars(owner) is thing:
             return _named(step, Root(owner.__name__, f"module attribute {owner.__name__}"))
-        if isinstance(owner, type) and any(part is thing for part in gc.get_referents(owner)):
+        if is_a(owner, type) and any(part is thing for part in gc.get_referents(owner)):
             return _named(step, Root(owner.__module__, f"class attribute {owner.__module__}.{owner.__qualname__}"))
-        if isinstance(owner, _CACHE):
+        if is_a(owner, _CACHE):
             step.text = ""
             return _cache(owner)
     name = thing.get("__name__")
-    if isinstance(name, str) and "__builtins__" in thing:
+    if is_a(name, str) and "__builtins__" in thing:
         return _named(step, Root(name, f"module attribute {name}"))
     return None
 
@@ -226,16 +231,23 @@ def _root(step: _Step) -> Root | None:
 def _owner_of(step: _Step) -> _Step:
     """The object whose attributes a dict holds, in the dict's place; the same step for a dict that is a mapping."""
     for owner in gc.get_referrers(step.thing):
-        if getattr(owner, "__dict__", None) is step.thing:
+        if _namespace(owner) is step.thing:
             _named(step, None)
             return _Step(owner, step.text, step.below)
-        local = next((each for each in gc.get_referrers(owner) if isinstance(each, _LOCAL)), None)
-        if local is not None and isinstance(owner, dict):  # the attributes that it has in each thread
+        local = next((each for each in gc.get_referrers(owner) if is_a(each, _LOCAL)), None)
+        if local is not None and is_a(owner, dict):  # the attributes that it has in each thread
             _named(step, None)
             return _Step(local, step.text, step.below)
     if step.text.startswith("\0"):
         step.text = f"[{step.text[1:]!r:.60}]"
     return step
+
+
+def _namespace(owner: object) -> object:
+    try:
+        return object.__getattribute__(owner, "__dict__")
+    except Exception:  # noqa: BLE001  # an object without, or somebody's property of that name
+        return None
 
 
 def _cache(thing: object) -> Root:
@@ -252,7 +264,7 @@ def _named(step: _Step, root: _RootOrNone) -> _RootOrNone:
 
 def _fixture(step: _Step) -> Root | None:
     thing = step.thing
-    if type(thing).__name__ == "FixtureDef" and type(thing).__module__.startswith("_pytest"):
+    if type(thing).__name__ == "FixtureDef" and module_of(thing).startswith("_pytest"):
         if step.text == ".cached_result" and step.below is not None and step.below.text == "[0]":
             step.text = step.below.text = ""  # how pytest keeps the value is nothing to its user
         return Root("", f"value of fixture {getattr(thing, 'argname', '?')!r}")
@@ -262,7 +274,7 @@ def _fixture(step: _Step) -> Root | None:
 def _live(step: _Step) -> Root | None:
     """A frame or a task as the end of a path, used where no module, class or fixture is as near."""
     thing = step.thing
-    if isinstance(thing, types.FrameType):
+    if is_a(thing, types.FrameType):
         code = thing.f_code
         place = f"{code.co_filename.rpartition('/')[2]}:{thing.f_lineno}"
         return Root("", f"function {code.co_qualname} ({place}),{step.path()}")

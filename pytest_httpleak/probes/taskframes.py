@@ -8,6 +8,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
+from pytest_httpleak.asking import is_a, module_of
 from pytest_httpleak.sites import frame_of, is_user_file
 
 # Processor time: the answer decides, so it must not depend on what else the machine has to do.
@@ -31,7 +32,7 @@ def in_frames(suspended: Iterable[Any], wanted: Callable[[Any], bool], is_hub: C
     for _ in range(_DOWN):
         below: list[Any] = []
         for part in gc.get_referents(*level):
-            if id(part) in seen or isinstance(part, _FOREIGN) or _is_of_module(part):
+            if id(part) in seen or is_a(part, _FOREIGN) or _is_of_module(part):
                 continue
             seen.add(id(part))
             if wanted(part):
@@ -65,7 +66,7 @@ def is_kept_elsewhere(
             seen.add(id(referrer))
             if _is_root(referrer):
                 return True
-            if not isinstance(referrer, _PASSED_OVER) and not is_hub(referrer) and not _is_of_loop(referrer):
+            if not is_a(referrer, _PASSED_OVER) and not is_hub(referrer) and not _is_of_loop(referrer):
                 above.append(referrer)
         if not above or _clock() > end:
             break
@@ -75,12 +76,12 @@ def is_kept_elsewhere(
 
 def _is_root(thing: Any) -> bool:
     """Whether an object that refers to another one is a place where users keep things."""
-    if isinstance(thing, (types.ModuleType, type)) or _is_of_module(thing):
+    if is_a(thing, (types.ModuleType, type)) or _is_of_module(thing):
         return True
-    code = getattr(thing, "f_code", None) if isinstance(thing, types.FrameType) else _code(thing)
+    code = getattr(thing, "f_code", None) if is_a(thing, types.FrameType) else _code(thing)
     if code is not None:
         return is_user_file(code.co_filename)
-    return type(thing).__module__.startswith("_pytest")
+    return module_of(thing).startswith("_pytest")
 
 
 def _is_of_module(thing: Any) -> bool:
@@ -89,7 +90,7 @@ def _is_of_module(thing: Any) -> bool:
 
 def _is_of_loop(thing: Any) -> bool:
     """Whether an object is a loop, a task, or what loops keep of their callbacks."""
-    module = type(thing).__module__
+    module = module_of(thing)
     return module in _OF_LOOPS or (module.startswith(("asyncio", "uvloop")) and hasattr(thing, "run_forever"))
 
 
@@ -97,7 +98,7 @@ _OF_LOOPS: Final = ("_asyncio", "asyncio.events", "asyncio.futures", "asyncio.ta
 
 
 def _code(thing: Any) -> Any:
-    if not isinstance(thing, _SUSPENDED):
+    if not is_a(thing, _SUSPENDED):
         return None
     return next(filter(None, (getattr(thing, name, None) for name in ("cr_code", "gi_code", "ag_code"))), None)
 

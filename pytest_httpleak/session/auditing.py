@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from pytest_httpleak.asking import attribute
 from pytest_httpleak.model import AuditNote, Site
 from pytest_httpleak.ownership import Owner, Watch
 from pytest_httpleak.records import Record
@@ -64,13 +65,13 @@ class Auditing:
 def shared_defaults() -> tuple[Any, ...]:
     """The defaults that all code in the process shares, as they are now; those of a module not imported are None."""
     modules = sys.modules
-    socket = modules.get("socket")
-    values: list[Any] = [None if socket is None else socket.getdefaulttimeout()]
+    ask = attribute(modules.get("socket"), "getdefaulttimeout")
+    values: list[Any] = [None if ask is None else ask()]
     for module, path, _ in _GLOBALS:
         value: Any = modules.get(module)
         if value is not None:
             for name in path:
-                value = getattr(value, name, None)
+                value = attribute(value, name)
         values.append(value)
     return tuple(values)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_httpleak import adapters as adapters_package
 from pytest_httpleak.adapters import Adapter, Hooks, Unsupported
+from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.importing import AfterImport
 from pytest_httpleak.model import AuditNote, Finding, Growth, Suspect, Verdict, fingerprint, replace
 from pytest_httpleak.ownership import Owner, Watch
@@ -227,12 +228,12 @@ class Session:
         """What has become more and more, test after test."""
         return [] if self._growth is None else self._growth.found()
 
-    def ignore(self, thing: object) -> None:
+    def ignore(self, thing: Any) -> None:
         """Leave an object, and the pools and connections that it holds, to the process."""
         from pytest_httpleak.records import reachable
 
         root = self.watch.root
-        if isinstance(thing, int):
+        if is_a(thing, int):
             self.ledger.disown(thing)
             return
         if id(thing) in self.watch.tasks:
@@ -240,12 +241,13 @@ class Session:
         for table in self.watch.tables():
             for record in reachable(thing, table):
                 record.owner = root
-        fileno = getattr(thing, "fileno", None)
+        fileno = attribute(thing, "fileno")
         if callable(fileno):
             try:
-                self.ledger.disown(fileno())
-            except (OSError, ValueError):  # closed, or a file that is none
+                fd = fileno()
+            except Exception:  # noqa: BLE001  # closed, or a file that is none
                 return
+            self.ledger.disown(fd)
 
     def drop(self, check: Check) -> None:
         """End an owner's life without judging it: what it leaves behind is nobody's leak."""

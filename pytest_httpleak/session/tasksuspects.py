@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import io
+import _io
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pytest_httpleak.asking import is_a, module_of
 from pytest_httpleak.model import Held, Kind, State, Suspect, replace
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import tasks
@@ -130,10 +131,10 @@ def _is_made_by(birth: Birth | None, codes: set[Any]) -> bool:
 def _fd(part: Any) -> int:
     """The descriptor of a file object, or of a transport of uvloop's."""
     try:
-        if isinstance(part, io.IOBase):
-            return part.fileno()
-        if type(part).__module__.startswith("uvloop") and hasattr(part, "get_extra_info"):
+        if is_a(part, _io._IOBase):
+            return int(part.fileno())
+        if module_of(part).startswith("uvloop") and hasattr(part, "get_extra_info"):
             return int(part.get_extra_info("socket").fileno())
-    except (OSError, ValueError, AttributeError):
-        pass
+    except Exception:  # noqa: BLE001  # closed, or a user's own class
+        return -1
     return -1

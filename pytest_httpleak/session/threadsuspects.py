@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import _io
 import gc
-import io
 import sys
 from collections.abc import Sequence
 from types import CodeType
 from typing import Any, Final
 
+from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.model import Held, Kind, State, Suspect, replace
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.records import Record
@@ -75,7 +76,7 @@ def _codes(thread: Suspect) -> set[CodeType]:
 
 def _handles(thread: Any) -> list[Any]:
     """The objects by which the interpreter and its users know the thread: what they lead to, they do not keep."""
-    parts = (thread, *(getattr(thread, name, None) for name in ("__dict__", "_target", "function")))
+    parts = (thread, *(attribute(thread, name) for name in ("__dict__", "_target", "function")))
     return [part for part in parts if part is not None]
 
 
@@ -90,11 +91,13 @@ def _file(fd: int) -> Any:
 
 
 def _distance(file: object) -> int:
-    return next((rank for rank, layer in enumerate((io.TextIOBase, io.BufferedIOBase)) if isinstance(file, layer)), 2)
+    return next((rank for rank, layer in enumerate((_io._TextIOBase, _io._BufferedIOBase)) if is_a(file, layer)), 2)
 
 
-def _fileno(thing: object) -> int:
+def _fileno(thing: Any) -> int:
+    if not issubclass(type(thing), _io._IOBase):
+        return -1
     try:
-        return thing.fileno() if isinstance(thing, io.IOBase) else -1
-    except (OSError, ValueError):
+        return int(thing.fileno())
+    except Exception:  # noqa: BLE001  # closed, or a user's own class
         return -1

@@ -1,0 +1,31 @@
+"""Questions to objects that are not ours: they may answer with an error, and must not do anything for our sake."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def is_a(thing: object, kinds: type | tuple[type, ...]) -> bool:
+    """As `isinstance`, by the type alone: some proxies make what they stand for when they are asked for their class."""
+    return issubclass(type(thing), kinds)
+
+
+def attribute(thing: object, name: str, default: Any = None) -> Any:
+    """As `getattr`, whatever goes wrong."""
+    try:
+        return getattr(thing, name, default)
+    except Exception:  # noqa: BLE001  # somebody's `__getattr__` or property
+        return default
+
+
+def attributes_of(thing: object) -> dict[str, Any]:
+    """What is in an object's `__dict__`, without a question to the object itself."""
+    try:
+        return dict(object.__getattribute__(thing, "__dict__"))
+    except Exception:  # noqa: BLE001  # an object without, or somebody's property of that name
+        return {}
+
+
+def module_of(thing: object) -> str:
+    """The name of the module of an object's class."""
+    return str(attribute(type(thing), "__module__", ""))

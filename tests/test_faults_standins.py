@@ -1,0 +1,382 @@
+"""Fakes, mocks, reloaded modules and objects that answer strangely: no error of ours, no leak missed, none invented."""
+
+from __future__ import annotations
+
+import pytest
+from inner import Inner
+
+
+def judged(inner: Inner, **outcomes: str) -> pytest.RunResult:
+    """Run the tests, whose outcomes these are; nothing may be switched off, and no hook may fail."""
+    result = inner.run()
+    assert inner.outcomes() == outcomes, result.stdout.str()
+    for pattern in ("*switched off*", "*stays off*", "*INTERNALERROR*", "*unchecked*"):
+        result.stdout.no_fnmatch_line(pattern)
+    counts = [finding["count"] for row in inner.report["tests"] for finding in row["findings"]]
+    assert set(counts) <= {1}, "each leak is found once"
+    assert len(counts) == list(outcomes.values()).count("leaked")
+    return result
+
+
+# -- sockets -----------------------------------------------------------------------------------------------------------
+
+REPLACED_SOCKETS = """
+import socket
+from unittest.mock import MagicMock, Mock
+
+import pytest
+
+KEPT = []
+
+
+class Subclass(socket.socket):
+    def fileno(self):
+        raise RuntimeError("not to be asked")
+
+
+class Real(socket.socket):
+    pass
+
+
+def listener():
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    sock.listen()
+    return sock
+
+
+@pytest.mark.parametrize("make", [Mock, MagicMock], ids=["mock", "magic"])
+def test_a_mock_is_nothing(monkeypatch, make):
+    monkeypatch.setattr(socket, "socket", make())
+    KEPT.append(socket.socket())
+    KEPT[-1].close()
+
+
+def test_a_subclass_leaks(monkeypatch):
+    monkeypatch.setattr(socket, "socket", Real)
+    KEPT.append(socket.socket())
+
+
+def test_a_subclass_is_closed(monkeypatch):
+    monkeypatch.setattr(socket, "socket", Real)
+    socket.socket().close()
+
+
+def test_a_mock_is_accepted(monkeypatch):
+    with listener() as sock, socket.create_connection(sock.getsockname()):
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "socket", Mock(return_value=Mock()))
+            sock.accept()
+
+
+def test_a_socket_leaks_after_it():
+    KEPT.append(socket.socket())
+
+
+def test_an_accepted_socket_is_still_its_servers():
+    with listener() as sock, socket.create_connection(sock.getsockname()):
+        KEPT.append(sock.accept()[0])
+
+
+def test_a_double_of_a_mock(monkeypatch):
+    class Doubling(socket.socket):
+        def dup(self):
+            return Mock()
+    with Doubling() as sock:
+        sock.dup()
+    with listener() as sock:
+        monkeypatch.setattr(type(sock), "__class__", Mock, raising=False)
+        sock.dup().close()
+
+
+def test_a_socket_without_a_number_is_nothing():
+    KEPT.append(Subclass())
+    socket.socket.close(KEPT[-1])
+
+
+def test_is_clean():
+    socket.socket().close()
+"""
+
+
+def test_a_socket_class_that_is_replaced_for_a_while(inner: Inner) -> None:
+    inner.write(test_a=REPLACED_SOCKETS)
+    judged(
+        inner,
+        **{"test_a_mock_is_nothing[mock]": "clean", "test_a_mock_is_nothing[magic]": "clean"},
+        test_a_subclass_leaks="leaked",
+        test_a_subclass_is_closed="clean",
+        test_a_mock_is_accepted="leaked",  # the descriptor that no object has: its number alone is known
+        test_a_socket_leaks_after_it="leaked",
+        test_an_accepted_socket_is_still_its_servers="clean",
+        test_a_double_of_a_mock="clean",
+        test_a_socket_without_a_number_is_nothing="clean",
+        test_is_clean="clean",
+    )
+
+
+STRANGE = """
+import logging
+import socket
+import threading
+import types
+
+import pytest
+
+
+class Strange:
+    \"\"\"Answers every question with an error.\"\"\"
+
+    __name__ = "strange"  # which `threading` asks for
+    __hash__ = None
+
+    def __eq__(self, other):
+        raise RuntimeError("must not be compared")
+
+    def __getattr__(self, name):
+        raise RuntimeError("must not be asked for " + name)
+
+    def __repr__(self):
+        raise RuntimeError("must not be shown")
+
+    def __bool__(self):
+        raise RuntimeError("is neither true nor false")
+
+    def __len__(self):
+        raise RuntimeError("has no length")
+
+    def __call__(self):
+        STOP.wait()
+
+
+class Lazy(Strange):
+    \"\"\"Makes what it stands for as soon as somebody asks for its class, as some proxies do.\"\"\"
+
+    @property
+    def __class__(self):
+        MADE.append(self)
+        raise RuntimeError("must not be asked for its class")
+
+    def __del__(self):
+        raise RuntimeError("dies badly")
+
+
+class StrangeSocket(socket.socket):
+    __hash__ = None
+
+    def __eq__(self, other):
+        raise RuntimeError("must not be compared")
+
+    def __getattr__(self, name):
+        raise RuntimeError("must not be asked for " + name)
+
+    def __repr__(self):
+        raise RuntimeError("must not be shown")
+
+    @property
+    def family(self):
+        raise RuntimeError("has no family")
+
+
+class StrangeKey(str):
+    def __repr__(self):
+        raise RuntimeError("must not be shown")
+
+    def __format__(self, spec):
+        raise RuntimeError("must not be shown")
+
+
+KEPT, MADE = [], []
+STOP = threading.Event()
+KEYED = {}
+PROXIES = [Lazy() for _ in range(10)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def untouched():
+    yield
+    STOP.set()
+    assert not MADE, "some proxy was asked for its class"
+
+
+class NotAFile:
+    def fileno(self):
+        raise NotImplementedError
+
+    def write(self, text):
+        pass
+
+    def flush(self):
+        pass
+
+    def __eq__(self, other):
+        raise RuntimeError("must not be compared")
+
+
+@pytest.fixture
+def handler():
+    handler = logging.StreamHandler(NotAFile())
+    logging.getLogger("strange").addHandler(handler)
+    yield
+    logging.getLogger("strange").removeHandler(handler)
+
+
+def test_a_strange_socket_leaks():
+    KEPT.append(StrangeSocket())
+
+
+def test_a_strange_socket_is_closed():
+    StrangeSocket().close()
+
+
+def test_a_strange_thread_leaks():
+    threading.Thread(target=Strange(), daemon=True).start()
+
+
+def test_a_socket_beside_a_thread_leaks():
+    \"\"\"With a thread that still runs, what it may hold is looked for.\"\"\"
+    STRANGE = Strange()
+
+    def run():
+        with open(__file__) as file:
+            STOP.wait()
+
+    threading.Thread(target=run, daemon=True).start()
+
+
+def test_a_leak_under_a_strange_key():
+    KEYED[StrangeKey("key")] = socket.socket()
+
+
+def test_a_leak_held_by_a_strange_object():
+    holder = Lazy()
+    object.__setattr__(holder, "sock", socket.socket())
+    PROXIES.append(holder)
+
+
+def test_a_leak_in_a_frame_of_strange_variables():
+    strange, lazy = Strange(), PROXIES
+    KEPT.append(socket.socket())
+
+
+def test_a_leak_beside_a_strange_handler(handler):
+    KEPT.append(socket.socket())
+
+
+def test_is_clean_beside_a_strange_handler(handler):
+    strange, lazy = Strange(), PROXIES
+    socket.socket().close()
+"""
+
+
+def test_objects_that_answer_strangely(inner: Inner) -> None:
+    inner.write(test_a=STRANGE)
+    result = judged(
+        inner,
+        test_a_strange_socket_leaks="leaked",
+        test_a_strange_socket_is_closed="clean",
+        test_a_strange_thread_leaks="leaked",
+        test_a_socket_beside_a_thread_leaks="leaked",
+        test_a_leak_under_a_strange_key="leaked",
+        test_a_leak_held_by_a_strange_object="leaked",
+        test_a_leak_in_a_frame_of_strange_variables="leaked",
+        test_a_leak_beside_a_strange_handler="leaked",
+        test_is_clean_beside_a_strange_handler="clean",
+    )
+    result.stdout.no_fnmatch_line("*was asked for its class*")
+    assert inner.report["fixtures"] == []
+
+
+# -- modules -----------------------------------------------------------------------------------------------------------
+
+FAKES = """
+import sys
+import types
+from unittest.mock import MagicMock, Mock
+
+class Raising:
+    def __getattr__(self, name):
+        raise RuntimeError("must not be asked for " + name)
+
+FAKE = {fake}
+for name in ("httpx", "httpcore", "requests", "urllib3", "aiohttp", "pycares", "trio", "uvloop", "requests.adapters"):
+    sys.modules[name] = FAKE
+"""
+
+BESIDE_FAKES = """
+import socket
+import sys
+
+KEPT = []
+
+class Client(socket.socket):
+    __module__ = "httpx.fake"
+
+def test_the_fake_is_untouched():
+    import conftest
+    import httpx
+    assert httpx is conftest.FAKE
+
+def test_leaks():
+    KEPT.append(socket.socket())
+
+def test_leaks_a_class_of_that_name():
+    KEPT.append(Client())
+
+def test_is_clean():
+    Client().close()
+"""
+
+
+@pytest.mark.parametrize(
+    "fake", ["Mock()", "MagicMock()", "types.SimpleNamespace()", "object()", "Raising()", "types.ModuleType('httpx')"]
+)
+def test_a_fake_in_the_place_of_a_library_before_it_is_imported(inner: Inner, fake: str) -> None:
+    inner.write(conftest=FAKES.replace("{fake}", fake), test_a=BESIDE_FAKES)
+    judged(
+        inner,
+        test_the_fake_is_untouched="clean",
+        test_leaks="leaked",
+        test_leaks_a_class_of_that_name="leaked",
+        test_is_clean="clean",
+    )
+
+
+BLOCKED = """
+import socket
+import sys
+
+import pytest
+
+KEPT = []
+
+class Client(socket.socket):
+    __module__ = "httpx.fake"
+
+@pytest.mark.parametrize("value", [None, 1, "text", object()], ids=["none", "number", "text", "object"])
+def test_a_library_that_is_blocked(monkeypatch, value):
+    for name in ("httpx", "httpcore", "trio", "uvloop"):
+        monkeypatch.setitem(sys.modules, name, value)
+    if value is None:
+        with pytest.raises(ImportError):
+            import httpx
+
+@pytest.fixture(scope="module")
+def blocked():
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("httpx", "trio", "uvloop", "multiprocessing.resource_tracker"):
+            patch.setitem(sys.modules, name, None)
+        yield
+
+def test_leaks_while_it_is_blocked(blocked):
+    KEPT.append(Client())
+
+def test_is_clean_while_it_is_blocked(blocked):
+    Client().close()
+"""
+
+
+def test_a_library_that_is_blocked_or_replaced_while_tests_run(inner: Inner) -> None:
+    inner.write(test_a=BLOCKED)
+    blocked = {f"test_a_library_that_is_blocked[{name}]": "clean" for name in ("none", "number", "text", "object")}
+    judged(inner, **blocked, test_leaks_while_it_is_blocked="leaked", test_is_clean_while_it_is_blocked="clean")
