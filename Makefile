@@ -3,6 +3,7 @@
 #   make demo     run the examples: every planted leak must be found, and nothing else
 #   make test     the tests, with coverage, and the check that generated documentation is up to date
 #   make lint     style, types, layers
+#   make matrix   a slice of the matrix of versions: the oldest pytest, the oldest urllib3 (`nox --list` shows it all)
 #   make docs     write the generated parts of README.md and docs/ anew
 #   make clean    remove .venv and everything built
 #
@@ -16,7 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint matrix docs clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.examples
@@ -34,6 +35,9 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+matrix: $(VENV)/.matrix
+	$(BIN)/nox --force-python $(CURDIR)/$(BIN)/python --sessions "pytests(pytest='8.2')" "libraries(urllib3-oldest)"
 
 docs: $(VENV)/.examples
 	$(BIN)/python docs/generate.py
