@@ -302,7 +302,8 @@ class ResponseRecord(Finalized):
 
 def origin_of(key: Any) -> str:
     """Scheme, host and port that a connector knows its connections by."""
-    host = f"[{key.host}]" if ":" in key.host else key.host
+    host = str(key.host)  # whatever a test has put there
+    host = f"[{host}]" if ":" in host else host
     return f"{'https' if key.is_ssl else 'http'}://{host}" + ("" if key.port is None else f":{key.port}")
 
 

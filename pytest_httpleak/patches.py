@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,12 @@ class Wall:
 
 
 def _is_a_stand_ins(error: BaseException) -> bool:
-    """Whether a mock raised it, which a test put in the place of a library's object: nothing is wrong with the library."""
+    """Whether a mock raised it, which a test put in the place of a library's object: nothing is wrong with the library.
+
+    Where the interpreter refuses what was tried on one, no code of the mock's has run, but the message names its type.
+    """
+    if isinstance(error, TypeError) and _REFUSED.search(str(error)):
+        return True
     place = error.__traceback__
     while place is not None:
         if place.tb_frame.f_globals.get("__name__") in _MOCKS:
@@ -47,6 +53,7 @@ def _is_a_stand_ins(error: BaseException) -> bool:
 
 
 _MOCKS = ("unittest.mock", "mock.mock")
+_REFUSED = re.compile(r"\b\w*Mock\b")
 
 
 class Patches:

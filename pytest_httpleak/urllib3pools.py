@@ -146,7 +146,8 @@ class PoolManagerRecord(ClientRecord):
 
 def origin_of(pool: Any) -> str:
     """Scheme, host and port that a pool connects to."""
-    host = f"[{pool.host}]" if ":" in pool.host else pool.host
+    host = str(pool.host)  # whatever a test has put there
+    host = f"[{host}]" if ":" in host else host
     return f"{pool.scheme}://{host}" + (f":{pool.port}" if pool.port else "")
 
 

@@ -18,6 +18,7 @@ import pytest
 from inner import Inner
 
 from pytest_httpleak.model import Finding, Kind
+from pytest_httpleak.patches import Wall
 
 Leaks = Callable[..., tuple[Finding, ...]]
 
@@ -268,6 +269,30 @@ def test_a_mock_for_a_connection_does_not_switch_the_adapter_off(leaks: Leaks, s
     assert [finding.kind for finding in found] == [Kind.RESPONSES]
     kept[0].close()
     manager.clear()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_mock_for_a_pools_key_does_not_switch_the_adapter_off(aiohttp: Any, leaks: Leaks) -> None:
+    async def main() -> None:
+        connector = aiohttp.BaseConnector()
+        key, protocol = mock.Mock(), mock.Mock(should_close=False)
+        connection = aiohttp.connector.Connection(connector, key, protocol, asyncio.get_running_loop())
+        connection.close()
+        await connector.close()
+        aiohttp.ClientSession()
+
+    found = leaks(lambda: asyncio.run(main()))
+    assert [(finding.kind, finding.type) for finding in found] == [(Kind.CLIENTS, "aiohttp.ClientSession")]
+
+
+@pytest.mark.parametrize("thing", [mock.Mock(), object()], ids=["mock", "object"])
+def test_what_the_interpreter_refuses_to_do_with_a_mock_is_no_error_of_the_adapters(thing: Any) -> None:
+    wall = Wall("the adapter for a library")
+    try:
+        print(":" in thing)
+    except TypeError as error:
+        wall.fall(error)
+    assert wall.on is isinstance(thing, mock.Mock)
 
 
 def test_sockets_of_a_library_whose_adapter_is_off_are_not_guessed_about(inner: Inner, server: str) -> None:

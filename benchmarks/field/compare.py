@@ -43,8 +43,9 @@ class Comparison:
 
     @property
     def is_good(self) -> bool:
-        """Whether nothing differs save the plugin's own findings."""
-        return not self.changed and not self.with_plugin.crashed and not self.without.crashed
+        """Whether nothing differs save the plugin's own findings, and no part of it was switched off."""
+        cut_short = self.with_plugin.crashed or self.without.crashed
+        return not (self.changed or cut_short or self.report.get("disabled"))
 
     def text(self) -> str:
         """The figures in a few lines, and each outcome that changed."""
@@ -69,6 +70,7 @@ class Comparison:
             f"  changed: {name}: {' '.join(a) or 'absent'} -> {' '.join(b) or 'absent'}"
             for name, (a, b) in self.changed.items()
         ]
+        lines += [f"  SWITCHED OFF: {each}" for each in self.report.get("disabled", ())]
         lines += [f"  flickers without the plugin: {name}" for name in self.flickering]
         return "\n".join(lines)
 
@@ -137,5 +139,4 @@ def findings_text(report: Result) -> str:
     for key, owners in sorted(groups.items()):
         lines.append(f"[{len(owners)}] " + " | ".join(key))
         lines.append(f"      {owners[0]}")
-    lines += [f"switched off: {each}" for each in report.get("disabled", ())]
     return "\n".join(lines)

@@ -194,7 +194,7 @@ SUITES: tuple[Suite, ...] = (
         "11.1.2",
         install=(
             "pytest pytest-mock jaraco.text jaraco.context portend requests requests-toolbelt requests-unixsocket "
-            "trustme pyopenssl pytest-forked pytest-xdist pytest-cov pytest-rerunfailures"
+            "trustme pyopenssl pytest-forked pytest-xdist pytest-cov pytest-rerunfailures pypytools"
         ),
         arguments="-o addopts= -p cheroot.test._pytest_plugin --pyargs cheroot.test",
     ),
