@@ -101,8 +101,9 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             record.status = response.status
         if record is not None and not response._closed and response._connection is not None:
             connection = response._connection
-            record.collected = not connection.closed or id(connection._connector) in dropped
             checkout = connections.get(connection.protocol)
+            died_before = checkout is not None and checkout.collected  # the collector takes a cycle in any order
+            record.collected = died_before or not connection.closed or id(connection._connector) in dropped
             if checkout is not None:
                 record.claims = checkout.claim()
 
