@@ -5,6 +5,7 @@
 
 import argparse
 import difflib
+import functools
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_httpleak.settings import option_table
+from rows import RowRun
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -85,7 +87,14 @@ def options() -> str:
     )
 
 
+@functools.cache
+def row_run() -> RowRun:
+    """The one run that all rows are cut from."""
+    return RowRun(environment(), steady)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
+    **{f"row{number}": functools.partial(lambda each: row_run().block(each), number) for number in range(1, 21)},
     "output": failing_output,
     "planted": planted_leaks,
     "libraries": libraries,
@@ -95,15 +104,20 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 def run(*arguments: str) -> str:
     """Run pytest on the examples, alone with the plugins they need; what changes from run to run is replaced."""
+    command = [sys.executable, "-m", "pytest", "-p", "asyncio", "-p", "httpleak", "--color=no", *arguments]
+    done = subprocess.run(command, cwd=EXAMPLES, env=environment(), capture_output=True, text=True, check=False)
+    if done.returncode != 1:
+        sys.exit(f"pytest ended with status {done.returncode}, not 1:\n{done.stdout}{done.stderr}")
+    return steady(done.stdout)
+
+
+def environment() -> dict[str, str]:
+    """The same on every machine: no settings of the person who runs it, and a terminal of a fixed width."""
     environment = os.environ | {"PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     environment |= {"COLUMNS": "100", "PYTHONDONTWRITEBYTECODE": "1"}
     for name in ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS"):  # pytest and the plugin print more there
         environment.pop(name, None)
-    command = [sys.executable, "-m", "pytest", "-p", "asyncio", "-p", "httpleak", "--color=no", *arguments]
-    done = subprocess.run(command, cwd=EXAMPLES, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 1:
-        sys.exit(f"pytest ended with status {done.returncode}, not 1:\n{done.stdout}{done.stderr}")
-    return steady(done.stdout)
+    return environment
 
 
 def steady(text: str) -> str:

@@ -58,7 +58,7 @@ def snapshot(watch: Watch) -> Snapshot:
 
 
 def pools(watch: Watch) -> tuple[PoolState, ...]:
-    """The figures of every pool that is open, in the order in which they were made."""
+    """The figures of every pool that is open, those of one library together, in the order in which they were made."""
     return tuple(pools_by_record(watch).values())
 
 
