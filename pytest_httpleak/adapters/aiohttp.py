@@ -54,7 +54,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     sockets, sessions = watch.table("sockets"), watch.table("aiohttp sessions")
     connectors, responses = watch.table("aiohttp connectors"), watch.table("aiohttp responses")
     connections, channels = watch.table("aiohttp connections"), watch.table("pycares channels")
-    dropped: set[int] = set()  # connectors that die open, and close their connections before the responses die
+    # Connectors and checkouts that die open: the collector may take them, and so close the connection, before the response.
+    dropped: set[int] = set()
     dying_sessions, dying_connectors, dying_responses = _Dying(sessions), _Dying(connectors), _Dying(responses)
 
     def session_born(_: None, session: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -102,8 +103,9 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         if record is not None and not response._closed and response._connection is not None:
             connection = response._connection
             checkout = connections.get(connection.protocol)
-            died_before = checkout is not None and checkout.collected  # the collector takes a cycle in any order
-            record.collected = died_before or not connection.closed or id(connection._connector) in dropped
+            record.collected = not connection.closed or not dropped.isdisjoint(
+                (id(connection), id(connection._connector))
+            )
             if checkout is not None:
                 record.claims = checkout.claim()
 
@@ -113,6 +115,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             record.type = "aiohttp.ClientWebSocketResponse"
 
     def checked_out(_: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
+        dropped.discard(id(connection))
         connector, key, protocol = connection._connector, connection._key, connection._protocol
         pool = connectors.get(connector)
         record = connections.get(protocol)
@@ -136,9 +139,10 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         record.checkout = weakref.ref(connection)
 
     def checkout_dies(connection: Any, /, *args: Any, **kwargs: Any) -> None:
-        if connection._protocol is not None:
+        if connection._protocol is not None and connection._protocol.is_connected():
+            dropped.add(id(connection))
             record = connections.get(connection._protocol)
-            if record is not None and connection._protocol.is_connected():
+            if record is not None:
                 record.collected = True
 
     hooks.after(module.ClientSession, "__init__", session_born)
