@@ -3,15 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import json
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 LIBRARIES = ("urllib3", "requests", "httpx", "httpx2", "httpx async", "httpx2 async", "aiohttp")
 _PATIENCE = 5  # seconds until a condition that does not come about is a failure
+
+
+class Counter:
+    """What the server has counted since this was made, over a connection that is there already."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = http.client.HTTPConnection(urlsplit(url).netloc)
+        self._before = self._ask()
+
+    def _ask(self, path: str = "/count") -> Any:
+        self._connection.request("GET", path)
+        body = self._connection.getresponse().read()
+        return json.loads(body) if path == "/count" else None
+
+    def drop(self) -> None:
+        """Let the server close the connections over which somebody has asked for `/dropped`."""
+        self._ask("/drop")
+
+    def counts(self) -> tuple[int, int]:
+        """Connections and requests."""
+        now = self._ask()
+        return now["connections"] - self._before["connections"], now["requests"] - self._before["requests"]
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 class Driver:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import json
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-from pooldrivers import LIBRARIES, Driver, new_driver
+from pooldrivers import LIBRARIES, Counter, Driver, new_driver
 
 from pytest_httpleak.model import PoolState
 from pytest_httpleak.session.core import Session
@@ -19,31 +16,6 @@ from pytest_httpleak.session.snapshots import pools
 from pytest_httpleak.settings import default_settings
 
 Drive = Callable[..., Driver]
-
-
-class Counter:
-    """What the server has counted since this was made, over a connection that is there already."""
-
-    def __init__(self, url: str) -> None:
-        self._connection = http.client.HTTPConnection(urlsplit(url).netloc)
-        self._before = self._ask()
-
-    def _ask(self, path: str = "/count") -> Any:
-        self._connection.request("GET", path)
-        body = self._connection.getresponse().read()
-        return json.loads(body) if path == "/count" else None
-
-    def drop(self) -> None:
-        """Let the server close the connections over which somebody has asked for `/dropped`."""
-        self._ask("/drop")
-
-    def counts(self) -> tuple[int, int]:
-        """Connections and requests."""
-        now = self._ask()
-        return now["connections"] - self._before["connections"], now["requests"] - self._before["requests"]
-
-    def close(self) -> None:
-        self._connection.close()
 
 
 @pytest.fixture
