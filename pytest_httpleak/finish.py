@@ -23,9 +23,20 @@ class Ending:
         self._guard = guard
         self._run: Run | None = None
         self._lines: list[str] = []
+        self._broken = ""
 
     def finish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write the files, or hand what was found to the controller; never raises."""
+        if self._guard.session.is_forked:
+            return  # a child that was forked by a test and has not ended: the files are its parent's
+        try:
+            self._finish(session, exitstatus)
+        except Exception as error:  # noqa: BLE001  # this is the wall
+            self._broken = f"httpleak: the end of the run failed: {type(error).__name__}: {error}"
+            if session.exitstatus in _GREEN:  # a gate that cannot report must not look green
+                session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
+    def _finish(self, session: pytest.Session, exitstatus: int) -> None:
         guard = self._guard
         results, watched = guard.results, guard.session
         if guard.is_worker:
@@ -49,7 +60,15 @@ class Ending:
             session.exitstatus = status
 
     def summarise(self, terminal: pytest.TerminalReporter) -> None:
-        """Show each cause once, what the gate has to say, and the closing line."""
+        """Show each cause once, what the gate has to say, and the closing line; never raises."""
+        try:
+            self._summarise(terminal)
+        except Exception as error:  # noqa: BLE001  # this is the wall
+            self._broken = f"httpleak: the summary failed: {type(error).__name__}: {error}"
+        if self._broken:
+            terminal.write_line(self._broken, red=True)
+
+    def _summarise(self, terminal: pytest.TerminalReporter) -> None:
         run = self._run
         if self._guard.results.usage_error:
             terminal.write_line(f"ERROR: {self._guard.results.usage_error}", red=True)

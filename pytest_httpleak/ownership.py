@@ -220,6 +220,8 @@ class Watch:
             answering: Owner | None = None if worker is None else worker.owner
             if answering is not None:
                 return answering
+            if self._threads.get(_active_threads.get(ident)) is None:
+                return self.root  # a thread that is older than the watch, or not Python's
         return self.stack[-1]
 
     def _worker(self, ident: int) -> Any:

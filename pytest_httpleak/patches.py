@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType, TracebackType
 from typing import Any
 
 _MISSING: Any = object()
@@ -25,42 +27,83 @@ class Wall:
         self.error: str | None = None
 
     def fall(self, error: BaseException) -> None:
-        """Switch off for the rest of the run; the first error is the one that is named in the summary."""
-        if _is_a_stand_ins(error):
+        """Switch off for the rest of the run; the first error is the one that is named in the summary.
+
+        What a signal's handler has raised is the program's own way to end what it does, and goes on its way.
+        """
+        frames = [place.tb_frame for place in _places(error)]
+        if _is_a_stand_ins(error, frames):
             return
+        if _is_of_a_signal(frames):
+            raise error
         self.on = False
         if self.error is None:
-            place = error.__traceback__
-            while place is not None and place.tb_next is not None:
-                place = place.tb_next
-            where = f" at {place.tb_frame.f_code.co_qualname}:{place.tb_lineno}" if place is not None else ""
-            self.error = f"{self.name} was switched off: {type(error).__name__}: {error}{where}"
-
-
-def _is_a_stand_ins(error: BaseException) -> bool:
-    """Whether a mock raised it, which a test put in the place of a library's object: nothing is wrong with the library.
-
-    Where the interpreter refuses what was tried on one, no code of the mock's has run, but the message names its type.
-    """
-    if isinstance(error, TypeError) and _REFUSED.search(str(error)):
-        return True
-    place = error.__traceback__
-    while place is not None:
-        if place.tb_frame.f_globals.get("__name__") in _MOCKS:
-            return True
-        place = place.tb_next
-    return False
+            self.error = f"{self.name} was switched off: {_told(error)}"
 
 
 _MOCKS = ("unittest.mock", "mock.mock")
 _REFUSED = re.compile(r"\b\w*Mock\b")
 
 
+def _is_a_stand_ins(error: BaseException, frames: list[FrameType]) -> bool:
+    """Whether a mock raised it, which a test put in the place of a library's object: nothing is wrong with the library.
+
+    Where the interpreter refuses what was tried on one, no code of the mock's has run, but the message names its type.
+    """
+    if type(error) is TypeError and _REFUSED.search(str(error)):
+        return True
+    return any(frame.f_globals.get("__name__") in _MOCKS for frame in frames)
+
+
+def _places(error: BaseException) -> Iterator[TracebackType]:
+    place = error.__traceback__
+    while place is not None:
+        yield place
+        place = place.tb_next
+
+
+def _told(error: BaseException) -> str:
+    try:
+        place = [*_places(error)][-1]
+        return f"{type(error).__name__}: {error} at {place.tb_frame.f_code.co_qualname}:{place.tb_lineno}"
+    except Exception:  # noqa: BLE001  # no memory, or somebody's `__str__`
+        return type(error).__name__
+
+
+def _is_of_a_signal(frames: list[FrameType]) -> bool:
+    """Whether the handler of a signal is among the frames that an error came through."""
+    signals: Any = sys.modules.get("signal")
+    codes = {frame.f_code for frame in frames}
+    for number in signals.valid_signals() if signals is not None else ():
+        handler = signals.getsignal(number)
+        if callable(handler):
+            function = getattr(handler, "__func__", getattr(handler, "func", handler))
+            if not hasattr(function, "__code__"):
+                function = vars(type(function)).get("__call__")
+            if getattr(function, "__code__", None) in codes:
+                return True
+    return False
+
+
 class Patches:
     """All wrappers of one watch, each with its undo."""
 
     def __init__(self) -> None:
-        self._done: list[tuple[Any, str, Any, Any]] = []
+        self._done: list[tuple[Any, str, Any, Any, str]] = []
+        self._who = ""
+        self._earlier: dict[tuple[int, str], Any] = {}
+
+    def attach(self, who: str, act: Callable[[], object]) -> None:
+        """Let `act` patch on behalf of `who`: what was patched for the same name before, and still is, stays as it is.
+
+        A module that is loaded again comes with the classes of its parts that were not: those are patched already.
+        """
+        self._earlier = {(id(owner), name): done for owner, name, _, done, whose in self._done if whose == who}
+        self._who = who
+        try:
+            act()
+        finally:
+            self._who, self._earlier = "", {}
 
     def after(self, wall: Wall, owner: Any, name: str, note: Callable[..., object]) -> None:
         """Call `note(result, *args, **kwargs)` after each call of `owner.name` that returned."""
@@ -103,16 +146,29 @@ class Patches:
     def put(self, owner: Any, name: str, wrapper: Any) -> None:
         """Put `wrapper` itself in the place of `owner.name`."""
         found = vars(owner).get(name, _MISSING)
+        earlier = self._earlier.get((id(owner), name))
+        if earlier is not None and _is_within(earlier, found):
+            return
         setattr(owner, name, wrapper)
-        self._done.append((owner, name, found, wrapper))
+        self._done.append((owner, name, found, wrapper, self._who))
 
     def undo(self) -> None:
         """Put back what was found, last first; what somebody else has wrapped in the meantime is left alone."""
         while self._done:
-            owner, name, found, wrapper = self._done.pop()
+            owner, name, found, wrapper, _ = self._done.pop()
             if vars(owner).get(name) is not wrapper:
                 continue
             if found is _MISSING:
                 delattr(owner, name)
             else:
                 setattr(owner, name, found)
+
+
+def _is_within(wrapper: Any, outermost: Any) -> bool:
+    """Whether a wrapper is the outermost one, or is called by it."""
+    layer = outermost
+    while layer is not None:
+        if layer is wrapper:
+            return True
+        layer = getattr(layer, "__wrapped__", None)
+    return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +29,8 @@ def run_held(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None) -> N
         if guard.settings.confirm:
             _confirm(guard, item, nextitem, held[0])
         if guard.has_findings(item):
-            from pytest_httpleak.verdict import judge
-
-            judge(guard, item, nextitem, held)
-        guard.deliver(item, held[-1], direct=True)
+            _judge(guard, item, nextitem, held)
+        guard.session.safely(_deliver, guard, item, held[-1])
     except BaseException:
         guard.abandon(item)
         raise
@@ -43,6 +42,28 @@ def run_held(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None) -> N
             function._request = False
             function.funcargs = None
     ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+
+def _judge(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, held: list[pytest.TestReport]) -> None:
+    """Say what leaked; in the fewest words where that fails, since a leak must not pass for an error of the plugin's."""
+    try:
+        from pytest_httpleak.verdict import judge
+
+        judge(guard, item, nextitem, held)
+    except pytest.exit.Exception:
+        raise
+    except Exception as error:  # noqa: BLE001  # this is the wall
+        with contextlib.suppress(Exception):
+            guard.session.judging.wall.note(error)
+        check = guard.check_of(item)
+        leaks = 0 if check is None else sum(finding.count for finding in check.leaks)
+        if leaks and not any(report.failed for report in held):
+            held[-1].outcome = "failed"
+            held[-1].longrepr = f"leaked: {leaks} (the plugin could not say more: see its summary)"
+
+
+def _deliver(guard: Guard, item: pytest.Item, report: pytest.TestReport) -> None:
+    guard.deliver(item, report, direct=True)
 
 
 def _run(

@@ -40,6 +40,7 @@ _BELOW: Final = ("cr_await", "gi_yieldfrom", "ag_await")
 _BETWEEN: Final = frozenset("anext_awaitable async_generator_asend async_generator_athrow coroutine_wrapper".split())
 
 _sorts: dict[str, int] = {}
+_modules: dict[str, str] = {}  # the module's name for each file that was sorted
 _user_root: str | None = None
 
 
@@ -47,7 +48,8 @@ def set_user_root(path: str) -> None:
     """Counts the files below `path` (pytest's rootdir) as user code even where it lies among installed packages."""
     global _user_root  # noqa: PLW0603  # one rootdir for the process; births are too many to carry it
     _user_root = path.rstrip(os.sep) + os.sep
-    _sorts.clear()
+    for filename, module in list(_modules.items()):  # of births that are older, and may still have to be told
+        _sorts[filename] = _classify(filename, module)
 
 
 class Birth:
@@ -172,7 +174,8 @@ def is_user_module(name: str, filename: str | None) -> bool:
 
 def _sort_of(frame: FrameType) -> int:
     filename = frame.f_code.co_filename
-    sort = _sorts[filename] = _classify(filename, frame.f_globals.get("__name__") or "")
+    module = _modules[filename] = str(frame.f_globals.get("__name__") or "")
+    sort = _sorts[filename] = _classify(filename, module)
     return sort
 
 

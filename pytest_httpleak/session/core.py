@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -88,11 +89,13 @@ class Session:
         self._growth: GrowthWatch | None = None
         self._finder: AfterImport | None = None
         self._pid = os.getpid()
+        self._stranger: Owner | None = None  # in whose name the session around this one leaves things alone
 
     # -- life of the watch ---------------------------------------------------------------------------------------------
 
     def start(self, extra: Iterable[Adapter] = ()) -> None:
         """Patch what is imported already, and whatever will be."""
+        self._stand_aside()
         set_user_root(self.rootdir)
         adapters = [each for each in adapters_package.found() if self._audit or not each.__name__.endswith(".audit")]
         wanted = adapters_package.by_module([*adapters, *extra])
@@ -104,7 +107,9 @@ class Session:
                 wall = walls[id(adapter)]
                 try:
                     if wall.on:
-                        adapter.attach(module, Hooks(self.watch, self.watch.patches, wall))
+                        hooks = Hooks(self.watch, self.watch.patches, wall)
+                        attach = functools.partial(adapter.attach, module, hooks)
+                        self.watch.patches.attach(f"{wall.name} {module.__name__}", attach)
                 except Unsupported as reason:
                     wall.on = False
                     wall.error = f"{wall.name} stays off: {reason}"
@@ -127,11 +132,30 @@ class Session:
         """Undo everything that was patched."""
         if self in _running:
             _running.remove(self)
+            self._give_way()
         if self._finder is not None:
             self._finder.remove()
             self._finder = None
         self.watch.stop()
         self.ledger.stop()
+
+    def _stand_aside(self) -> None:
+        """Let whoever watches this process already leave to this session what is made from now on: it is not theirs."""
+        around = running()
+        if around is not None:
+            around.safely(around.ledger.adopt, around.watch.stack[-1])
+            stranger = self._stranger = Owner(self.rootdir, "session")
+            stranger.over = True
+            around.watch.push(stranger)
+
+    def _give_way(self) -> None:
+        """Let the session around this one answer again."""
+        around, stranger = running(), self._stranger
+        if around is not None and stranger is not None:
+            set_user_root(around.rootdir)
+            around.safely(around.ledger.adopt, stranger)
+            around.watch.pop(stranger)
+        self._stranger = None
 
     def safely(self, act: Callable[..., object], *args: object) -> None:
         """Do something on the way of a test; an error of the plugin's own is named in the summary and goes no further."""
@@ -144,6 +168,11 @@ class Session:
     def is_on(self) -> bool:
         """Whether this process is being watched."""
         return self.watch.on
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether this is a child of the process that is being watched."""
+        return self._pid != os.getpid()
 
     def errors(self) -> list[str]:
         """What was switched off in this run, and why."""
