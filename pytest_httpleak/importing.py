@@ -41,7 +41,9 @@ class AfterImport:
             return None
         spec = self._spec_of(name, path, target)
         loader: Any = None if spec is None else spec.loader
-        if loader is not None and hasattr(loader, "exec_module"):
+        if spec is not None and is_a(loader, type):  # one for all modules that are frozen or built in
+            spec.loader = _ForOne(loader, spec, self._imported)  # type: ignore[assignment]  # it does what a loader does
+        elif loader is not None and hasattr(loader, "exec_module"):
             self._wrap(loader, name)
         return spec
 
@@ -69,3 +71,21 @@ class AfterImport:
             loader.exec_module = exec_module
         except AttributeError:  # a loader without attributes of its own; the module stays unwatched
             return
+
+
+class _ForOne:
+    """Stands for a loader that is shared, until one module has been executed."""
+
+    def __init__(self, loader: Any, spec: ModuleSpec, imported: Callable[[ModuleType], None]) -> None:
+        self._loader = loader
+        self._spec = spec
+        self._imported = imported
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Execute the module, as the shared loader does, and call back."""
+        self._spec.loader = module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        self._imported(module)

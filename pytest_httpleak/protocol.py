@@ -58,8 +58,9 @@ def _judge(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, held: 
         check = guard.check_of(item)
         leaks = 0 if check is None else sum(finding.count for finding in check.leaks)
         if leaks and not any(report.failed for report in held):
-            held[-1].outcome = "failed"
-            held[-1].longrepr = f"leaked: {leaks} (the plugin could not say more: see its summary)"
+            report = held[0] if held[0].when == "call" else held[-1]
+            report.outcome = "failed"
+            report.longrepr = f"leaked: {leaks} (the plugin could not say more: see its summary)"
 
 
 def _deliver(guard: Guard, item: pytest.Item, report: pytest.TestReport) -> None:

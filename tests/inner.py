@@ -30,6 +30,16 @@ class Inner:
         self.report = json.loads(path.read_text("utf-8")) if path.exists() else {}
         return result
 
+    def judge(self, *arguments: str, **outcomes: str) -> pytest.RunResult:
+        """Run the tests, whose outcomes these are, with each leak found once and nothing switched off."""
+        result = self.run(*arguments)
+        assert self.outcomes() == outcomes, result.stdout.str()
+        for pattern in ("*switched off*", "*stays off*", "*INTERNALERROR*", "*could not say*"):
+            result.stdout.no_fnmatch_line(pattern)
+        counts = [finding["count"] for row in self.report["tests"] for finding in row["findings"]]
+        assert counts == [1] * list(outcomes.values()).count("leaked")
+        return result
+
     def outcomes(self) -> dict[str, str]:
         """Outcome by test name, without file and class."""
         return {row["nodeid"].rpartition("::")[2]: row["outcome"] for row in self.report["tests"]}

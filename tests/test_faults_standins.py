@@ -1,22 +1,8 @@
-"""Fakes, mocks, reloaded modules and objects that answer strangely: no error of ours, no leak missed, none invented."""
+"""Mocks in the place of sockets, and objects that answer strangely: no error of ours, no leak missed, none invented."""
 
 from __future__ import annotations
 
-import pytest
 from inner import Inner
-
-
-def judged(inner: Inner, **outcomes: str) -> pytest.RunResult:
-    """Run the tests, whose outcomes these are; nothing may be switched off, and no hook may fail."""
-    result = inner.run()
-    assert inner.outcomes() == outcomes, result.stdout.str()
-    for pattern in ("*switched off*", "*stays off*", "*INTERNALERROR*", "*unchecked*"):
-        result.stdout.no_fnmatch_line(pattern)
-    counts = [finding["count"] for row in inner.report["tests"] for finding in row["findings"]]
-    assert set(counts) <= {1}, "each leak is found once"
-    assert len(counts) == list(outcomes.values()).count("leaked")
-    return result
-
 
 # -- sockets -----------------------------------------------------------------------------------------------------------
 
@@ -101,8 +87,7 @@ def test_is_clean():
 
 def test_a_socket_class_that_is_replaced_for_a_while(inner: Inner) -> None:
     inner.write(test_a=REPLACED_SOCKETS)
-    judged(
-        inner,
+    inner.judge(
         **{"test_a_mock_is_nothing[mock]": "clean", "test_a_mock_is_nothing[magic]": "clean"},
         test_a_subclass_leaks="leaked",
         test_a_subclass_is_closed="clean",
@@ -271,8 +256,7 @@ def test_is_clean_beside_a_strange_handler(handler):
 
 def test_objects_that_answer_strangely(inner: Inner) -> None:
     inner.write(test_a=STRANGE)
-    result = judged(
-        inner,
+    result = inner.judge(
         test_a_strange_socket_leaks="leaked",
         test_a_strange_socket_is_closed="clean",
         test_a_strange_thread_leaks="leaked",
@@ -285,98 +269,3 @@ def test_objects_that_answer_strangely(inner: Inner) -> None:
     )
     result.stdout.no_fnmatch_line("*was asked for its class*")
     assert inner.report["fixtures"] == []
-
-
-# -- modules -----------------------------------------------------------------------------------------------------------
-
-FAKES = """
-import sys
-import types
-from unittest.mock import MagicMock, Mock
-
-class Raising:
-    def __getattr__(self, name):
-        raise RuntimeError("must not be asked for " + name)
-
-FAKE = {fake}
-for name in ("httpx", "httpcore", "requests", "urllib3", "aiohttp", "pycares", "trio", "uvloop", "requests.adapters"):
-    sys.modules[name] = FAKE
-"""
-
-BESIDE_FAKES = """
-import socket
-import sys
-
-KEPT = []
-
-class Client(socket.socket):
-    __module__ = "httpx.fake"
-
-def test_the_fake_is_untouched():
-    import conftest
-    import httpx
-    assert httpx is conftest.FAKE
-
-def test_leaks():
-    KEPT.append(socket.socket())
-
-def test_leaks_a_class_of_that_name():
-    KEPT.append(Client())
-
-def test_is_clean():
-    Client().close()
-"""
-
-
-@pytest.mark.parametrize(
-    "fake", ["Mock()", "MagicMock()", "types.SimpleNamespace()", "object()", "Raising()", "types.ModuleType('httpx')"]
-)
-def test_a_fake_in_the_place_of_a_library_before_it_is_imported(inner: Inner, fake: str) -> None:
-    inner.write(conftest=FAKES.replace("{fake}", fake), test_a=BESIDE_FAKES)
-    judged(
-        inner,
-        test_the_fake_is_untouched="clean",
-        test_leaks="leaked",
-        test_leaks_a_class_of_that_name="leaked",
-        test_is_clean="clean",
-    )
-
-
-BLOCKED = """
-import socket
-import sys
-
-import pytest
-
-KEPT = []
-
-class Client(socket.socket):
-    __module__ = "httpx.fake"
-
-@pytest.mark.parametrize("value", [None, 1, "text", object()], ids=["none", "number", "text", "object"])
-def test_a_library_that_is_blocked(monkeypatch, value):
-    for name in ("httpx", "httpcore", "trio", "uvloop"):
-        monkeypatch.setitem(sys.modules, name, value)
-    if value is None:
-        with pytest.raises(ImportError):
-            import httpx
-
-@pytest.fixture(scope="module")
-def blocked():
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("httpx", "trio", "uvloop", "multiprocessing.resource_tracker"):
-            patch.setitem(sys.modules, name, None)
-        yield
-
-def test_leaks_while_it_is_blocked(blocked):
-    KEPT.append(Client())
-
-def test_is_clean_while_it_is_blocked(blocked):
-    Client().close()
-"""
-
-
-def test_a_library_that_is_blocked_or_replaced_while_tests_run(inner: Inner) -> None:
-    inner.write(test_a=BLOCKED)
-    blocked = {f"test_a_library_that_is_blocked[{name}]": "clean" for name in ("none", "number", "text", "object")}
-    judged(inner, **blocked, test_leaks_while_it_is_blocked="leaked", test_is_clean_while_it_is_blocked="clean")
