@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
+import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -261,3 +265,48 @@ def test_a_transport_to_a_unix_socket_is_followed(session: Session, leaks: Leaks
     (pool,) = pools(session.watch)
     assert (pool.idle, pool.connections_made, pool.requests) == (1, 1, 2)
     left.pop()[1]()
+
+
+# -- tunnels -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Iterator[dict[str, int]]:
+    """The ports of a proxy and of a server behind TLS."""
+    command = [sys.executable, str(Path(__file__).with_name("network.py")), str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())
+        process.stdin.close()
+        process.wait(10)
+
+
+def through_httpx(url: str, proxy: str, trusting: ssl.SSLContext, loop: Loop) -> Asked:
+    httpx = pytest.importorskip("httpx")
+    return asked(httpx.Client(transport=httpx.HTTPTransport(proxy=proxy, verify=trusting)), url)
+
+
+def through_urllib3(url: str, proxy: str, trusting: ssl.SSLContext, loop: Loop) -> Asked:
+    manager = pytest.importorskip("urllib3").ProxyManager(proxy, ssl_context=trusting)
+    for _ in range(2):
+        assert manager.request("GET", f"{url}/ok").data == b"ok"
+    return manager, manager.clear
+
+
+def through_aiohttp(url: str, proxy: str, trusting: ssl.SSLContext, loop: Loop) -> Asked:
+    aiohttp = pytest.importorskip("aiohttp")
+    return connected(loop, aiohttp, aiohttp.TCPConnector, f"{url}/ok", proxy=proxy, ssl=trusting)
+
+
+@pytest.mark.parametrize("way", [through_httpx, through_urllib3, through_aiohttp])
+def test_a_tunnel_is_one_connection_with_what_goes_through_it(
+    session: Session, loop: Loop, network: dict[str, int], way: Callable[..., Asked]
+) -> None:
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.load_verify_locations(Path(__file__).with_name("data") / "localhost.pem")
+    url, proxy = f"https://localhost:{network['tls']}", f"http://127.0.0.1:{network['proxy']}"
+    _, close = way(url, proxy, trusting, loop)
+    (pool,) = (each for each in pools(session.watch) if each.requests)
+    assert (pool.idle, pool.connections_made, pool.requests) == (1, 1, 2)
+    close()

@@ -126,7 +126,9 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             socket = socket_of(protocol, sockets)
             if socket is not None:
                 socket.holder = record
-            if pool is not None:
+            if (
+                pool is not None and protocol in connector._acquired
+            ):  # else the way through a proxy, which is one with it
                 pool.made += 1
                 record.destined = pool
         elif record.owner is not watch.owner():  # whoever was given it last answers for the checkout
@@ -134,7 +136,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             watch.add(record)
         else:
             watch.opened(record)
-        if pool is not None:
+        if pool is not None and protocol in connector._acquired:
             pool.requests += 1
         record.checkout = weakref.ref(connection)
 
