@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import functools
 import sys
 import threading
@@ -49,8 +48,8 @@ def program() -> Iterator[Any]:
     Settings.clients.clear()
 
 
-def over(clients: list[Client]) -> Callable[[], list[Client]]:
-    return lambda: clients
+def over(thing: object) -> Callable[[], object]:
+    return lambda: thing
 
 
 def put(program: Any, place: str) -> Any:
@@ -67,6 +66,7 @@ PLACES: dict[str, Callable[[Client], dict[str, Any]]] = {
     "by class": lambda client: {"clients": {App: client, Settings: Client()}},
     "by local class": lambda client: {"clients": {type("f.<locals>.A", (), {}): client}},
     "closure": lambda client: {"client": lambda: client},
+    "closure over an app": lambda client: {"client": over(App(client))},
     "closure over a list": lambda client: {"client": over([client])},
     "default": lambda client: {"client": lambda kept=(client,): kept},
     "attribute of a function": lambda client: (
@@ -118,6 +118,7 @@ def test_an_attribute_is_a_place_as_long_lived_as_the_process(program: Any, plac
         "app with a list",
         "by local class",
         "closure over a list",
+        "closure over an app",
         "default",
         "nowhere",
     ],
@@ -157,31 +158,12 @@ def test_the_module_of_the_place_is_told(program: Any) -> None:
         ("app with a list", "module attribute program.app.client[0]"),
         ("by class", "module attribute program.clients[<class 'test_references.App'>]"),
         ("closure", "module attribute program.client, variable 'client'"),
-        ("closure over a list", "module attribute program.client, variable 'clients'[0]"),
+        ("closure over a list", "module attribute program.client, variable 'thing'[0]"),
         ("attribute of a function", "module attribute program.client.client"),
     ],
 )
 def test_the_path_is_told_in_words(program: Any, place: str, text: str) -> None:
     assert references.held_by(put(program, place)) == text
-
-
-VARIABLE: contextvars.ContextVar[Client] = contextvars.ContextVar("client")
-
-
-def test_a_context_variable_of_this_threads_own_context_is_as_long_lived_as_the_process() -> None:
-    token = VARIABLE.set(client := Client())
-    root = references.process_wide(client)
-    assert root is not None
-    assert root.text == "context variable 'client'"
-    VARIABLE.reset(token)
-    assert references.process_wide(client) is None
-
-
-def test_a_context_variable_of_a_copied_context_is_none() -> None:
-    client = Client()
-    context = contextvars.copy_context()
-    context.run(VARIABLE.set, client)
-    assert references.process_wide(client) is None
 
 
 def test_what_nobody_holds_is_held_by_nobody() -> None:

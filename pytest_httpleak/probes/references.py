@@ -6,7 +6,6 @@ processor time: a long one where the answer decides, a short one where it only e
 
 from __future__ import annotations
 
-import contextvars
 import functools
 import gc
 import threading
@@ -62,12 +61,9 @@ def process_wide(thing: object, *, seconds: float = 5.0) -> Root | None:
     """The module or class attribute, or the cached function, that holds `thing` through attributes alone; else None.
 
     Such a client is made once and lives as long as the process. A list or dict on the way makes it a registry, which
-    can grow, so it does not count; one by class, as of singletons, cannot. The variable of a closure is an attribute
-    of its function, and a context variable, where this thread's own context holds it, is one of the process.
+    can grow, so it does not count; one by class, as of singletons, cannot. A variable of its own in a function's
+    closure is an attribute of that function.
     """
-    for variable, value in contextvars.copy_context().items():
-        if value is thing:
-            return Root("", f"context variable {variable.name!r}")
     return _climb(thing, through_containers=False, seconds=seconds)
 
 
@@ -158,7 +154,9 @@ def _steps(referrer: Any, by_id: dict[int, _Step], through_containers: bool) -> 
             if id(value) in by_id
         ][:1]
     if is_a(referrer, (types.CellType, types.FunctionType)) or _is_closure(referrer):
-        parts = (by_id[id(part)] for part in gc.get_referents(referrer) if id(part) in by_id)
+        parts = [by_id[id(part)] for part in gc.get_referents(referrer) if id(part) in by_id]
+        if not through_containers and is_a(referrer, types.CellType):  # what a closure leads to may be anything at all
+            parts = [part for part in parts if part.below is None]
         return [_Step(referrer, _variable(referrer, part), part) for part in parts][:1]
     if is_a(referrer, _CONTAINERS):
         if not through_containers:
