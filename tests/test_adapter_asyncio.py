@@ -20,7 +20,7 @@ import pytest
 from loops import Loop
 from marked import Leaks, Marked, expected, seen
 
-from pytest_httpleak.model import Finding, State
+from pytest_httpleak.model import Finding, Kind, State
 from pytest_httpleak.probes import taskframes, tasks
 from pytest_httpleak.session.blocks import Block
 from pytest_httpleak.session.core import Session
@@ -33,6 +33,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore:.*event loop:DeprecationWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def collector() -> Iterator[None]:
+    """No collection but those that a test or the plugin asks for: a task that nothing refers to is pending until then."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture
@@ -618,6 +627,45 @@ def test_a_stream_that_a_task_was_only_given_is_a_cause_of_its_own(
     def leaking() -> None:
         async def main() -> None:
             asyncio.create_task(use(*await asyncio.open_connection(*address)))
+
+        loop.run(main())
+
+    assert sorted(finding.kind.value for finding in leaks(leaking)) == ["sockets", "tasks"]
+
+
+def test_a_task_that_is_destroyed_while_pending_takes_along_what_was_made_in_it(
+    leaks: Leaks, loop: Loop, address: tuple[str, int]
+) -> None:
+    async def talking() -> None:
+        _, writer = await asyncio.open_connection(*address)
+        await asyncio.get_running_loop().create_future()
+        writer.close()
+
+    def leaking() -> None:
+        async def main() -> None:
+            asyncio.create_task(talking())
+            await asyncio.sleep(0.02)
+            gc.collect()
+
+        loop.run(main())
+
+    (finding,) = leaks(leaking)
+    assert (finding.kind, finding.state) == (Kind.TASKS, State.COLLECTED)
+    assert [held.kind for held in finding.holds] == [Kind.SOCKETS]
+
+
+def test_what_was_dropped_beside_a_destroyed_task_is_a_leak_of_its_own(
+    leaks: Leaks, loop: Loop, address: tuple[str, int]
+) -> None:
+    async def waiting() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    def leaking() -> None:
+        async def main() -> None:
+            await asyncio.open_connection(*address)
+            asyncio.create_task(waiting())
+            await asyncio.sleep(0)
+            gc.collect()
 
         loop.run(main())
 

@@ -203,9 +203,7 @@ class Judging:
             return
         birth, owner = known
         if owner is not self._watch.root and not owner.over:
-            suspect = self._tasks.suspect(task, birth)
-            summary = f"{suspect.summary}, destroyed while pending"
-            owner.left.append(replace(suspect, state=State.COLLECTED, summary=summary))
+            owner.left.append(self._tasks.destroyed(task, birth))
         self._watch.forget_tasks([task])
 
     # -- deciding ------------------------------------------------------------------------------------------------------
@@ -229,7 +227,7 @@ class Judging:
         records = {record.key: record for record in self._watch.everything()}
         records |= {id(record): record for record in owner.records}
         try:
-            suspects = self.with_holdings(suspects)
+            suspects = self._tasks.with_lost(self.with_holdings(suspects), records)
         except Exception as error:  # noqa: BLE001  # this is the wall
             self.wall.note(error)
         found = rules.causes([*freed, *suspects], self._excused(suspects, records))

@@ -22,6 +22,17 @@ class TaskSuspects:
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
+        self._destroyed: dict[
+            int, Any
+        ] = {}  # by key of the suspect: the code of a task that was destroyed while pending
+
+    def destroyed(self, task: Any, birth: Birth) -> Suspect:
+        """The facts about a task that the interpreter destroys while it is pending."""
+        suspect = self.suspect(task, birth)
+        code = getattr(task.get_coro(), "cr_code", None)
+        if code is not None:
+            self._destroyed[suspect.key] = code
+        return replace(suspect, state=State.COLLECTED, summary=f"{suspect.summary}, destroyed while pending")
 
     def suspect(self, task: Any, birth: Birth | None) -> Suspect:
         """The facts about a pending task."""
@@ -68,6 +79,21 @@ class TaskSuspects:
                 result.append(self._with_held(told, [task, *children], others))
             else:
                 result.append(suspect)
+        return result
+
+    def with_lost(self, suspects: Sequence[Suspect], records: dict[int, Record]) -> list[Suspect]:
+        """The same suspects, each destroyed task with what was made inside it and was dropped with it."""
+        dropped = [
+            (each, records[each.key]) for each in suspects if each.key in records and each.state is State.COLLECTED
+        ]
+        result = []
+        for suspect in suspects:
+            is_task = suspect.kind is Kind.TASKS and suspect.state is State.COLLECTED
+            code = self._destroyed.pop(suspect.key, None) if is_task else None
+            lost = [each for each, record in dropped if code is not None and _is_made_by(record.birth, {code})]
+            holds = (Held(each.kind, f"{each.type} {each.summary}, dropped with it") for each in lost)
+            owns = suspect.owns | {each.key for each in lost}
+            result.append(replace(suspect, owns=owns, holds=(*suspect.holds, *holds)) if lost else suspect)
         return result
 
     def _with_children(self, suspect: Suspect, children: list[Any]) -> Suspect:
