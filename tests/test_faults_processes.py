@@ -33,8 +33,9 @@ def forked(act):
     if pid == 0:
         try:
             act()
-        finally:
-            os._exit(7)
+        except BaseException:
+            os._exit(1)
+        os._exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 
 

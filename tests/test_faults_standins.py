@@ -198,7 +198,7 @@ class NotAFile:
         raise RuntimeError("must not be compared")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def handler():
     handler = logging.StreamHandler(NotAFile())
     logging.getLogger("strange").addHandler(handler)
