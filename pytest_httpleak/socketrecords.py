@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+# Not `socket`, which would be handed to its adapter from in here, before this module is complete.
+import _socket as _socket_module
 import os
-import socket as _socket_module
 import stat
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Final

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,3 +77,28 @@ def test_every_adapter_of_the_package_says_which_modules_it_wants_without_being_
     assert {"httpx", "httpx2", "httpcore", "httpcore2", "urllib3", "requests", "aiohttp", "http.client"} <= set(wanted)
     for adapter in adapters.found():
         assert importlib.import_module(adapter.__name__).MODULES == adapter.MODULES
+
+
+ALL = """
+import importlib, os, pkgutil, sys, threading
+import pytest
+watched = {watched}
+for name in watched:
+    sys.modules.pop(name, None)
+import pytest_httpleak
+for folder in ("", ".adapters", ".probes", ".session"):
+    package = importlib.import_module("pytest_httpleak" + folder)
+    for each in pkgutil.iter_modules(package.__path__):
+        if folder or each.name.endswith(("records", "pools")) or each.name in ("asking", "ownership", "patches", "sites"):
+            importlib.import_module(f"{package.__name__}.{each.name}")
+print([name for name in watched if name in sys.modules])
+"""
+
+
+def test_what_watches_a_module_never_imports_one_that_is_watched() -> None:
+    """It would be handed to an adapter in the middle of the import of what that adapter needs."""
+    names = adapters.by_module(adapters.found())
+    watched = sorted(set(names) - {"os", "threading", "_thread"})
+    code = ALL.replace("{watched}", repr(watched))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
