@@ -119,3 +119,21 @@ def test_patterns_ignore_by_name_or_by_who_made_it(pattern: str, ignored: bool) 
     named = replace(SOCKET, names=("127.0.0.1:80",), stack=(HERE,))
     counted, left_out = rules.split_ignored([named], [Pattern.parse(pattern)], {HERE.file: "app.py"})
     assert (len(counted), len(left_out)) == ((0, 1) if ignored else (1, 0))
+
+
+@pytest.mark.parametrize(("number", "last"), [(1, "fd 0"), (8, "fd 7"), (9, "and 1 more"), (20, "and 12 more")])
+def test_as_many_held_things_are_named_as_anybody_reads(number: int, last: str) -> None:
+    group = [suspect(Kind.SOCKETS, each, holds=(Held(Kind.FDS, f"fd {each}", each),)) for each in range(number)]
+    (finding,) = rules.findings(group)
+    assert finding.holds[-1].summary == last
+    assert len(finding.holds) == min(number, 9)
+
+
+def test_a_finding_says_what_holds_the_first_of_which_that_is_known() -> None:
+    group = [
+        SOCKET,
+        replace(SOCKET, key=8, held_by="module attribute app.kept"),
+        replace(SOCKET, key=9, held_by="other"),
+    ]
+    assert rules.findings(group)[0].held_by == "module attribute app.kept"
+    assert rules.findings([SOCKET])[0].held_by is None
