@@ -1390,3 +1390,14 @@ def test_marked_comments_are_read(leaks: Leaks) -> None:
 
 
 logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+
+
+def test_an_error_about_the_pipe_of_a_loop_goes_no_further(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: object) -> None:
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr("pytest_httpleak.adapters.asyncio.record_of", fails)
+    asyncio.new_event_loop().close()
+    (wall,) = [wall for wall in session.watch.walls if wall.error is not None]
+    assert "on purpose" in str(wall.error)
+    wall.error = None  # as the end of each test wants it

@@ -159,22 +159,28 @@ def _loops(cls: Any, hooks: Hooks) -> None:
     def gone(record: LoopRecord) -> None:
         record.collected = not record.closed
 
+    def belongs(loop: Any, record: LoopRecord) -> None:
+        for part in _parts(loop):
+            of_pipe = record_of(part, sockets)
+            if of_pipe is not None:
+                of_pipe.holder = record
+
     def make(original: Any) -> Any:
         def _make_self_pipe(loop: Any) -> None:
             __tracebackhide__ = True
             record = loops.get(loop)
             if record is None or not hooks.wall.on:
-                return original(loop)  # type: ignore[no-any-return]
+                original(loop)
+                return
             watch.lent = (threading.get_ident(), record.birth)
             try:
                 original(loop)
             finally:
                 watch.lent = None
-            for part in _parts(loop):
-                of_pipe = record_of(part, sockets)
-                if of_pipe is not None:
-                    of_pipe.holder = record
-            return None
+            try:
+                belongs(loop, record)
+            except Exception as error:  # noqa: BLE001  # this is the wall
+                hooks.wall.fall(error)
 
         return _make_self_pipe
 

@@ -47,21 +47,15 @@ class Counter:
         if _HAS_COUNT and self._identity is None:
             try:
                 self._fd = _open(_LISTING, os.O_RDONLY)
-                status = _fstat(self._fd)
             except OSError:
                 return
-            self._identity = status.st_dev, status.st_ino
+            self._identity = identity(self._fd)
 
     def close(self) -> None:
         """Give the descriptor back, if it is still the one that was opened."""
         mine, self._identity = self._identity, None
-        if mine is not None:
-            try:
-                status = _fstat(self._fd)
-            except OSError:
-                return
-            if mine == (status.st_dev, status.st_ino):
-                _close(self._fd)
+        if mine is not None and identity(self._fd) == mine:
+            _close(self._fd)
 
     def make_room(self) -> None:
         """Give the descriptor back, and count without it, if the process has no other one left."""
