@@ -22,9 +22,7 @@ class TaskSuspects:
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
-        self._destroyed: dict[
-            int, Any
-        ] = {}  # by key of the suspect: the code of a task that was destroyed while pending
+        self._destroyed: dict[int, Any] = {}  # codes of tasks destroyed while pending, by the keys of their suspects
 
     def destroyed(self, task: Any, birth: Birth) -> Suspect:
         """The facts about a task that the interpreter destroys while it is pending."""
