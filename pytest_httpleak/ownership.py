@@ -135,7 +135,8 @@ class Watch:
         self.stack: list[Owner] = [self.root]
         self.patches = Patches()
         self.walls: list[Wall] = []
-        self.births = 0
+        self.births = 0  # of all but responses, which hold what others have opened
+        self.open_sockets = 0  # socket objects made and not closed since
         self.births_of_tasks = 0
         self.tasks: dict[int, tuple[Birth, Owner]] = {}
         self.sent: dict[int, tuple[Birth, Owner]] = {}  # by coroutine: tasks that are about to be made
@@ -309,7 +310,8 @@ class Watch:
             owner = self.root
         record.owner = owner
         record.maker = self.maker()
-        self.births += 1
+        if record.kind is not Kind.RESPONSES:
+            self.births += 1
         if owner is not self.root:
             owner.keep(record)
         if self.peaking and opened:

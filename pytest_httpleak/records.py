@@ -137,10 +137,11 @@ class Worker:
 class Table:
     """Records by the identity of their object, forgotten when the object dies."""
 
-    __slots__ = ("_forget", "gone", "records")
+    __slots__ = ("_forget", "gone", "passing", "records")
 
     def __init__(self) -> None:
         self.records: dict[int, Any] = {}
+        self.passing = False  # set where its records come and go with each request
         self.gone: Callable[[Any], None] | None = None  # set by the adapter that fills the table
         records = self.records
 

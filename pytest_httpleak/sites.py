@@ -68,11 +68,16 @@ class Birth:
 
     def site(self) -> Site | None:
         """The innermost line of the user's own code, or None where there is none."""
+        place = self.place()
+        return None if place is None else _site(*place)
+
+    def place(self) -> tuple[CodeType, int] | None:
+        """The same as a raw pair, which tells places apart and costs less."""
         birth: Birth | None = self
         while birth is not None:
-            for code, instruction in birth.frames:
-                if _sorts.get(code.co_filename, _LIBRARY) == _USER:
-                    return _site(code, instruction)
+            for frame in birth.frames:
+                if _sorts.get(frame[0].co_filename, _LIBRARY) == _USER:
+                    return frame
             birth = birth.parent
         return None
 

@@ -54,6 +54,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     sockets, sessions = watch.table("sockets"), watch.table("aiohttp sessions")
     connectors, responses = watch.table("aiohttp connectors"), watch.table("aiohttp responses")
     connections, channels = watch.table("aiohttp connections"), watch.table("pycares channels")
+    responses.passing = True
     # Connectors and checkouts that die open: the collector may take them, and so close the connection, before the response.
     dropped: set[int] = set()
     dying_sessions, dying_connectors, dying_responses = _Dying(sessions), _Dying(connectors), _Dying(responses)

@@ -6,6 +6,7 @@ import _io
 import builtins
 import io
 import os
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,7 @@ _ONE = ("open", "dup", "memfd_create", "eventfd", "timerfd_create", "pidfd_open"
 _TWO = ("pipe", "pipe2", "openpty")
 _SELECTORS = ("EpollSelector", "DevpollSelector", "KqueueSelector")
 _POLLERS = ("epoll", "kqueue", "devpoll")
+_IMPORTER = "<frozen importlib._bootstrap_external>"
 # Bound here, so that a test which puts something else in their place cannot mislead the watch.
 _fstat, _listdir = os.fstat, os.listdir
 
@@ -43,8 +45,9 @@ def _os(module: ModuleType, hooks: Hooks) -> None:
             made(result[1])
 
     def opened(file: Any, name: Any = None, /, *args: Any, **kwargs: Any) -> None:
-        if not isinstance(name, int):  # a descriptor wrapped in a file object has its birth already
-            _note(made, file)
+        if isinstance(name, int) or sys._getframe(2).f_code.co_filename == _IMPORTER:
+            return  # a descriptor wrapped in a file object has its birth already; a module's file is closed at once
+        _note(made, file)
 
     for name in _ONE:
         if hasattr(module, name):
@@ -71,12 +74,12 @@ def _dup2(module: ModuleType, hooks: Hooks) -> None:
     wall = hooks.wall
 
     def make(original: Any) -> Any:
-        def dup2(fd: Any, fd2: Any, *args: Any, **kwargs: Any) -> Any:
+        def dup2(fd: Any, fd2: Any, inheritable: Any = True) -> Any:
             __tracebackhide__ = True
             if fd2 in _STANDARD:  # a redirection, which the test runner makes a dozen times for each test
-                return original(fd, fd2, *args, **kwargs)
+                return original(fd, fd2, inheritable)
             is_new = isinstance(fd2, int) and not _is_open(fd2)
-            result = original(fd, fd2, *args, **kwargs)
+            result = original(fd, fd2, inheritable)
             if wall.on:
                 try:
                     if is_new:

@@ -148,6 +148,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     sockets, threads = watch.table("sockets"), watch.table("threads")
     connections = watch.table("http.client connections")
     responses = watch.table("http.client responses")
+    responses.passing = True
 
     def born(_: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
         if is_pooled(type(connection)):

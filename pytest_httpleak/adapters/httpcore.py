@@ -30,6 +30,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     sockets, threads = watch.table("sockets"), watch.table("threads")
     pools, slots = watch.table("httpcore pools"), watch.table("httpcore slots")
     requests = watch.table("httpcore requests")
+    requests.passing = True
     makers: set[Any] = set()  # classes whose `create_connection` is watched
 
     def pool_born(_: None, pool: Any, /, *args: Any, **kwargs: Any) -> None:

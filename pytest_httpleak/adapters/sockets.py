@@ -15,19 +15,20 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     """Record each socket that is made, and note how it ends."""
     require(module, "socket._real_close", "socket.detach", "socket.accept", "socket.dup")
     table = hooks.watch.table("sockets")
-    table.gone = _died
-    add = hooks.watch.add
+    watch: Any = hooks.watch
     cls = module.socket
 
     def born(_: None, sock: Any, /, *args: Any, **kwargs: Any) -> None:
         record = SocketRecord(sock)
         table.put(sock, record)
-        add(record)
+        watch.add(record)
+        watch.open_sockets += 1
 
     def closed(sock: Any, /, *args: Any, **kwargs: Any) -> None:
         record = table.get(sock)
-        if record is not None:
+        if record is not None and not record.closed:
             record.closed = True
+            watch.open_sockets -= 1
 
     def detached(fd: int, sock: Any, /) -> None:
         closed(sock)
@@ -45,19 +46,20 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         if record is not None:
             record.accepted = is_accepted(sock)
 
+    def died(record: SocketRecord) -> None:
+        if not record.closed:
+            record.collected = True
+            watch.open_sockets -= 1
+        else:
+            record.holder = None  # which refers to this record too: nothing is left for the garbage collector
+
     def is_accepted(sock: Any) -> bool:
         record = table.get(sock)
         return record is not None and bool(record.accepted)
 
+    table.gone = died
     hooks.after(cls, "__init__", born)
     hooks.before(cls, "_real_close", closed)
     hooks.after(cls, "detach", detached)
     hooks.after(cls, "accept", accepted)
     hooks.after(cls, "dup", doubled)
-
-
-def _died(record: SocketRecord) -> None:
-    if not record.closed:
-        record.collected = True
-    else:
-        record.holder = None  # which refers to this record too: nothing is left for the garbage collector

@@ -22,6 +22,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     sessions, managers = watch.table("clients of urllib3"), watch.table("urllib3 managers")
     pools, connections = watch.table("urllib3 pools"), watch.table("urllib3 connections")
     responses = watch.table("urllib3 responses")
+    responses.passing = True
 
     def manager_born(_: None, manager: Any, /, *args: Any, **kwargs: Any) -> None:
         record = PoolManagerRecord(sockets, (sessions,), manager, pools)

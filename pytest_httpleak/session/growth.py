@@ -50,7 +50,8 @@ class GrowthWatch:
     def note(self, test: int, *, has_left: bool, is_last: bool) -> None:
         """Look after the test of that number, if it is worth it."""
         self._left += has_left
-        weight = sum(len(table.records) for table in self._watch.tables()) + (self._ledger.count or 0)
+        lasting = (table for table in self._watch.tables() if not table.passing)
+        weight = sum(len(table.records) for table in lasting) + (self._ledger.count or 0)
         is_heavy = weight >= self._heavier or (weight != self._weight and test >= self._later)
         if not is_last and not is_heavy and self._left < self._more_left:
             return
@@ -66,22 +67,24 @@ class GrowthWatch:
         return sorted(grown, key=lambda each: (-each.slope, -each.last))
 
     def _look(self, *, is_last: bool) -> None:
-        self._count(self._open())
+        self._count(*self._open())
         if is_last and any(grows(each) for each in self._counts.values()):
             # Now it is worth the time to leave out what nothing refers to any more, and what another one answers for.
             gc.collect()
-            self._count(self._judging.with_holdings(self._open()))
+            found, numbers = self._open()
+            self._count(self._judging.with_holdings(found), numbers)
             self._name_keepers()
 
-    def _open(self) -> list[Suspect]:
-        """Whatever would be a leak if its owner were over now."""
+    def _open(self) -> tuple[list[Suspect], dict[int, int]]:
+        """Whatever would be a leak if its owner were over now; and of bare descriptors, by key, how many one stands for."""
         found = [suspect for suspect in map(self._suspect, self._watch.everything()) if suspect is not None]
         for loop in self._watch.open_loops():
             for task in tasks.pending(loop):
                 known = self._watch.of_task(task)
                 if known is not None and not known[0].is_of_protocol():
                     found.append(self._judging.task_suspect(task, known[0]))
-        return [*found, *self._ledger.all_open(self._judging.answered_for())]
+        bare = self._ledger.census(self._judging.answered_for())
+        return [*found, *(suspect for suspect, _ in bare)], {suspect.key: number for suspect, number in bare}
 
     def _suspect(self, record: Any) -> Suspect | None:
         if getattr(record, "pooled", False):  # a worker of an executor, which has a bound
@@ -96,14 +99,14 @@ class GrowthWatch:
         finally:
             record.blamed = blamed
 
-    def _count(self, suspects: list[Suspect]) -> None:
+    def _count(self, suspects: list[Suspect], numbers: dict[int, int]) -> None:
         """Note how many there are of each line, one cause being one, and how full the fullest pool of each line is."""
         from pytest_httpleak import rules
 
         counts: dict[_Key, int] = {}
         for suspect in rules.causes(suspects):
             key = (suspect.kind, suspect.library, suspect.created or suspect.type)
-            counts[key] = counts.get(key, 0) + 1
+            counts[key] = counts.get(key, 0) + numbers.get(suspect.key, 1)
             self._told[key] = suspect
         for key, number, suspect in self._pools():
             counts[key] = max(counts.get(key, 0), number)

@@ -28,7 +28,7 @@ _COMPANIONS = ("-wal", "-shm", "-journal")
 
 def _walled(method: Callable[Concatenate[Ledger, P], R]) -> Callable[Concatenate[Ledger, P], R]:
     """From the first error of a probe on, answer as if nothing had been opened."""
-    empty: dict[str, Any] = {"list[Suspect]": list, "set[int]": set, "Open": dict}
+    empty: dict[str, Any] = {"list[Suspect]": list, "list[tuple[Suspect, int]]": list, "set[int]": set, "Open": dict}
     nothing = empty.get(method.__annotations__["return"], lambda: None)
 
     @functools.wraps(method)
@@ -44,14 +44,18 @@ def _walled(method: Callable[Concatenate[Ledger, P], R]) -> Callable[Concatenate
 
 
 class Ledger:
-    """What was open when an owner's life last began or ended; listed only where the count or the births have moved."""
+    """What was open when an owner's life last began or ended; listed only where a count has moved.
+
+    Of the sockets and descriptors whose making was seen each is asked for itself. The counts are for the others: of all
+    that is open, and of the sockets among it, so that one which is closed does not hide what was opened in its place.
+    """
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._known: Open = {}
         self._counter = descriptors.Counter()
         self._count: int | None = None
-        self._births = -1
+        self._sockets = 0
         self._latest: tuple[int, int | None, Open] | None = None
         self.wall = watch.wall("the probe for descriptors")
 
@@ -69,8 +73,8 @@ class Ledger:
     def open(self) -> None:
         """Take what is open now as accounted for."""
         latest, self._latest = self._latest, None
-        self._births, self._count = self._watch.births, self._counter.count()
-        if latest is None or latest[:2] != (self._births, self._count):
+        self._sockets, self._count = self._watch.open_sockets, self._counter.count()
+        if latest is None or latest[:2] != (self._sockets, self._count):
             self._known = descriptors.listing()
         else:
             self._known = latest[2]  # as a look has found it just now
@@ -84,7 +88,8 @@ class Ledger:
         """Whether anything may have been opened or closed since. Costs one `stat`, whatever is open."""
         if not self.wall.on:
             return False
-        return self._births != self._watch.births or self._count is None or self._counter.count() != self._count
+        count = self._count
+        return count is None or self._sockets != self._watch.open_sockets or self._counter.count() != count
 
     @_walled
     def make_room(self) -> None:
@@ -131,10 +136,18 @@ class Ledger:
         return self._told(unaccounted, explained)
 
     @_walled
-    def all_open(self, explained: set[int]) -> list[Suspect]:
-        """What is open and nothing explains, whoever has opened it."""
+    def census(self, explained: set[int]) -> list[tuple[Suspect, int]]:
+        """What is open and nothing explains, whoever has opened it: one of each place, and how many it stands for."""
         listing = descriptors.listing()
-        return self._told({fd: listing[fd] for fd in listing if fd not in _STANDARD}, explained)
+        places: dict[Any, list[int]] = {}
+        for fd, identity in listing.items():
+            if fd in explained or fd in _STANDARD:
+                continue
+            birth, _, born = self._watch.fds.get(fd, (None, None, None))
+            place = birth.place() if birth is not None and born == identity else None
+            places.setdefault(fd if place is None else (id(place[0]), place[1]), []).append(fd)
+        found = [(self._told({fds[-1]: listing[fds[-1]]}, explained), len(fds)) for fds in places.values()]
+        return [(suspect, number) for suspects, number in found for suspect in suspects]
 
     def _told(self, unaccounted: Open, explained: set[int]) -> list[Suspect]:
         found: dict[str, Suspect] = {}
@@ -172,10 +185,10 @@ class Ledger:
             for fd, (_, of, identity) in list(self._watch.fds.items()):
                 if of is owner and identity is not None and self._birth(fd) is not None:
                     found[fd] = identity
-        births, count = self._watch.births, self._counter.count()
-        if count is None or (births, count) != (self._births, self._count):
+        sockets, count = self._watch.open_sockets, self._counter.count()
+        if count is None or (sockets, count) != (self._sockets, self._count):
             listing = descriptors.listing()
-            self._latest = (births, count, listing)
+            self._latest = (sockets, count, listing)
             for fd, identity in listing.items():
                 if self._known.get(fd) != identity and fd not in _STANDARD:
                     known = self._birth(fd)
