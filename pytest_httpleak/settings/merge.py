@@ -1,23 +1,17 @@
 """What counts for one test or fixture: the run's default with its markers and run-time calls laid over it."""
 
-from __future__ import annotations
-
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
+from pytest_httpleak.model import Kind
 from pytest_httpleak.settings import options
-from pytest_httpleak.settings.options import MARKER_KEYS
+from pytest_httpleak.settings.options import MARKER_KEYS, Option
+from pytest_httpleak.settings.patterns import Pattern
 from pytest_httpleak.settings.values import Mode, unknown_key
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
-
-    from pytest_httpleak.model import Kind
-    from pytest_httpleak.settings.options import Option
-    from pytest_httpleak.settings.patterns import Pattern
 
 MARKER = "httpleak"
 

@@ -1,21 +1,17 @@
 """The one table of everything that can be set: option, ini key, marker key, form, default and help of each."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import pytest
 
 from pytest_httpleak.model import Kind
 from pytest_httpleak.settings import values
-
-if TYPE_CHECKING:
-    from pytest_httpleak.settings.values import Form
+from pytest_httpleak.settings.values import Form
 
 T = TypeVar("T")
 
 
-class Option(NamedTuple, Generic[T]):
+class Option(Generic[T]):
     """One thing that can be set, and each place where it can be.
 
     `default` is written as a user would write it in the ini file; None means that there is none. `field` names the
@@ -23,15 +19,30 @@ class Option(NamedTuple, Generic[T]):
     key within that attribute where it holds a number for each kind. `is_list` is for ini values of one or more lines.
     """
 
-    form: Form[T]
-    help: str
-    flag: str | None = None
-    ini: str | None = None
-    key: str | None = None
-    default: str | None = None
-    field: str = ""
-    kind: Kind | None = None
-    is_list: bool = False
+    __slots__ = ("default", "field", "flag", "form", "help", "ini", "is_list", "key", "kind")
+
+    def __init__(
+        self,
+        form: Form[T],
+        help: str,  # noqa: A002  # as pytest calls it where it goes to
+        *,
+        flag: str | None = None,
+        ini: str | None = None,
+        key: str | None = None,
+        default: str | None = None,
+        field: str = "",
+        kind: Kind | None = None,
+        is_list: bool = False,
+    ) -> None:
+        self.form = form
+        self.help = help
+        self.flag = flag
+        self.ini = ini
+        self.key = key
+        self.default = default
+        self.field = field
+        self.kind = kind
+        self.is_list = is_list
 
     @property
     def dest(self) -> str:

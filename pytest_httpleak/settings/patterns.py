@@ -1,9 +1,7 @@
 """Ignore patterns: which leaks are somebody else's, by the name of the resource or the file that made it."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import NamedTuple, Self
 
 from pytest_httpleak.model import Kind
 from pytest_httpleak.settings.wording import unknown
@@ -11,15 +9,14 @@ from pytest_httpleak.settings.wording import unknown
 _CREATED = "created"
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(NamedTuple):
     """One ignore pattern: `kind:glob` looks at a resource's names, `created:glob` (kind None) at its creation stack."""
 
     kind: Kind | None
     glob: str
 
     @classmethod
-    def parse(cls, text: str) -> Pattern:
+    def parse(cls, text: str) -> Self:
         """Read `threads:worker-*` or `created:*/vendored/*`; ValueError where the text is neither."""
         word, colon, glob = (part.strip() for part in text.partition(":"))
         if not colon or not glob:

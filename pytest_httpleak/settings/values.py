@@ -6,7 +6,7 @@ import enum
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pytest_httpleak.model import Kind
 from pytest_httpleak.settings.patterns import Pattern
@@ -27,14 +27,17 @@ class Mode(enum.StrEnum):
     MARKED = "marked"
 
 
-class Audit(NamedTuple):
+class Audit:
     """Which audit notes fail a test, and whether notes are taken at all."""
 
-    fail: frozenset[str]
-    is_off: bool
+    __slots__ = ("fail", "is_off")
+
+    def __init__(self, fail: frozenset[str], *, is_off: bool) -> None:
+        self.fail = fail
+        self.is_off = is_off
 
 
-class Form(NamedTuple, Generic[T]):
+class Form(Generic[T]):
     """One sort of value.
 
     `check` takes a Python value, as in a marker, and raises TypeError or ValueError with a sentence that stands
@@ -43,10 +46,19 @@ class Form(NamedTuple, Generic[T]):
     `native` is the type it has in a TOML file where it need not be text.
     """
 
-    metavar: str
-    check: Callable[[object], T]
-    convert: Callable[[object], object] = lambda raw: raw
-    native: type = str
+    __slots__ = ("check", "convert", "metavar", "native")
+
+    def __init__(
+        self,
+        metavar: str,
+        check: Callable[[object], T],
+        convert: Callable[[object], object] = lambda raw: raw,
+        native: type = str,
+    ) -> None:
+        self.metavar = metavar
+        self.check = check
+        self.convert = convert
+        self.native = native
 
     def read(self, raw: object) -> T:
         """Read what the command line or the ini file holds."""
