@@ -7,7 +7,9 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
-from pytest_httpleak.model import Held, Kind, PoolState, State, Suspect
+from pytest_httpleak.model.findings import Held, Suspect
+from pytest_httpleak.model.kinds import Kind, State
+from pytest_httpleak.model.pools import PoolState
 from pytest_httpleak.records import Record, Table, together
 from pytest_httpleak.socketrecords import SocketRecord, fileno, record_of
 

@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
 from pytest_httpleak.errors import LeakError
-from pytest_httpleak.model import Kind, PoolState
+from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.model.pools import PoolState
 from pytest_httpleak.reports.text import leak_text
 from pytest_httpleak.session import core
 from pytest_httpleak.session.blocks import Block

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_httpleak.model import Finding
+from pytest_httpleak.model.findings import Finding
 
 
 class LeakError(AssertionError):

@@ -10,7 +10,7 @@ from pytest_httpleak.reports.closing import closing_lines
 
 if TYPE_CHECKING:
     from pytest_httpleak.guard import Guard
-    from pytest_httpleak.model import Run
+    from pytest_httpleak.model.run import Run
 
 _INCOMPLETE = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
 _GREEN = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
@@ -46,12 +46,13 @@ class Ending:
         if results.usage_error:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         complete = exitstatus not in _INCOMPLETE and not session.shouldstop and not session.shouldfail
+        has_files = bool(guard.has_files_to_write or results.needed)
         run = self._run = results.run(
-            watched.seconds, watched.errors(), guard.trend, watched.growth(), complete=complete
+            watched.seconds, watched.errors(), guard.trend, watched.growth(), complete=complete, every_row=has_files
         )
         if guard.has_late_leaks and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        if not guard.has_files_to_write and not results.needed:
+        if not has_files:
             return
         from pytest_httpleak import gate
 
@@ -72,7 +73,7 @@ class Ending:
         run = self._run
         if self._guard.results.usage_error:
             terminal.write_line(f"ERROR: {self._guard.results.usage_error}", red=True)
-        if run is None or not (run.tests or run.fixtures or run.disabled or self._lines):
+        if run is None or not (run.summary.checked or run.tests or run.fixtures or run.disabled or self._lines):
             return
         terminal.section("httpleak")
         for line in (*_found(run), *self._lines, *closing_lines(run)):

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pytest_httpleak.model import Finding, FixtureRow, outcome_of
+from pytest_httpleak.model.findings import Finding, outcome_of
+from pytest_httpleak.model.rows import FixtureRow
 
 
 def fixture_row(fixturedef: pytest.FixtureDef[Any], findings: tuple[Finding, ...]) -> FixtureRow:

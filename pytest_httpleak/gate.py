@@ -16,7 +16,7 @@ from pytest_httpleak.reports.text_safety import safe_name
 
 if TYPE_CHECKING:
     from pytest_httpleak.guard import Guard
-    from pytest_httpleak.model import Run
+    from pytest_httpleak.model.run import Run
 
 _MOST_NAMED = 20  # lines of one list in the terminal
 

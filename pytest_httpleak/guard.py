@@ -10,22 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_httpleak.finish import Ending
-from pytest_httpleak.fixturerows import fixture_row
-from pytest_httpleak.model import (
-    AuditNote,
-    FixtureRow,
-    Outcome,
-    TestRow,
-    fixture_row_as_data,
-    outcome_of,
-    test_row_as_data,
-)
+from pytest_httpleak.model.findings import outcome_of
+from pytest_httpleak.model.kinds import Outcome
 from pytest_httpleak.protocol import run_held
 from pytest_httpleak.results import CLEAN, ROW, Results
 from pytest_httpleak.session.core import Check, Session
 from pytest_httpleak.settings import Mode, RunSettings, Settings, settings_for
 
 if TYPE_CHECKING:
+    from pytest_httpleak.model.rows import AuditNote, FixtureRow
     from pytest_httpleak.session.trend import Trend
 
 FIXTURE = "httpleak"
@@ -254,6 +247,9 @@ class Guard:
         return check.settings.tolerate is not self.settings.default.tolerate
 
     def _row(self, item: pytest.Item, check: Check | None) -> dict[str, Any]:
+        from pytest_httpleak.model.data import fixture_row_as_data, test_row_as_data
+        from pytest_httpleak.model.rows import TestRow
+
         data: dict[str, Any] = {"fixtures": [fixture_row_as_data(row) for row, _ in self.pending]}
         if check is not None:
             off = check.settings.mode is Mode.OFF
@@ -308,6 +304,8 @@ class Guard:
         self.session.end(check)
         if not check.findings:
             return
+        from pytest_httpleak.fixturerows import fixture_row
+
         row = fixture_row(fixturedef, check.findings)
         if self._active is None:  # torn down after the last test, as after -x: nobody's report is left to carry it
             self.results.add_fixture(row)

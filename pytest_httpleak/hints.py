@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from pytest_httpleak.model import Kind, State, Suspect
+from pytest_httpleak.model.findings import Suspect
+from pytest_httpleak.model.kinds import Kind, State
 
 _CLOSE_RESPONSE: Final = {
     "http.client": "read the body to its end, or use `with` on the response so that it is closed",

@@ -6,7 +6,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
-from pytest_httpleak.model import Held, Kind, PoolState, State, Suspect, replace
+from pytest_httpleak.model.findings import Held, Suspect, replace
+from pytest_httpleak.model.kinds import Kind, State
+from pytest_httpleak.model.pools import PoolState
 from pytest_httpleak.records import Record, Table, together
 from pytest_httpleak.socketrecords import SocketRecord, describe, record_of
 

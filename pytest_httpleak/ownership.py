@@ -10,7 +10,8 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from pytest_httpleak.model import Kind, Suspect
+from pytest_httpleak.model.findings import Suspect
+from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.patches import Patches, Wall
 from pytest_httpleak.records import RUNNER_TASKS, Record, Table, Worker
 from pytest_httpleak.sites import Birth, capture

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Protocol
 
 from pytest_httpleak.asking import attributes_of, is_a
-from pytest_httpleak.model import Held, Kind, State, Suspect
+from pytest_httpleak.model.findings import Held, Suspect
+from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.sites import Birth
 
 # The task in which anyio's pytest plugin runs every fixture and test: whoever is being run answers for what it makes.

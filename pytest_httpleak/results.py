@@ -9,25 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_httpleak import __version__
-from pytest_httpleak.model import (
-    FixtureRow,
-    Growth,
-    Outcome,
-    PoolState,
-    Run,
-    TestRow,
-    TrendPoint,
-    fixture_row_as_data,
-    fixture_row_from_data,
-    growth_as_data,
-    growth_from_data,
-    pool_as_data,
-    pool_from_data,
-    replace,
-    test_row_from_data,
-)
+from pytest_httpleak.model.findings import replace
+from pytest_httpleak.model.kinds import Outcome
+from pytest_httpleak.model.run import Run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_httpleak.model.pools import PoolState
+    from pytest_httpleak.model.rows import FixtureRow, Growth, TestRow, TrendPoint
     from pytest_httpleak.session.trend import Trend
 
 # Where a report carries its test's row, also on the way from an xdist worker to the controller.
@@ -60,6 +50,8 @@ class Results:
         if data == CLEAN:
             self._rows[report.nodeid] = None
             return
+        from pytest_httpleak.model.data import fixture_row_from_data, test_row_from_data
+
         if "test" in data:
             row = test_row_from_data(data["test"])
             self._rows[row.nodeid] = row
@@ -81,6 +73,9 @@ class Results:
         if output is None:
             self._lost_workers = True
             return
+        from pytest_httpleak.model.data import fixture_row_from_data, growth_from_data, pool_from_data
+        from pytest_httpleak.model.rows import TrendPoint
+
         self.usage_error = self.usage_error or output["usage_error"]
         self._seconds += output["seconds"]
         self._fixtures += [fixture_row_from_data(each) for each in output["fixtures"]]
@@ -91,6 +86,8 @@ class Results:
 
     def output(self, seconds: float, errors: list[str], trend: Trend | None, growth: list[Growth]) -> dict[str, Any]:
         """What a worker hands to the controller at its end."""
+        from pytest_httpleak.model.data import fixture_row_as_data, growth_as_data, pool_as_data
+
         return {
             "usage_error": self.usage_error,
             "seconds": seconds,
@@ -102,9 +99,16 @@ class Results:
         }
 
     def run(
-        self, seconds: float, errors: list[str], trend: Trend | None, growth: list[Growth], *, complete: bool
+        self,
+        seconds: float,
+        errors: list[str],
+        trend: Trend | None,
+        growth: list[Growth],
+        *,
+        complete: bool,
+        every_row: bool = True,
     ) -> Run:
-        """All that the run has found."""
+        """All that the run has found; the clean tests are counted, and have rows of their own if `every_row` is true."""
         run = Run(
             version=__version__,
             python=sys.version.partition(" ")[0],
@@ -117,11 +121,22 @@ class Results:
         run.trend = self._trend + ([] if trend is None else trend.points())
         run.growth = together([*self._growth, *growth])
         run.disabled = list(dict.fromkeys([*errors, *self._errors]))
-        for nodeid, row in self._rows.items():
-            run.count(TestRow(nodeid, Outcome.CLEAN) if row is None else row)
+        rows = self._every_row() if every_row else filter(None, self._rows.values())
+        for row in rows:
+            run.count(row)
+        if not every_row:
+            clean = sum(1 for row in self._rows.values() if row is None)
+            run.summary.checked += clean
+            run.summary.clean += clean
         run.summary.complete = complete and not self._lost_workers
         run.summary.seconds_in_plugin = round(seconds + self._seconds, 6)
         return run
+
+    def _every_row(self) -> Iterator[TestRow]:
+        from pytest_httpleak.model.rows import TestRow
+
+        for nodeid, row in self._rows.items():
+            yield TestRow(nodeid, Outcome.CLEAN) if row is None else row
 
 
 def together(found: list[Growth]) -> list[Growth]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Any, Final
 
-from pytest_httpleak.model import Site
+from pytest_httpleak.model.findings import Site
 
 _PLUGIN: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _STANDARD: Final = os.path.dirname(os.__file__) + os.sep  # asking sysconfig takes longer than the rest of this module

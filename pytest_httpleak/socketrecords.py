@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Final
 
 from pytest_httpleak.asking import attribute
-from pytest_httpleak.model import Held, Kind, State, Suspect
+from pytest_httpleak.model.findings import Held, Suspect
+from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.records import Record, Table, class_name, type_name
 
 # Bound here, so that a test which puts something else in its place cannot mislead the watch.

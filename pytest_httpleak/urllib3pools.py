@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
-from pytest_httpleak.model import Kind, PoolState, Suspect
+from pytest_httpleak.model.findings import Suspect
+from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.model.pools import PoolState
 from pytest_httpleak.records import Record, Table, type_name
 from pytest_httpleak.socketrecords import fileno, holding
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Final
 
-from pytest_httpleak.model import Held, Kind, State, Suspect
+from pytest_httpleak.model.findings import Held, Suspect
+from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.records import Record, Table, is_at_work, type_name
 from pytest_httpleak.socketrecords import SocketRecord, describe, fileno, record_of
 from pytest_httpleak.urllib3pools import PoolRecord, origin_of, queued

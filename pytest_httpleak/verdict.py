@@ -9,7 +9,8 @@ import pytest
 from _pytest._code.code import ReprFileLocation
 
 from pytest_httpleak.errors import HttpLeakWarning, LeakError
-from pytest_httpleak.model import AuditNote, Finding, FixtureRow
+from pytest_httpleak.model.findings import Finding
+from pytest_httpleak.model.rows import AuditNote, FixtureRow
 from pytest_httpleak.protocol import FAILED, will_stop
 from pytest_httpleak.reports.text import leak_text, note_lines, one_line, section_text
 

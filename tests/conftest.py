@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from marked import Leaks, Marked, closed
 
-from pytest_httpleak.model import Finding
+from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.session.core import Session
 from pytest_httpleak.settings import default_settings, settings_from_keywords
 

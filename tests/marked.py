@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pytest_httpleak.model import Finding
+from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.session.core import Check, Session
 from pytest_httpleak.settings import default_settings, settings_from_keywords
 

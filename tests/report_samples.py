@@ -5,22 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_httpleak import model
-from pytest_httpleak.model import (
-    AuditNote,
-    Finding,
-    FixtureRow,
-    Growth,
-    Held,
-    Kind,
-    Outcome,
-    PoolState,
-    Run,
-    Site,
-    State,
-    TrendPoint,
-    Verdict,
-    replace,
-)
+from pytest_httpleak.model.findings import Finding, Held, Site, replace
+from pytest_httpleak.model.kinds import Kind, Outcome, State, Verdict
+from pytest_httpleak.model.pools import PoolState
+from pytest_httpleak.model.rows import AuditNote, FixtureRow, Growth, TrendPoint
+from pytest_httpleak.model.run import Run
 
 if TYPE_CHECKING:
     from pathlib import Path

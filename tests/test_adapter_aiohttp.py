@@ -15,7 +15,7 @@ from marked import Leaks, Marked
 
 from pytest_httpleak.adapters import Hooks, Unsupported
 from pytest_httpleak.adapters import aiohttp as adapter
-from pytest_httpleak.model import PoolState
+from pytest_httpleak.model.pools import PoolState
 from pytest_httpleak.session.core import Session
 
 aiohttp = pytest.importorskip("aiohttp")

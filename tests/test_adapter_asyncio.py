@@ -20,7 +20,8 @@ import pytest
 from loops import Loop
 from marked import Leaks, Marked, expected, seen
 
-from pytest_httpleak.model import Finding, Kind, State
+from pytest_httpleak.model.findings import Finding
+from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.probes import taskframes, tasks
 from pytest_httpleak.session.blocks import Block
 from pytest_httpleak.session.core import Session

@@ -19,7 +19,7 @@ from marked import Leaks, Marked, expected, seen
 
 from pytest_httpleak.adapters import Hooks, Unsupported
 from pytest_httpleak.adapters import httpcore as adapter
-from pytest_httpleak.model import PoolState
+from pytest_httpleak.model.pools import PoolState
 from pytest_httpleak.reports.text import leak_text
 from pytest_httpleak.session.core import Session
 

@@ -11,7 +11,7 @@ import pytest
 from inner import Inner
 from pooldrivers import new_driver
 
-from pytest_httpleak.model import AuditNote
+from pytest_httpleak.model.rows import AuditNote
 from pytest_httpleak.session.core import Session
 from pytest_httpleak.settings import default_settings
 

@@ -17,7 +17,8 @@ from unittest import mock
 import pytest
 from inner import Inner
 
-from pytest_httpleak.model import Finding, Kind
+from pytest_httpleak.model.findings import Finding
+from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.patches import Wall
 
 Leaks = Callable[..., tuple[Finding, ...]]

@@ -28,7 +28,7 @@ from typing import Any
 import pytest
 from marked import Leaks, Marked
 
-from pytest_httpleak.model import Kind
+from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.session.core import Session
 
 # What is left open on purpose makes the interpreter warn, too.

@@ -16,7 +16,9 @@ from loops import Loop
 from marked import Leaks
 from pooldrivers import LIBRARIES, new_driver
 
-from pytest_httpleak.model import Growth, Kind, Site
+from pytest_httpleak.model.findings import Site
+from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.model.rows import Growth
 from pytest_httpleak.results import together
 from pytest_httpleak.session.core import Session
 from pytest_httpleak.session.growth import grows, slope

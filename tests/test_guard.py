@@ -12,7 +12,7 @@ from inner import Inner
 
 from pytest_httpleak import adapters
 from pytest_httpleak.adapters import asyncio as asyncio_adapter
-from pytest_httpleak.model import Finding
+from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.probes import descriptors, infrastructure, references, tasks
 from pytest_httpleak.records import Record
 from pytest_httpleak.session.core import Session

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pooldrivers import LIBRARIES, Counter, Driver, new_driver
 
-from pytest_httpleak.model import PoolState
+from pytest_httpleak.model.pools import PoolState
 from pytest_httpleak.session.core import Session
 from pytest_httpleak.session.snapshots import pools
 from pytest_httpleak.settings import default_settings

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_httpleak.model import Finding
+from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.probes import references
 from pytest_httpleak.session.blocks import Block
 from pytest_httpleak.session.core import Session

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from report_samples import EVIL, ROOT, fixture_row, lost_socket, response, row, run, site, thread
 
-from pytest_httpleak.model import Verdict
+from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.reports.baseline import Baseline, BaselineError, owner_without_parameters
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytest_httpleak.model import Run
+    from pytest_httpleak.model.run import Run
 
 LEAK = {
     "fingerprint": "0123456789abcdef",

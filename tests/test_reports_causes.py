@@ -21,14 +21,15 @@ from report_samples import (
     write_source,
 )
 
-from pytest_httpleak.model import Site, State, Verdict
+from pytest_httpleak.model.findings import Site
+from pytest_httpleak.model.kinds import State, Verdict
 from pytest_httpleak.reports.causes import causes, first_names, notes, owner_of_test
 from pytest_httpleak.reports.places import callers, code_line, is_below, place, relative_path
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytest_httpleak.model import Finding
+    from pytest_httpleak.model.findings import Finding
 
 
 def number_of_causes(*findings: Finding) -> int:

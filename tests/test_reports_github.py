@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from report_samples import ROOT, evil_run, fixture_row, lost_socket, peak, response, row, run, site, thread
 
-from pytest_httpleak.model import Verdict
+from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.reports.github import error_commands
 
 

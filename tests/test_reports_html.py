@@ -29,7 +29,9 @@ from report_samples import (
     write_source,
 )
 
-from pytest_httpleak.model import Outcome, TrendPoint, replace
+from pytest_httpleak.model.findings import replace
+from pytest_httpleak.model.kinds import Outcome
+from pytest_httpleak.model.rows import TrendPoint
 from pytest_httpleak.reports import html_report
 from pytest_httpleak.reports.chart import downsampled, growth_rows, line_chart
 from pytest_httpleak.reports.markup import tag, text

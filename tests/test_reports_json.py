@@ -22,7 +22,7 @@ from report_samples import (
     trend,
 )
 
-from pytest_httpleak.model import finding_from_data
+from pytest_httpleak.model.data import finding_from_data
 from pytest_httpleak.reports import json_report
 
 

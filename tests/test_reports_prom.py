@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from report_samples import evil_run, fixture_row, full_run, growth, lost_socket, pool, response, row, run, thread
 
-from pytest_httpleak.model import Kind, Outcome, Verdict
+from pytest_httpleak.model.kinds import Kind, Outcome, Verdict
 from pytest_httpleak.reports.prom_report import render
 
 

@@ -22,7 +22,7 @@ from report_samples import (
     write_source,
 )
 
-from pytest_httpleak.model import Kind, Verdict
+from pytest_httpleak.model.kinds import Kind, Verdict
 from pytest_httpleak.reports import sarif_report
 
 SCHEMA = json.loads((Path(__file__).parent / "data" / "sarif-2.1.0-rtm.5.json").read_text("utf-8"))

@@ -21,7 +21,8 @@ from report_samples import (
     write_source,
 )
 
-from pytest_httpleak.model import Finding, Held, Kind, State, Verdict
+from pytest_httpleak.model.findings import Finding, Held
+from pytest_httpleak.model.kinds import Kind, State, Verdict
 from pytest_httpleak.reports.closing import closing_line, closing_lines
 from pytest_httpleak.reports.text import (
     grouped_text,

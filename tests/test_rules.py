@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pytest_httpleak import rules
-from pytest_httpleak.model import Held, Kind, Site, State, Suspect, Verdict, replace
+from pytest_httpleak.model.findings import Held, Site, Suspect, replace
+from pytest_httpleak.model.kinds import Kind, State, Verdict
 from pytest_httpleak.settings import Pattern
 
 HERE = Site("/src/app.py", 3, "fetch")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from pytest_httpleak.model import Finding, Kind, State
+from pytest_httpleak.model.findings import Finding
+from pytest_httpleak.model.kinds import Kind, State
 
 Leaks = Callable[..., tuple[Finding, ...]]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_httpleak.model import Kind
+from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.settings import (
     Mode,
     Pattern,

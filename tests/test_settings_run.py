@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_httpleak.model import Kind
+from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.settings import Mode, Pattern, RunSettings, add_options, default_settings, read_run_settings
 from pytest_httpleak.settings.values import AUDIT_NAMES
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 from marked import Leaks, Marked
 
-from pytest_httpleak.model import Kind, State
+from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.session.core import Session
 
 # What is left open on purpose makes the interpreter warn, too.

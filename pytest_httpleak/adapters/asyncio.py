@@ -12,7 +12,8 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from pytest_httpleak.adapters import Hooks
-from pytest_httpleak.model import Kind, State, Suspect
+from pytest_httpleak.model.findings import Suspect
+from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS, Record, Table, type_name
 from pytest_httpleak.socketrecords import record_of
 

@@ -8,7 +8,8 @@ from types import FrameType, ModuleType
 from typing import Any, ClassVar
 
 from pytest_httpleak.adapters import Hooks, require
-from pytest_httpleak.model import Held, Kind, State, Suspect
+from pytest_httpleak.model.findings import Held, Suspect
+from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.records import Record, Table, is_at_work, type_name
 from pytest_httpleak.sites import Birth
 from pytest_httpleak.socketrecords import SocketRecord, describe, fileno, record_of

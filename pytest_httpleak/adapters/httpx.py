@@ -7,7 +7,8 @@ from types import ModuleType
 from typing import Any, ClassVar, Final
 
 from pytest_httpleak.adapters import Hooks, Unsupported
-from pytest_httpleak.model import Held, Kind, State, Suspect
+from pytest_httpleak.model.findings import Held, Suspect
+from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.records import Record, Table, reachable, type_name
 
 MODULES = ("httpx", "httpx2")

@@ -10,7 +10,8 @@ from types import ModuleType
 from typing import Any, ClassVar, Final
 
 from pytest_httpleak.adapters import Hooks
-from pytest_httpleak.model import Kind, Suspect
+from pytest_httpleak.model.findings import Suspect
+from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.records import Record
 
 MODULES = ("pycares",)

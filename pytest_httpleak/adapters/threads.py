@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.asking import attribute
-from pytest_httpleak.model import Kind, State, Suspect
+from pytest_httpleak.model.findings import Suspect
+from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.records import Record, Table, Worker, type_name
 from pytest_httpleak.socketrecords import serves_a_living_client
 

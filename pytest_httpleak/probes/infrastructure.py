@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from pytest_httpleak.asking import attribute, is_a
-from pytest_httpleak.model import Suspect
+from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.probes import descriptors as descriptors_probe
 
 # Packages whose own threads and descriptors are the tool's, whatever test first set them off.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import CodeType
 from typing import Any, Final
 
-from pytest_httpleak.model import Site
+from pytest_httpleak.model.findings import Site
 from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS
 from pytest_httpleak.sites import awaits, frame_of
 

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from pytest_httpleak.model import Finding, Verdict
+from pytest_httpleak.model.findings import Finding
+from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.reports.causes import Owner, each_finding
 from pytest_httpleak.reports.places import relative_path
 from pytest_httpleak.reports.text_safety import plain
@@ -16,7 +17,7 @@ from pytest_httpleak.reports.wording import subject
 if TYPE_CHECKING:
     import os
 
-    from pytest_httpleak.model import Run
+    from pytest_httpleak.model.run import Run
 
 _HEAD: Final = "httpleak-baseline"
 _VERSION: Final = 1

@@ -6,7 +6,10 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pytest_httpleak.model import AuditNote, Finding, FixtureRow, Growth, Run, State, TestRow, Verdict
+from pytest_httpleak.model.findings import Finding
+from pytest_httpleak.model.kinds import State, Verdict
+from pytest_httpleak.model.rows import AuditNote, FixtureRow, Growth, TestRow
+from pytest_httpleak.model.run import Run
 from pytest_httpleak.reports.places import file_of_test, relative_path
 from pytest_httpleak.reports.text_safety import safe_name
 from pytest_httpleak.reports.wording import amount, counted

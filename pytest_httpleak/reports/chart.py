@@ -12,7 +12,7 @@ from pytest_httpleak.reports.text_safety import safe_name
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_httpleak.model import TrendPoint
+    from pytest_httpleak.model.rows import TrendPoint
 
 SERIES: Final = {"fds": "file descriptors", "sockets": "sockets", "threads": "threads", "tasks": "tasks"}
 MAX_POINTS: Final = 400

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_httpleak.model import Outcome
+from pytest_httpleak.model.kinds import Outcome
 
 if TYPE_CHECKING:
-    from pytest_httpleak.model import Run
+    from pytest_httpleak.model.run import Run
 
 
 def closing_lines(run: Run) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from pytest_httpleak.model import Run
+    from pytest_httpleak.model.run import Run
 
 # The module of this package whose `render` makes that form; imported when it is asked for.
 _RENDERERS: Final[dict[str, str]] = {

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
-from pytest_httpleak.model import State, Verdict
+from pytest_httpleak.model.kinds import State, Verdict
 from pytest_httpleak.reports.causes import Cause, causes, first_names
 from pytest_httpleak.reports.places import relative_path
 from pytest_httpleak.reports.text_safety import safe, safe_name
 from pytest_httpleak.reports.wording import described, noun
 
 if TYPE_CHECKING:
-    from pytest_httpleak.model import Run
+    from pytest_httpleak.model.run import Run
 
 _MAX_NAMES: Final = 5
 

@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
-from pytest_httpleak.model import Kind, Outcome
+from pytest_httpleak.model.kinds import Kind, Outcome
 from pytest_httpleak.reports.causes import Cause, Owner, causes, growing, notes
 from pytest_httpleak.reports.chart import growth_rows, line_chart
 from pytest_httpleak.reports.closing import closing_lines
@@ -21,7 +21,10 @@ from pytest_httpleak.reports.wording import UNKNOWN_LINE, counted, described, gr
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_httpleak.model import Finding, Growth, PoolState, Run
+    from pytest_httpleak.model.findings import Finding
+    from pytest_httpleak.model.pools import PoolState
+    from pytest_httpleak.model.rows import Growth
+    from pytest_httpleak.model.run import Run
 
 _MAX_CAUSES: Final = 500
 _MAX_OWNERS: Final = 200

@@ -6,12 +6,12 @@ import json
 from importlib import resources
 from typing import TYPE_CHECKING, Any, cast
 
-from pytest_httpleak import model
+from pytest_httpleak.model.data import fixture_row_as_data, growth_as_data, pool_as_data, test_row_as_data
 from pytest_httpleak.reports.places import relative_path, shortened
 from pytest_httpleak.reports.text_safety import plain, redact_url
 
 if TYPE_CHECKING:
-    from pytest_httpleak.model import Run
+    from pytest_httpleak.model.run import Run
 
 
 def render(run: Run) -> str:
@@ -45,13 +45,13 @@ def as_data(run: Run) -> dict[str, Any]:
             "complete": summary.complete,
             "seconds_in_plugin": round(summary.seconds_in_plugin, 6),
         },
-        "tests": [_row(model.test_row_as_data(row), root) for row in run.tests],
-        "fixtures": [_row(model.fixture_row_as_data(row), root) for row in run.fixtures],
-        "pools": [_pool(model.pool_as_data(pool), root) for pool in run.pools],
+        "tests": [_row(test_row_as_data(row), root) for row in run.tests],
+        "fixtures": [_row(fixture_row_as_data(row), root) for row in run.fixtures],
+        "pools": [_pool(pool_as_data(pool), root) for pool in run.pools],
         "trend": [{"nodeid": point.nodeid, "open": dict(point.open)} for point in run.trend],
     }
     if run.growth:
-        data["growth"] = [_growth(model.growth_as_data(growth), root) for growth in run.growth]
+        data["growth"] = [_growth(growth_as_data(growth), root) for growth in run.growth]
     if run.disabled:
         data["disabled"] = [_harmless(each) for each in run.disabled]
     return data

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from pytest_httpleak.model import Verdict
+from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.reports.causes import Cause, causes, first_names, growing, notes
 from pytest_httpleak.reports.closing import closing_lines
 from pytest_httpleak.reports.places import code_line, line_of, place
@@ -13,7 +13,7 @@ from pytest_httpleak.reports.text_safety import safe, safe_name
 from pytest_httpleak.reports.wording import UNKNOWN_LINE, counted, described, grown, noun
 
 if TYPE_CHECKING:
-    from pytest_httpleak.model import Run
+    from pytest_httpleak.model.run import Run
 
 # GitHub cuts a job's summary off at 1 MiB; a row takes at most some 4 KiB.
 _MAX_ROWS: Final = 100

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from pytest_httpleak.reports.text_safety import safe_code, safe_name
 
 if TYPE_CHECKING:
-    from pytest_httpleak.model import Finding, Site
+    from pytest_httpleak.model.findings import Finding, Site
 
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 _MAX_CALLERS: Final = 3

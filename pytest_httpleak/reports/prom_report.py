@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from pytest_httpleak.model import Outcome
+from pytest_httpleak.model.kinds import Outcome
 from pytest_httpleak.reports.causes import each_finding
 from pytest_httpleak.reports.places import line_of
 from pytest_httpleak.reports.text_safety import safe
@@ -13,7 +13,8 @@ from pytest_httpleak.reports.text_safety import safe
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pytest_httpleak.model import PoolState, Run
+    from pytest_httpleak.model.pools import PoolState
+    from pytest_httpleak.model.run import Run
 
     Sample = tuple[dict[str, str], float]
 

@@ -7,14 +7,15 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from pytest_httpleak.model import Kind, Verdict
+from pytest_httpleak.model.kinds import Kind, Verdict
 from pytest_httpleak.reports.causes import Owner, each_finding
 from pytest_httpleak.reports.places import callers, code_line, is_below, place, relative_path
 from pytest_httpleak.reports.text_safety import plain, safe, safe_name
 from pytest_httpleak.reports.wording import RULES, headline, noun
 
 if TYPE_CHECKING:
-    from pytest_httpleak.model import Finding, Run, Site
+    from pytest_httpleak.model.findings import Finding, Site
+    from pytest_httpleak.model.run import Run
 
 _SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 _ROOT: Final = "SRCROOT"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-from pytest_httpleak.model import Verdict
+from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.reports.causes import Cause, causes, first_names, growing, notes
 from pytest_httpleak.reports.places import callers, code_line, line_of, place
 from pytest_httpleak.reports.text_safety import safe, safe_name
@@ -23,7 +23,9 @@ from pytest_httpleak.reports.wording import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_httpleak.model import AuditNote, Finding, Run, Site
+    from pytest_httpleak.model.findings import Finding, Site
+    from pytest_httpleak.model.rows import AuditNote
+    from pytest_httpleak.model.run import Run
 
 _MAX_GROUPS: Final = 20
 _MAX_NOTES: Final = 10

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from pytest_httpleak.model import Finding, Growth, Kind, State, Verdict
+from pytest_httpleak.model.findings import Finding
+from pytest_httpleak.model.kinds import Kind, State, Verdict
+from pytest_httpleak.model.rows import Growth
 from pytest_httpleak.reports.places import shortened
 from pytest_httpleak.reports.text_safety import safe
 

@@ -1,17 +1,16 @@
-"""Audit notes at the end of a test: what it changed for the whole process, and what it made over and over."""
+"""Whether there is anything to note at the end of a test; on the way of every test, so the notes are made elsewhere."""
 
 from __future__ import annotations
 
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.asking import attribute
-from pytest_httpleak.model import AuditNote, Site
+from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.ownership import Owner, Watch
-from pytest_httpleak.records import Record
-from pytest_httpleak.sites import Birth
+
+if TYPE_CHECKING:
+    from pytest_httpleak.model.rows import AuditNote
 
 # So many clients from one line within one test, each with a connection of its own to one server, are one for each request.
 CLIENTS_FROM_ONE_LINE: Final = 5
@@ -19,11 +18,8 @@ CLIENTS_FROM_ONE_LINE: Final = 5
 TRIES_FROM_ONE_LINE: Final = 20
 # More tasks of one line that are there at once are started without a bound.
 TASKS_FROM_ONE_LINE: Final = 100
-# Answers that a client may try again after: the server is slow, or has too much to do, or has failed.
-_TRY_AGAIN: Final = frozenset((408, 425, 429, *range(500, 600)))
-
 # Module, path of attributes, and what it is called: defaults that all code in the process shares.
-_GLOBALS: Final = (
+GLOBALS: Final = (
     ("urllib.request", ("_opener",), "urllib.request's opener"),
     ("ssl", ("_create_default_https_context",), "ssl's default context for HTTPS"),
     ("requests.adapters", ("DEFAULT_RETRIES",), "requests.adapters.DEFAULT_RETRIES"),
@@ -47,19 +43,27 @@ class Auditing:
 
     def notes(self, owner: Owner, tasks_before: int) -> tuple[AuditNote, ...]:
         """The notes on what an owner did, each once with the number of times."""
-        found: list[AuditNote] = []
         after = shared_defaults()
-        if after != self._before:
-            found += changed(self._before, after, self._watch.changes)
+        is_changed = after != self._before
+        made = owner.records
+        has_many = len(made) >= CLIENTS_FROM_ONE_LINE and (
+            len(made) > TRIES_FROM_ONE_LINE
+            or sum(record.kind is Kind.CLIENTS for record in made) >= CLIENTS_FROM_ONE_LINE
+        )
+        has_tasks = self._watch.births_of_tasks - tasks_before > TASKS_FROM_ONE_LINE
+        if not (is_changed or has_many or has_tasks or owner.notes):
+            return ()
+        from pytest_httpleak.session import auditnotes
+
+        found: list[AuditNote] = []
+        if is_changed:
+            found += auditnotes.changed(self._before, after, self._watch.changes)
             self._before = after
-        if len(owner.records) >= CLIENTS_FROM_ONE_LINE:
-            found += [*many_clients(owner.records), *many_tries(owner.records)]
-        if self._watch.births_of_tasks - tasks_before > TASKS_FROM_ONE_LINE:
-            found += many_tasks(birth for birth, of in list(self._watch.tasks.values()) if of is owner)
-        if owner.notes:
-            counts = Counter((name, message, hint, birth.site()) for name, message, hint, birth in owner.notes)
-            found += [AuditNote(*key, count=number) for key, number in counts.items()]
-        return tuple(found)
+        if has_many:
+            found += [*auditnotes.many_clients(made), *auditnotes.many_tries(made)]
+        if has_tasks:
+            found += auditnotes.many_tasks(birth for birth, of in list(self._watch.tasks.values()) if of is owner)
+        return (*found, *auditnotes.counted(owner.notes))
 
 
 def shared_defaults() -> tuple[Any, ...]:
@@ -67,86 +71,10 @@ def shared_defaults() -> tuple[Any, ...]:
     modules = sys.modules
     ask = attribute(modules.get("socket"), "getdefaulttimeout")
     values: list[Any] = [None if ask is None else ask()]
-    for module, path, _ in _GLOBALS:
+    for module, path, _ in GLOBALS:
         value: Any = modules.get(module)
         if value is not None:
             for name in path:
                 value = attribute(value, name)
         values.append(value)
     return tuple(values)
-
-
-def changed(before: tuple[Any, ...], after: tuple[Any, ...], changes: dict[str, Birth]) -> Iterator[AuditNote]:
-    """A note for each shared default that is not what it was, save what came with an import, or at first use."""
-    names = ("socket's default timeout", *(name for _, _, name in _GLOBALS))
-    for index, (name, old, new) in enumerate(zip(names, before, after, strict=True)):
-        if new is old or new == old or (index > 0 and old is None and not _is_installed(new)):
-            continue
-        birth = changes.get(name)
-        yield AuditNote(
-            "global-default-changed",
-            f"{name} was changed and not put back: all later tests run with it",
-            "use the `monkeypatch` fixture, or put it back in a finalizer",
-            None if birth is None else birth.site(),
-        )
-
-
-def _is_installed(opener: Any) -> bool:
-    """Whether an opener of `urllib.request` is somebody's own, and not the one that `urlopen()` makes for itself."""
-    request = sys.modules.get("urllib.request")
-    if request is None or not isinstance(opener, request.OpenerDirector):
-        return False
-    stock = request.build_opener()
-    kinds = [sorted(type(handler).__qualname__ for handler in each.handlers) for each in (opener, stock)]
-    return kinds[0] != kinds[1] or opener.addheaders != stock.addheaders
-
-
-def many_clients(records: Iterable[Record]) -> Iterator[AuditNote]:
-    """A note for each line that made one client after the other, to connect to the same server."""
-    clients: dict[tuple[Site, str], set[int]] = {}
-    for record in records:
-        client, origin = record.destination() or (None, "")
-        site = (
-            None if client is None or client.birth is None or client.owner is not record.owner else client.birth.site()
-        )
-        if site is not None:
-            clients.setdefault((site, origin), set()).add(id(client))
-    for (site, origin), made in clients.items():
-        if len(made) >= CLIENTS_FROM_ONE_LINE:
-            yield AuditNote(
-                "client-per-request",
-                f"{len(made)} clients were made by this line within one test, each for connections of its own to {origin}",
-                "make one client, and share it: it keeps its connections for the next request",
-                site,
-            )
-
-
-def many_tries(records: Iterable[Record]) -> Iterator[AuditNote]:
-    """A note for each line that sent one and the same request over and over, and was told to come back later."""
-    tries: Counter[tuple[Site, str]] = Counter()
-    for record in records:
-        request, status = record.exchange() or ("", None)
-        site = None if record.birth is None or status not in _TRY_AGAIN else record.birth.site()
-        if site is not None:
-            tries[site, request] += 1
-    for (site, request), number in tries.items():
-        if number > TRIES_FROM_ONE_LINE:
-            yield AuditNote(
-                "unbounded-retry",
-                f"this line tried {request} {number} times within one test: what bounds the number of tries?",
-                "bound the tries, with a pause that grows between them",
-                site,
-            )
-
-
-def many_tasks(births: Iterable[Birth]) -> Iterator[AuditNote]:
-    """A note for each line that started tasks by the hundred; those that were over before the next do not count."""
-    sites = Counter(site for birth in births if (site := birth.site()) is not None)
-    for site, number in sites.items():
-        if number > TASKS_FROM_ONE_LINE:
-            yield AuditNote(
-                "unbounded-retry",
-                f"{number} tasks were started by this line within one test: what bounds how many there are at once?",
-                "let a fixed number of workers, or a semaphore, bound them",
-                site,
-            )

@@ -12,7 +12,8 @@ from pytest_httpleak import adapters as adapters_package
 from pytest_httpleak.adapters import Adapter, Hooks, Unsupported
 from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.importing import AfterImport
-from pytest_httpleak.model import AuditNote, Finding, Growth, Suspect, Verdict, fingerprint, replace
+from pytest_httpleak.model.findings import Finding, Suspect, fingerprint, replace
+from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.ownership import Owner, Watch
 from pytest_httpleak.session.judging import Judging
 from pytest_httpleak.session.ledger import Ledger
@@ -20,6 +21,7 @@ from pytest_httpleak.settings import Mode, Settings
 from pytest_httpleak.sites import set_user_root
 
 if TYPE_CHECKING:
+    from pytest_httpleak.model.rows import AuditNote, Growth
     from pytest_httpleak.session.auditing import Auditing
     from pytest_httpleak.session.growth import GrowthWatch
 

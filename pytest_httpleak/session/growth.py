@@ -7,7 +7,9 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from pytest_httpleak.model import Growth, Kind, State, Suspect, replace
+from pytest_httpleak.model.findings import Suspect, replace
+from pytest_httpleak.model.kinds import Kind, State
+from pytest_httpleak.model.rows import Growth
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import tasks
 from pytest_httpleak.session.judging import Judging

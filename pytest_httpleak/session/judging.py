@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from pytest_httpleak.model import Finding, Held, Kind, State, Suspect, replace
+from pytest_httpleak.model.findings import Finding, Held, Suspect, replace
+from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.ownership import Owner, Watch
 from pytest_httpleak.patches import Wall
 from pytest_httpleak.probes import descriptors, tasks

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, fields
 
-from pytest_httpleak.model import Kind, PoolState
+from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.model.pools import PoolState
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import descriptors, infrastructure, tasks
 

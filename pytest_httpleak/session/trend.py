@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from array import array
 
-from pytest_httpleak.model import Kind, PoolState, TrendPoint
+from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.model.pools import PoolState
+from pytest_httpleak.model.rows import TrendPoint
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import descriptors, tasks
 from pytest_httpleak.session.snapshots import pools_by_record

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pytest_httpleak.model import Kind
+from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.settings import options
 from pytest_httpleak.settings.options import MARKER_KEYS, Option
 from pytest_httpleak.settings.patterns import Pattern

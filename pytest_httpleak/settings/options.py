@@ -4,7 +4,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import pytest
 
-from pytest_httpleak.model import Kind
+from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.settings import values
 from pytest_httpleak.settings.values import Form
 

@@ -3,7 +3,7 @@
 from fnmatch import fnmatchcase
 from typing import NamedTuple, Self
 
-from pytest_httpleak.model import Kind
+from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.settings.wording import unknown
 
 _CREATED = "created"

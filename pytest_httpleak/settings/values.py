@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from pytest_httpleak.model import Kind
+from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.settings.patterns import Pattern
 from pytest_httpleak.settings.wording import nearest, unknown
 

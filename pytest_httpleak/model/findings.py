@@ -1,0 +1,107 @@
+"""Facts about what was left behind: suspects, and the findings that they amount to."""
+
+import hashlib
+from typing import Any, NamedTuple, Self, TypeVar
+
+from pytest_httpleak.model.kinds import Kind, Outcome, State, Verdict
+
+T = TypeVar("T", bound=Any)
+
+# Named tuples and plain classes where the style would have dataclasses: they are made several times faster, and every
+# run imports them; for the same reason their annotations are no texts, each of which would be compiled.
+
+
+def replace(record: T, **changes: Any) -> T:
+    """The same record with some fields changed."""
+    return record._replace(**changes)  # type: ignore[no-any-return]
+
+
+class Site(NamedTuple):
+    """One place in source code; `file` is absolute or as the interpreter names it."""
+
+    file: str
+    line: int
+    function: str
+
+
+class Held(NamedTuple):
+    """Something that a leaked resource keeps alive: shown under it, never a finding of its own."""
+
+    kind: Kind
+    summary: str
+    fd: int | None = None
+
+
+class Suspect(NamedTuple):
+    """One resource that its owner left behind, as facts taken at once; no reference to the resource itself.
+
+    `claims` names the descriptors and objects it answers for: a suspect of a later kind whose claims are all
+    taken is no finding. `owns` names, by key, suspects that end with this one, whatever their kind. `always` is for
+    suspects that are a finding of their own even where all is claimed. `names` are what
+    ignore patterns are matched with; `key` identifies the record it was taken from; `depth` puts a client (0) before the
+    transports and pools inside it.
+    """
+
+    kind: Kind
+    library: str
+    type: str
+    state: State
+    summary: str
+    key: int
+    created: Site | None = None
+    stack: tuple[Site, ...] = ()
+    names: tuple[str, ...] = ()
+    claims: frozenset[object] = frozenset()
+    owns: frozenset[int] = frozenset()
+    always: bool = False
+    holds: tuple[Held, ...] = ()
+    depth: int = 0
+    held_by: str | None = None
+    hint: str = ""
+
+
+class Finding(NamedTuple):
+    """One cause of a leak, as users see it: `count` resources that the same line left behind."""
+
+    kind: Kind
+    library: str
+    type: str
+    state: State
+    summary: str
+    created: Site | None = None
+    stack: tuple[Site, ...] = ()
+    count: int = 1  # type: ignore[assignment]  # of resources; nobody counts the fields of a record
+    holds: tuple[Held, ...] = ()
+    held_by: str | None = None
+    hint: str = ""
+    verdict: Verdict = Verdict.LEAKED
+    fingerprint: str = ""
+
+    def judged(self, verdict: Verdict) -> Self:
+        """The same finding with another verdict."""
+        return self._replace(verdict=verdict)
+
+
+def fingerprint(finding: Finding, owner: str, file: str | None) -> str:
+    """Names a finding across runs: kind, library, function and file of creation, owner; never a line number."""
+    function = finding.created.function if finding.created else ""
+    parts = (finding.kind.value, finding.library, file or "", function, owner)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def outcome_of(findings: tuple[Finding, ...]) -> Outcome:
+    """The outcome that a test's findings amount to: the worst verdict among them."""
+    verdicts = {finding.verdict for finding in findings}
+    for verdict, outcome in _WORST_FIRST:
+        if verdict in verdicts:
+            return outcome
+    return Outcome.CLEAN
+
+
+_WORST_FIRST: tuple[tuple[Verdict, Outcome], ...] = (
+    (Verdict.LEAKED, Outcome.LEAKED),
+    (Verdict.WARNED, Outcome.WARNED),
+    (Verdict.KNOWN, Outcome.KNOWN),
+    (Verdict.TOLERATED, Outcome.TOLERATED),
+    (Verdict.IGNORED, Outcome.TOLERATED),
+)

@@ -1,0 +1,62 @@
+"""What a run has found, in the rows of its report."""
+
+from typing import NamedTuple
+
+from pytest_httpleak.model.findings import Finding, Site
+from pytest_httpleak.model.kinds import Kind, Outcome
+
+
+class AuditNote(NamedTuple):
+    """Something that allows a leak in production; informs, never fails by itself."""
+
+    name: str
+    message: str
+    hint: str
+    created: Site | None = None
+    count: int = 1  # type: ignore[assignment]  # of resources; nobody counts the fields of a record
+
+
+class TestRow(NamedTuple):
+    """One checked test in the report."""
+
+    nodeid: str
+    outcome: Outcome
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[AuditNote, ...] = ()
+    attempts: int = 1
+    repeated: int = 1
+
+
+class FixtureRow(NamedTuple):
+    """One fixture of a wider scope that left something behind."""
+
+    name: str
+    scope: str
+    baseid: str
+    file: str
+    line: int
+    outcome: Outcome
+    findings: tuple[Finding, ...] = ()
+
+
+class Growth(NamedTuple):
+    """One line that leaves more and more open, test after test: `first` after the beginning of the run, `last` at its end."""
+
+    kind: Kind
+    library: str
+    type: str
+    created: Site | None
+    summary: str
+    first: int
+    last: int
+    tests: int
+    slope: float  # resources per test
+    held_by: str | None = None
+    hint: str = ""
+
+
+class TrendPoint(NamedTuple):
+    """How many of each kind were open in the process after one test."""
+
+    nodeid: str
+    open: dict[str, int]
