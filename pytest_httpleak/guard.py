@@ -15,7 +15,7 @@ from pytest_httpleak.model.kinds import Outcome
 from pytest_httpleak.protocol import run_held
 from pytest_httpleak.results import CLEAN, ROW, Results
 from pytest_httpleak.session.core import Check, Session
-from pytest_httpleak.settings import Mode, RunSettings, Settings, settings_for
+from pytest_httpleak.settings import Mode, RunSettings, Settings, is_marked, settings_for
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.rows import AuditNote, FixtureRow
@@ -107,10 +107,10 @@ class Guard:
         self._other_protocols = [impl for impl in reversed(runs[:before]) if impl.plugin_name != "runner"]
 
     def _read_settings(self, items: list[pytest.Item]) -> None:
+        parents: dict[int, bool] = {}
         for item in items:
-            settings = settings_for(item, self.settings)
-            if settings is not self.settings.default:
-                self._settings[item.nodeid] = settings
+            if is_marked(item, parents):
+                self._settings[item.nodeid] = settings_for(item, self.settings)
 
     def is_checked(self, item: pytest.Item) -> bool:
         """Whether a leak of that test is looked for at all."""
@@ -140,17 +140,17 @@ class Guard:
     def _judge_last(self, item: pytest.Item) -> None:
         """Let the judgement run after the test's own fixtures are torn down, and before any wider one is.
 
-        Finalizers run in reverse order, so it must be the first to be registered; that is possible only once the item
-        is set up, hence from inside `item.setup`.
+        That is when an item's own teardown is called: it is the first of the item's finalizers, which run in reverse.
         """
-        original: Callable[[], None] = item.setup
+        original: Callable[[], None] = item.teardown
 
-        def setup() -> None:
-            del item.__dict__["setup"]
-            item.addfinalizer(lambda: self.end_test(item))
-            original()
+        def teardown() -> None:
+            try:
+                self.end_test(item)
+            finally:
+                original()
 
-        item.__dict__["setup"] = setup
+        item.__dict__["teardown"] = teardown
 
     def protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
         """Run a test with its call report held back, unless one of the plugins that would come next takes it."""
@@ -189,14 +189,14 @@ class Guard:
             self.session.end(check)
 
     def after_teardown(self, item: pytest.Item) -> None:
-        """The test's teardown is over: it is judged, if its finalizer never came to run."""
-        item.__dict__.pop("setup", None)
+        """The test's teardown is over: it is judged, if it never came to run."""
+        item.__dict__.pop("teardown", None)
         self.end_test(item)
         self._active = None
 
     def abandon(self, item: pytest.Item) -> None:
         """The run is being ended in the middle of a test, which is not judged."""
-        item.__dict__.pop("setup", None)
+        item.__dict__.pop("teardown", None)
         check = self._checks.pop(item.nodeid, None)
         if check is not None:
             self.session.drop(check)

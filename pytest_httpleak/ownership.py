@@ -120,8 +120,8 @@ class TaskRecord(Record):
         return task is not None and not task.done()
 
 
-def _birth_in_task(task: Any, maker: Birth, depth: int) -> Birth:
-    birth = capture(depth, getattr(task.get_coro(), "cr_frame", None))  # below it there is only what runs the loop
+def _birth_below(coroutine: Any, maker: Birth, depth: int) -> Birth:
+    birth = capture(depth, getattr(coroutine, "cr_frame", None))  # below it there is only what runs the loop
     if not birth.has_user:  # not the whole chain: a library's tasks may make each other for hours
         birth.parent = maker if maker.has_user else maker.parent or maker
     return birth
@@ -246,7 +246,7 @@ class Watch:
         if task is not None:
             known = self.of_task(task)
             if known is not None:
-                return _birth_in_task(task, known[0], depth + 1)
+                return _birth_below(task.get_coro(), known[0], depth + 1)
         in_trio: Birth | None = (
             None if self.birth_in_trio is None or loop is not None else self.birth_in_trio(depth + 1)
         )
@@ -259,12 +259,17 @@ class Watch:
 
     def _origin(self, depth: int) -> tuple[Birth, Owner]:
         """The birth of what is made right now, and whoever answers for it; inside a task, at the cost of one of the two."""
+        # Written out, as this is on the way of every task that a task makes.
         loop = self.running_loop()
         task = None if loop is None else self.current_task(loop)
-        known = None if task is None else self.of_task(task)
-        if known is None:
-            return self.birth(depth + 1), self._answering()
-        return _birth_in_task(task, known[0], depth + 1), known[1]
+        if task is not None:
+            coro = task.get_coro()
+            known = self.tasks.get(id(task))
+            if known is None or known[0].of != id(coro):
+                known = self.sent.get(id(coro))
+            if known is not None:
+                return _birth_below(coro, known[0], depth + 1), known[1]
+        return self.birth(depth + 1), self._answering()
 
     def of_task(self, task: Any) -> tuple[Birth, Owner] | None:
         """The birth and the owner of a task, or None for one whose making was not seen."""
@@ -318,6 +323,26 @@ class Watch:
         if self.peaking and opened:
             self.opened(record)
 
+    def add_with(self, record: Record, other: Record) -> None:
+        """Give a record the birth and the owner that another one has just been given on the same way."""
+        record.birth, record.maker = other.birth, other.maker
+        owner = record.owner = self.root if other.owner is None or other.owner.over else other.owner
+        if record.kind is not Kind.RESPONSES:
+            self.births += 1
+        if owner is not self.root:
+            owner.keep(record)
+        if self.peaking:
+            self.opened(record)
+
+    def hand_over(self, record: Record) -> None:
+        """Let whoever is running answer for a record that there is already, from here on."""
+        record.birth, owner = self._origin(4)
+        record.maker = self.maker()
+        if owner is not record.owner:
+            record.owner = self.root if owner.over else owner
+            if record.owner is not self.root:
+                owner.keep(record)
+
     def task_made(self, task: Any, coro: object) -> None:
         """Note the birth and the owner of an asyncio task; by its identity alone, since tasks are many and short."""
         coroutine = id(coro)
@@ -352,11 +377,11 @@ class Watch:
         self.fds[fd] = (birth, owner, (status.st_dev, status.st_ino))
         owner.descriptors += 1
 
-    def note(self, name: str, message: str, hint: str) -> None:
+    def note(self, name: str, message: str, hint: str, birth: Birth | None = None) -> None:
         """Take an audit note for whoever is running: code that allows a leak in production."""
         owner = self._answering()
         if owner is not self.root and not owner.over and len(owner.notes) < _MOST_NOTES:
-            owner.notes.append((name, message, hint, self.birth(4)))
+            owner.notes.append((name, message, hint, self.birth(4) if birth is None else birth))
 
     def opened(self, record: Record) -> None:
         """Let whoever is running count a resource that is open from now on, and the test or block around it too."""

@@ -190,6 +190,12 @@ class Recorder(Protocol):
     def add(self, record: Record, *, opened: bool = True) -> None:
         """Give a record its birth and its owner: whoever is responsible for what is made right now."""
 
+    def add_with(self, record: Record, other: Record) -> None:
+        """The same for what is made on the way of another record, which has just been given its birth and owner."""
+
+    def hand_over(self, record: Record) -> None:
+        """Let whoever is running answer for a record that there is already, from here on."""
+
     def opened(self, record: Record) -> None:
         """Note that a resource is open from now on, for those that ask for the highest number open at once."""
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_httpleak import model
-from pytest_httpleak.model.findings import Finding, Held, Site, replace
+from pytest_httpleak.model.findings import Finding, Held, Site, outcome_of, replace
 from pytest_httpleak.model.kinds import Kind, Outcome, State, Verdict
 from pytest_httpleak.model.pools import PoolState
-from pytest_httpleak.model.rows import AuditNote, FixtureRow, Growth, TrendPoint
+from pytest_httpleak.model.rows import AuditNote, FixtureRow, Growth, TestRow, TrendPoint
 from pytest_httpleak.model.run import Run
 
 if TYPE_CHECKING:
@@ -104,15 +103,13 @@ def peak(**changes: Any) -> Finding:
     return replace(finding, **changes)
 
 
-def row(nodeid: str, *findings: Finding, **changes: Any) -> model.TestRow:
-    outcome = changes.pop("outcome", model.outcome_of(findings))
-    return model.TestRow(nodeid, outcome, findings, **changes)
+def row(nodeid: str, *findings: Finding, **changes: Any) -> TestRow:
+    outcome = changes.pop("outcome", outcome_of(findings))
+    return TestRow(nodeid, outcome, findings, **changes)
 
 
 def fixture_row(*findings: Finding, **changes: Any) -> FixtureRow:
-    fixture = FixtureRow(
-        "client", "session", "tests", f"{ROOT}/tests/conftest.py", 7, model.outcome_of(findings), findings
-    )
+    fixture = FixtureRow("client", "session", "tests", f"{ROOT}/tests/conftest.py", 7, outcome_of(findings), findings)
     return replace(fixture, **changes)
 
 
@@ -153,7 +150,7 @@ def growth(**changes: Any) -> Growth:
     return replace(known, **changes)
 
 
-def run(*tests: model.TestRow, rootdir: str = ROOT, **changes: Any) -> Run:
+def run(*tests: TestRow, rootdir: str = ROOT, **changes: Any) -> Run:
     result = Run(version="0.1.0", python="3.11.7", platform="linux", rootdir=rootdir, seconds=1.5)
     result.summary.seconds_in_plugin = 0.0042
     for each in tests:

@@ -217,12 +217,11 @@ def _tasks(cls: Any, hooks: Hooks) -> None:
         # Written out: this is on the way of every task, and a table with weak references would cost twice as much.
         def create_task(loop: Any, coro: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
-            is_watched = wall.on and watch.on and getattr(coro, "__qualname__", "") not in _NOBODYS
-            if is_watched and ("eager_start" in kwargs or loop.get_task_factory() is not None):
-                task = made_at_once(original, loop, coro, kwargs)
-            else:
-                task = original(loop, coro, **kwargs)
-            if is_watched and hasattr(task, "get_coro"):
+            if not wall.on or not watch.on or getattr(coro, "__qualname__", "") in _NOBODYS:
+                return original(loop, coro, **kwargs)
+            is_stock = not kwargs.get("eager_start") and loop.get_task_factory() is None
+            task = original(loop, coro, **kwargs) if is_stock else made_at_once(original, loop, coro, kwargs)
+            if is_stock or hasattr(task, "get_coro"):
                 try:
                     watch.task_made(task, coro)
                 except Exception as error:  # noqa: BLE001  # this is the wall

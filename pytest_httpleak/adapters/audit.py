@@ -55,7 +55,7 @@ def _requests(module: ModuleType, hooks: Hooks) -> None:
 
 def _urllib3(module: ModuleType, hooks: Hooks) -> None:
     watch: Any = hooks.watch
-    pools = watch.table("urllib3 pools")
+    pools, connections = watch.table("urllib3 pools"), watch.table("urllib3 connections")
 
     def returning(pool: Any, connection: Any = None, /) -> None:
         queue = pool.pool
@@ -66,18 +66,20 @@ def _urllib3(module: ModuleType, hooks: Hooks) -> None:
                 f"make `maxsize` (now {queue.maxsize}) as large as the number of requests at once, or set `block=True`",
             )
 
-    def sending(pool: Any, /, *args: Any, **kwargs: Any) -> None:
+    def sending(pool: Any, connection: Any = None, /, *args: Any, **kwargs: Any) -> None:
         timeout = kwargs.get("timeout")
         record = pools.get(pool)
         if timeout is None or (record is not None and record.front is not None):  # what is built on it says it itself
             return
         if _waits_for_ever(timeout) and sys.modules["socket"].getdefaulttimeout() is None:
-            watch.note(
-                "no-timeout", f"urllib3: {_NO_TIMEOUT}", "pass `timeout=`, in seconds, to the request or to its pool"
-            )
+            checkout = connections.get(connection)  # which was noted a moment ago
+            watch.note("no-timeout", f"urllib3: {_NO_TIMEOUT}", _SET_TIMEOUT, checkout and checkout.birth)
 
     hooks.before(module.connectionpool.HTTPConnectionPool, "_put_conn", returning)
     hooks.before(module.connectionpool.HTTPConnectionPool, "_make_request", sending)
+
+
+_SET_TIMEOUT = "pass `timeout=`, in seconds, to the request or to its pool"
 
 
 def _waits_for_ever(timeout: Any) -> bool:

@@ -51,9 +51,11 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 
     def known(connection: Any) -> Any:
         """The record of a connection; one of a class of its own, or older than the watch, is met here first."""
-        if connections.get(connection) is None:
+        record = connections.get(connection)
+        if record is None:
             connection_born(None, connection)
-        return connections.get(connection)
+            record = connections.get(connection)
+        return record
 
     def connecting(connection: Any, /, *args: Any, **kwargs: Any) -> None:
         record = connections.get(connection)
@@ -76,12 +78,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     def checked_out(connection: Any, pool: Any, /, *args: Any, **kwargs: Any) -> None:
         record = known(connection)
         if record.pool is not None:  # not its first request: from now on it is there for this caller
-            owner = watch.owner()
-            record.birth, record.maker = watch.birth(), watch.maker()
-            if record.owner is not owner:
-                record.owner = owner
-                if owner is not watch.root:
-                    owner.keep(record)
+            watch.hand_over(record)
         record.pool = weakref.ref(pool)
         record.answering = None
 
@@ -116,7 +113,10 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         record = ResponseRecord(connection, response, socket_of(response, connection))
         connection.answering = record
         responses.put(response, record)
-        watch.add(record)
+        if connection.pool is None:
+            watch.add(record)
+        else:  # its request has just been given the connection
+            watch.add_with(record, connection)
 
     def socket_of(response: Any, connection: ConnectionRecord) -> SocketRecord | None:
         """The socket that a response is read from; one that ends with its connection has taken it over."""

@@ -188,6 +188,8 @@ class Session:
         check = Check(owner, settings)
         owner.grace = settings.grace
         check.tasks_before = self.watch.births_of_tasks
+        if not self._tests and scope == "function":
+            self._births = self.watch.births  # what was made before the first test is no test's
         if settings.peaks or settings.max_clients is not None:
             self.want_peaks(check)
         self.resume(check)

@@ -6,6 +6,7 @@ from pytest_httpleak.settings.merge import (
     RunSettings,
     Settings,
     default_settings,
+    is_marked,
     settings_for,
     settings_from_keywords,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "Settings",
     "add_options",
     "default_settings",
+    "is_marked",
     "marker_help",
     "option_table",
     "read_run_settings",

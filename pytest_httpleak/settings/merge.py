@@ -67,6 +67,17 @@ def default_settings() -> Settings:
     )
 
 
+def is_marked(item: pytest.Item, parents: dict[int, bool]) -> bool:
+    """Whether a test has a mark of its own, or of its module or classes; `parents` keeps what is known of those."""
+    if any(mark.name == MARKER for mark in item.own_markers):
+        return True
+    parent: Any = item.parent
+    known = parents.get(id(parent))
+    if known is None:
+        known = parents[id(parent)] = parent is not None and any(parent.iter_markers(MARKER))
+    return known
+
+
 def settings_for(item: pytest.Item, run: RunSettings) -> Settings:
     """Lay the marks on the item's module, class and function over the run's default.
 

@@ -1,7 +1,7 @@
 """Ignore patterns: which leaks are somebody else's, by the name of the resource or the file that made it."""
 
 from fnmatch import fnmatchcase
-from typing import NamedTuple, Self
+from typing import Self
 
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.settings.wording import unknown
@@ -9,11 +9,20 @@ from pytest_httpleak.settings.wording import unknown
 _CREATED = "created"
 
 
-class Pattern(NamedTuple):
+class Pattern:
     """One ignore pattern: `kind:glob` looks at a resource's names, `created:glob` (kind None) at its creation stack."""
 
-    kind: Kind | None
-    glob: str
+    __slots__ = ("glob", "kind")
+
+    def __init__(self, kind: Kind | None, glob: str) -> None:
+        self.kind = kind
+        self.glob = glob
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pattern) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
 
     @classmethod
     def parse(cls, text: str) -> Self:
