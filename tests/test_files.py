@@ -12,6 +12,7 @@ import logging
 import logging.handlers
 import mmap
 import os
+import queue
 import pickle
 import select
 import selectors
@@ -398,6 +399,39 @@ def test_the_socket_of_a_logging_handler_is_never_a_leak(leaks: Leaks, logger: l
         logger.addHandler(handler)
 
     assert leaks(adding) == ()
+
+
+@pytest.mark.parametrize("way", ["behind a memory handler", "behind a queue's listener"])
+def test_the_file_of_a_handler_that_a_logger_reaches_is_never_a_leak(
+    leaks: Leaks, logger: logging.Logger, tmp_path: Path, request: pytest.FixtureRequest, way: str
+) -> None:
+    def adding() -> None:
+        file = logging.FileHandler(tmp_path / "log")
+        request.addfinalizer(file.close)
+        if way == "behind a memory handler":
+            logger.addHandler(logging.handlers.MemoryHandler(10, target=file))
+        else:
+            queued = logging.handlers.QueueHandler(queue.SimpleQueue())
+            listener = logging.handlers.QueueListener(queued.queue, file)
+            queued.listener = listener  # as `logging.config` does from Python 3.12 on
+            logger.addHandler(queued)
+
+    assert leaks(adding) == ()
+
+
+def test_the_file_of_a_handler_that_was_taken_off_its_logger_unclosed_leaks(
+    leaks: Leaks, logger: logging.Logger, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    def swapping(*, closing: bool) -> None:
+        handler = logging.FileHandler(tmp_path / "log")
+        request.addfinalizer(handler.close)
+        logger.addHandler(handler)
+        logger.removeHandler(handler)
+        if closing:
+            handler.close()
+
+    assert [finding.kind for finding in leaks(lambda: swapping(closing=False))] == [Kind.FDS]
+    assert leaks(lambda: swapping(closing=True)) == ()
 
 
 def test_what_is_opened_while_a_module_is_imported_is_the_processs(

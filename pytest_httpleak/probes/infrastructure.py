@@ -53,7 +53,7 @@ def is_tool_thread(name: str) -> bool:
 
 
 def descriptors() -> set[int]:
-    """Descriptors that belong to logging handlers and to multiprocessing's tracker, fork server and shared memory."""
+    """Descriptors that belong to the loggers' handlers and to multiprocessing's tracker, fork server and shared memory."""
     found = {*_logging(), *_shared_memory()}
     tracker = attribute(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker")
     server = attribute(sys.modules.get("multiprocessing.forkserver"), "_forkserver")
@@ -72,8 +72,7 @@ def _shared_memory() -> set[int]:
 
 
 def _logging() -> Iterator[int]:
-    for ref in list(attribute(sys.modules.get("logging"), "_handlerList", ())):
-        handler = ref()
+    for handler in _attached():
         for name in ("stream", "sock", "socket"):
             part = attribute(handler, name)
             if part is None or part is sys.stdout or part is sys.stderr:
@@ -81,6 +80,24 @@ def _logging() -> Iterator[int]:
             fd = _fileno(part)
             if fd is not None:
                 yield fd
+
+
+def _attached() -> list[Any]:
+    """The handlers that a logger writes to, through others or at once; one that was taken off it unclosed is a leak."""
+    logging = sys.modules.get("logging")
+    loggers = attribute(attribute(attribute(logging, "Logger"), "manager"), "loggerDict", {})
+    todo = list(attribute(attribute(logging, "root"), "handlers", ()))
+    for logger in list(loggers.values()):
+        todo += attribute(logger, "handlers", ())  # a place in the tree that no logger has taken yet has none
+    found: dict[int, Any] = {}
+    while todo:
+        handler = todo.pop()
+        if id(handler) not in found:
+            found[id(handler)] = handler
+            target = attribute(handler, "target")
+            todo += [] if target is None else [target]
+            todo += attribute(attribute(handler, "listener"), "handlers", ())
+    return list(found.values())
 
 
 def _fileno(stream: Any) -> int | None:
