@@ -12,8 +12,8 @@ import logging
 import logging.handlers
 import mmap
 import os
-import queue
 import pickle
+import queue
 import select
 import selectors
 import socket

@@ -1,4 +1,4 @@
-"""Threads: `threading.Thread`, `_thread.start_new_thread`, and the workers of `ThreadPoolExecutor`."""
+"""Threads: `threading.Thread` and `_thread.start_new_thread`, the workers of pools among them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.records import Record, Table, Worker, type_name
 from pytest_httpleak.socketrecords import serves_a_living_client
 
-MODULES = ("threading", "concurrent.futures.thread", "_thread")
+MODULES = ("threading", "_thread")
 
 # Workers that a library keeps for whoever asks next; what they do is done for whoever is being run.
 _CACHED_NAMES = ("AnyIO worker thread", "Trio thread ", "asyncio_", "asyncio-waitpid-")
@@ -60,13 +60,11 @@ class ThreadRecord(Record):
 
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
-    """Record threads with the call that started them, and let an executor's workers serve whoever submits."""
+    """Record threads with the call that started them."""
     if module.__name__ == "threading":
         _threads(module, hooks)
-    elif module.__name__ == "_thread":
-        _bare_threads(module, hooks)
     else:
-        _executors(module, hooks)
+        _bare_threads(module, hooks)
 
 
 def _threads(module: ModuleType, hooks: Hooks) -> None:
@@ -184,58 +182,3 @@ def _bare_threads(module: ModuleType, hooks: Hooks) -> None:
     for name in ("start_new_thread", "start_new"):  # two names for one thing
         if hasattr(module, name):
             hooks.patches.replace(module, name, make)
-
-
-class ExecutorRecord(Record):
-    """A `ThreadPoolExecutor`; its workers are what leaks, so it is never suspect itself."""
-
-    __slots__ = ()
-
-    kind: ClassVar[Kind] = Kind.THREADS
-    LIBRARY = "concurrent.futures"
-
-    def look(self) -> Suspect | None:
-        return None
-
-    def is_open(self) -> bool:
-        return False
-
-    def is_over(self) -> bool:
-        return self.ref() is None
-
-
-def _executors(module: ModuleType, hooks: Hooks) -> None:
-    watch: Any = hooks.watch
-    executors = watch.table("executors")
-    jobs: Any = weakref.WeakKeyDictionary()
-
-    def born(_: None, executor: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = ExecutorRecord()
-        executors.put(executor, record)
-        watch.add(record, opened=False)
-
-    def submitted(_: None, item: Any, /, *args: Any, **kwargs: Any) -> None:
-        jobs[item] = Worker(watch.owner(), watch.birth())
-
-    def make(original: Any) -> Any:
-        def run(item: Any, *args: Any, **kwargs: Any) -> Any:
-            __tracebackhide__ = True
-            job = jobs.pop(item, None)
-            if job is None:
-                return original(item, *args, **kwargs)
-            borrowed = watch.borrowed.setdefault(threading.get_ident(), [])
-            borrowed.append(job)
-            try:
-                return original(item, *args, **kwargs)
-            finally:
-                borrowed.pop()
-                if not borrowed:
-                    watch.borrowed.pop(threading.get_ident(), None)
-
-        return run
-
-    hooks.after(module.ThreadPoolExecutor, "__init__", born)
-    item_class = getattr(module, "_WorkItem", None)
-    if item_class is not None:
-        hooks.after(item_class, "__init__", submitted)
-        hooks.patches.replace(item_class, "run", make)

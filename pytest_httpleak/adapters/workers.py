@@ -1,0 +1,134 @@
+"""Jobs for the worker threads of `ThreadPoolExecutor`, anyio and trio: whoever hands one in answers for what it makes."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import weakref
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, ClassVar
+
+from pytest_httpleak.adapters import Hooks
+from pytest_httpleak.model.findings import Suspect
+from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.records import Record, Worker
+
+MODULES = ("concurrent.futures.thread", "anyio._backends._asyncio", "trio._core._thread_cache")
+
+
+def attach(module: ModuleType, hooks: Hooks) -> None:
+    """Let each job be done for whoever has handed it in, as from the line that did."""
+    _ATTACH[module.__name__](module, hooks)
+
+
+class ExecutorRecord(Record):
+    """A `ThreadPoolExecutor`; its workers are what leaks, so it is never suspect itself."""
+
+    __slots__ = ()
+
+    kind: ClassVar[Kind] = Kind.THREADS
+    LIBRARY = "concurrent.futures"
+
+    def look(self) -> Suspect | None:
+        return None
+
+    def is_open(self) -> bool:
+        return False
+
+    def is_over(self) -> bool:
+        return self.ref() is None
+
+
+def _executors(module: ModuleType, hooks: Hooks) -> None:
+    watch: Any = hooks.watch
+    executors = watch.table("executors")
+    jobs: Any = weakref.WeakKeyDictionary()
+
+    def born(_: None, executor: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = ExecutorRecord()
+        executors.put(executor, record)
+        watch.add(record, opened=False)
+
+    def submitted(_: None, item: Any, /, *args: Any, **kwargs: Any) -> None:
+        jobs[item] = Worker(watch.owner(), watch.birth())
+
+    def make(original: Any) -> Any:
+        def run(item: Any, *args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            job = jobs.pop(item, None)
+            if job is None:
+                return original(item, *args, **kwargs)
+            return _lent(watch.borrowed, job, original, item, *args, **kwargs)
+
+        return run
+
+    hooks.after(module.ThreadPoolExecutor, "__init__", born)
+    item_class = getattr(module, "_WorkItem", None)
+    if item_class is not None:
+        hooks.after(item_class, "__init__", submitted)
+        hooks.patches.replace(item_class, "run", make)
+
+
+def _anyio(module: ModuleType, hooks: Hooks) -> None:
+    backend = getattr(module, "AsyncIOBackend", None)
+    original = getattr(backend, "run_sync_in_worker_thread", None)
+    if original is None:  # before anyio 4
+        return
+
+    @functools.wraps(original)
+    def run_sync_in_worker_thread(func: Any, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        return original(_job(func, hooks), *args, **kwargs)
+
+    hooks.patches.put(backend, "run_sync_in_worker_thread", staticmethod(run_sync_in_worker_thread))
+
+
+def _trio(module: ModuleType, hooks: Hooks) -> None:
+    cache = getattr(module, "ThreadCache", None)
+    if cache is None:
+        return
+
+    def make(original: Any) -> Any:
+        def start_thread_soon(threads: Any, fn: Any, *args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            return original(threads, _job(fn, hooks), *args, **kwargs)
+
+        return start_thread_soon
+
+    hooks.patches.replace(cache, "start_thread_soon", make)
+
+
+def _job(function: Any, hooks: Hooks) -> Any:
+    """The same function, to be called in a worker thread on behalf of whoever is running now."""
+    watch: Any = hooks.watch
+    if not hooks.wall.on or not watch.on:
+        return function
+    try:
+        return functools.partial(_lent, watch.borrowed, Worker(watch.owner(), watch.birth(4)), function)
+    except Exception as error:  # noqa: BLE001  # this is the wall
+        hooks.wall.fall(error)
+        return function
+
+
+def _lent(
+    borrowed: dict[int, list[Worker]], job: Worker, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+) -> Any:
+    """Call a function while this thread works for somebody."""
+    __tracebackhide__ = True
+    ident = threading.get_ident()
+    jobs = borrowed.setdefault(ident, [])
+    jobs.append(job)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        jobs.pop()
+        if not jobs:
+            borrowed.pop(ident, None)
+
+
+_ATTACH: dict[str, Callable[[ModuleType, Hooks], None]] = {
+    "concurrent.futures.thread": _executors,
+    "anyio._backends._asyncio": _anyio,
+    "trio._core._thread_cache": _trio,
+}

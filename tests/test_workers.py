@@ -1,0 +1,94 @@
+"""Jobs in worker threads that anyio and trio keep: what they leave is that of whoever handed them in, at that line."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from marked import Leaks, Marked
+
+# What is left open on purpose makes the interpreter warn, too.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+anyio = pytest.importorskip("anyio")
+trio = pytest.importorskip("trio")
+backends = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+
+
+@backends
+def test_a_file_that_a_library_opens_in_a_worker_leaks_at_the_awaiting_line(
+    marked: Marked, kept: list[Any], tmp_path: Path, backend: str
+) -> None:
+    async def main() -> None:
+        kept.append((await anyio.open_file(tmp_path / "a", "w")).wrapped)  # leak: fds
+        kept.append(await anyio.to_thread.run_sync(open, tmp_path / "b", "w"))  # leak: fds
+
+    def leaking() -> None:
+        anyio.run(main, backend=backend)
+
+    marked(leaking, main)
+
+
+def test_a_file_that_trio_opens_in_a_worker_leaks_at_the_awaiting_line(
+    marked: Marked, kept: list[Any], tmp_path: Path
+) -> None:
+    async def main() -> None:
+        kept.append((await trio.open_file(tmp_path / "a", "w")).wrapped)  # leak: fds
+
+    def leaking() -> None:
+        trio.run(main)
+
+    marked(leaking, main)
+
+
+@backends
+def test_what_a_job_in_a_worker_makes_and_closes_is_nothing(leaks: Leaks, tmp_path: Path, backend: str) -> None:
+    async def main() -> None:
+        async with await anyio.open_file(tmp_path / "a", "w") as file:
+            await file.write("text")
+        assert await anyio.to_thread.run_sync(abs, -1) == 1
+
+    assert leaks(lambda: anyio.run(main, backend=backend)) == ()
+
+
+@backends
+def test_the_line_of_users_own_code_in_a_worker_comes_first(marked: Marked, kept: list[Any], backend: str) -> None:
+    def work() -> None:
+        kept.append(socket.socket())  # leak: sockets
+
+    async def main() -> None:
+        await anyio.to_thread.run_sync(work)
+
+    def leaking() -> None:
+        anyio.run(main, backend=backend)
+
+    marked(leaking, work)
+
+
+def test_a_worker_of_a_wider_fixtures_loop_works_for_the_test(marked: Marked, kept: list[Any], tmp_path: Path) -> None:
+    with marked.fixture() as wide:
+        with wide.during():
+            runner = asyncio.Runner()
+            assert runner.run(anyio.to_thread.run_sync(abs, -1)) == 1
+
+        async def main() -> None:
+            kept.append(await anyio.to_thread.run_sync(open, tmp_path / "a", "w"))  # leak: fds
+
+        def leaking() -> None:
+            runner.run(main())
+
+        marked(leaking, main)
+        with wide.during():
+            runner.close()
+
+
+@backends
+def test_an_error_in_a_worker_reaches_who_awaits_it(leaks: Leaks, backend: str) -> None:
+    async def main() -> None:
+        with pytest.raises(FileNotFoundError):
+            await anyio.to_thread.run_sync(open, "/no such folder/file")
+
+    assert leaks(lambda: anyio.run(main, backend=backend)) == ()
