@@ -26,6 +26,14 @@ def attributes_of(thing: object) -> dict[str, Any]:
         return {}
 
 
+def own_attribute(thing: object, name: str) -> Any:
+    """One entry of an object's `__dict__`, or None, without a question to the object itself."""
+    try:
+        return object.__getattribute__(thing, "__dict__").get(name)
+    except Exception:  # noqa: BLE001  # as above
+        return None
+
+
 def module_of(thing: object) -> str:
     """The name of the module of an object's class."""
     return str(attribute(type(thing), "__module__", ""))

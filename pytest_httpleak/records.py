@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Protocol
 
-from pytest_httpleak.asking import attributes_of, is_a
+from pytest_httpleak.asking import attributes_of, is_a, own_attribute
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.sites import Birth
@@ -283,5 +283,5 @@ def class_name(cls: type) -> str:
     """The name of a class as its users write it: below the package that exports it, or else below its module."""
     module = str(cls.__module__)
     package = module.partition(".")[0]
-    is_exported = attributes_of(sys.modules.get(package)).get(cls.__qualname__) is cls
+    is_exported = own_attribute(sys.modules.get(package), cls.__qualname__) is cls
     return f"{package if is_exported else module}.{cls.__qualname__}"

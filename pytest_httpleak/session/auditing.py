@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.asking import attribute
@@ -68,13 +69,20 @@ class Auditing:
 
 def shared_defaults() -> tuple[Any, ...]:
     """The defaults that all code in the process shares, as they are now; those of a module not imported are None."""
+    try:
+        return _defaults(getattr)  # on the way of every test
+    except Exception:  # noqa: BLE001  # somebody's `__getattr__` or property: that one is asked with care
+        return _defaults(attribute)
+
+
+def _defaults(ask: Callable[..., Any]) -> tuple[Any, ...]:
     modules = sys.modules
-    ask = attribute(modules.get("socket"), "getdefaulttimeout")
-    values: list[Any] = [None if ask is None else ask()]
+    timeout = ask(modules.get("socket"), "getdefaulttimeout", None)
+    values: list[Any] = [None if timeout is None else timeout()]
     for module, path, _ in GLOBALS:
         value: Any = modules.get(module)
         if value is not None:
             for name in path:
-                value = attribute(value, name)
+                value = ask(value, name, None)
         values.append(value)
     return tuple(values)

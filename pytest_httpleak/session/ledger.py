@@ -110,8 +110,8 @@ class Ledger:
     @_walled
     def _adopt(self, owner: Owner) -> None:
         if owner is not self._watch.root:
-            for fd in self._unaccounted(owner):
-                if self._birth(fd) is None:
+            for fd, identity in self._unaccounted(owner).items():
+                if self._birth(fd, identity) is None:
                     self._watch.give(fd, None, owner)
         self.open()
 
@@ -124,7 +124,7 @@ class Ledger:
     @_walled
     def out_of_sight(self) -> set[int]:
         """Descriptors without a birth that are no sockets: what code in C waits with and is woken by."""
-        births = {fd: (self._birth(fd) or (None,))[0] for fd in descriptors.listing()}
+        births = {fd: (self._birth(fd, now) or (None,))[0] for fd, now in descriptors.listing().items()}
         unborn = (fd for fd, birth in births.items() if birth is None and not descriptors.is_socket(fd))
         return {fd for fd in unborn if descriptors.target(fd).startswith(_WAITING)}
 
@@ -168,13 +168,13 @@ class Ledger:
         paths = {suspect.names[0] for suspect in found.values()}
         return [suspect for suspect in found.values() if not _is_companion(suspect, paths)]
 
-    def _birth(self, fd: int) -> tuple[Birth | None, Owner] | None:
-        """Birth and owner of the descriptor that is open now, and not of an earlier one with the same number."""
+    def _birth(self, fd: int, now: descriptors.Identity | None = None) -> tuple[Birth | None, Owner] | None:
+        """Birth and owner of the descriptor that is open `now`, and not of an earlier one with the same number."""
         known = self._watch.fds.get(fd)
         if known is None:
             return None
         birth, owner, identity = known
-        if identity != descriptors.identity(fd):
+        if identity != (descriptors.identity(fd) if now is None else now):
             self._watch.fds.pop(fd, None)
             return None
         return birth, owner
@@ -192,7 +192,7 @@ class Ledger:
             self._latest = (sockets, count, listing)
             for fd, identity in listing.items():
                 if self._known.get(fd) != identity and fd not in _STANDARD:
-                    known = self._birth(fd)
+                    known = self._birth(fd, identity)
                     if known is None or known[1] is owner:
                         found[fd] = identity
         return dict(sorted(found.items()))
