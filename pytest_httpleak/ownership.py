@@ -1,4 +1,4 @@
-"""Who answers for what is made: the stack of owners, and the watch that gives each birth its owner."""
+"""The watch, which gives each birth its place and its owner: the stack of owners, the tables, the patches."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.owners import Owner, TaskRecord
 from pytest_httpleak.patches import Patches, Wall
 from pytest_httpleak.records import RUNNER_TASKS, Record, Table, Worker
 from pytest_httpleak.sites import Birth, capture
@@ -19,105 +19,8 @@ from pytest_httpleak.sites import Birth, capture
 _active_threads: dict[int, Any] = getattr(threading, "_active", {})
 _fstat = os.fstat
 
-# Records an owner may collect before the finished ones among them are dropped: a session's server makes them for hours.
-_PRUNE_AT = 512
-
-
 # Audit notes of one owner; a loop that makes more of them says nothing new.
 _MOST_NOTES = 200
-
-
-class Owner:
-    """The process, a fixture of a wider scope, a test, or a checked block: what it made, until it is judged."""
-
-    __slots__ = (
-        "descriptors",
-        "grace",
-        "left",
-        "name",
-        "notes",
-        "over",
-        "parent",
-        "peaks",
-        "prune_at",
-        "records",
-        "scope",
-    )
-
-    def __init__(self, name: str, scope: str, parent: Owner | None = None) -> None:
-        self.name = name
-        self.scope = scope
-        self.parent = parent
-        self.records: list[Record] = []
-        self.left: list[Suspect] = []  # tasks that were pending when their loop ended
-        self.notes: list[tuple[str, str, str, Birth]] = []  # audit notes: name, message, hint, where
-        self.descriptors = 0  # bare ones that it was given, so that a look knows whether there is any to ask for
-        self.grace = 0.5  # seconds
-        self.over = False
-        self.peaks: Peaks | None = None
-        self.prune_at = _PRUNE_AT
-
-    def __repr__(self) -> str:
-        return f"<Owner {self.scope} {self.name}>"
-
-    def keep(self, record: Record) -> None:
-        """Take a record; now and then forget those of which nothing can be said any more."""
-        self.records.append(record)
-        if len(self.records) >= self.prune_at:
-            self.records = [record for record in self.records if not record.is_over()]
-            self.prune_at = max(_PRUNE_AT, 2 * len(self.records))
-
-
-class Peaks:
-    """The highest numbers open at once, kept exactly: they can only rise at a birth, so that is when to count."""
-
-    def __init__(self, limits: dict[Kind, int]) -> None:
-        self.limits = limits
-        self.highest: dict[Kind, int] = {}
-        self.breaches: dict[Kind, tuple[int, list[Record]]] = {}
-        self.open: dict[Kind, list[Record]] = {}
-        self.busy = False
-        self.clients_made: list[Record] = []
-
-    def clients(self) -> list[Record]:
-        """The clients that were made, closed ones too; not the transports and pools inside them."""
-        return [record for record in self.clients_made if not record.inner]
-
-    def born(self, record: Record) -> None:
-        """Count one birth against what of that kind is still open."""
-        if self.busy:  # looking at a resource may make another one; that is ours, not the test's
-            return
-        self.busy = True
-        try:
-            kind = record.kind
-            if kind is Kind.CLIENTS:
-                self.clients_made.append(record)
-            alive = [other for other in self.open.get(kind, ()) if other is not record and other.is_open()]
-            alive.append(record)
-            self.open[kind] = alive
-            number = len(alive)
-            if number > self.highest.get(kind, 0):
-                self.highest[kind] = number
-                if number > self.limits.get(kind, number):
-                    self.breaches[kind] = (number, list(alive))
-        finally:
-            self.busy = False
-
-
-class TaskRecord(Record):
-    """A task, for the highest number pending at once; leaked tasks are found by asking their loops."""
-
-    kind = Kind.TASKS
-    LIBRARY = "asyncio"
-
-    def __init__(self, task: Any, birth: Birth) -> None:
-        super().__init__()
-        self.ref = weakref.ref(task)
-        self.birth = birth
-
-    def is_open(self) -> bool:
-        task = self.ref()
-        return task is not None and not task.done()
 
 
 def _birth_below(coroutine: Any, maker: Birth, depth: int) -> Birth:

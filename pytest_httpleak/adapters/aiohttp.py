@@ -7,14 +7,8 @@ from types import ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks, Unsupported
-from pytest_httpleak.aiohttprecords import (
-    ConnectionRecord,
-    ConnectorRecord,
-    ResponseRecord,
-    SessionRecord,
-    origin_of,
-    socket_of,
-)
+from pytest_httpleak.aiohttppools import ConnectorRecord, SessionRecord, origin_of, socket_of
+from pytest_httpleak.aiohttprecords import ConnectionRecord, ResponseRecord
 from pytest_httpleak.records import Table, reachable, type_name
 
 MODULES = ("aiohttp",)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.asking import attribute
 from pytest_httpleak.model.kinds import Kind
-from pytest_httpleak.ownership import Owner, Watch
+from pytest_httpleak.owners import Owner
+from pytest_httpleak.ownership import Watch
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.rows import AuditNote

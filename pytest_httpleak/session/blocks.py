@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from pytest_httpleak.ownership import Owner, Watch
+from pytest_httpleak.owners import Owner
+from pytest_httpleak.ownership import Watch
 from pytest_httpleak.records import Worker
 from pytest_httpleak.session.core import Check, Session
 from pytest_httpleak.settings import Settings

@@ -14,7 +14,8 @@ from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.importing import AfterImport
 from pytest_httpleak.model.findings import Finding, Suspect, fingerprint, replace
 from pytest_httpleak.model.kinds import Verdict
-from pytest_httpleak.ownership import Owner, Watch
+from pytest_httpleak.owners import Owner
+from pytest_httpleak.ownership import Watch
 from pytest_httpleak.session.judging import Judging
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.settings import Mode, Settings
@@ -202,7 +203,7 @@ class Session:
 
     def want_peaks(self, check: Check) -> None:
         """Count the highest numbers open at once from now on; costs a look at what is open at each birth."""
-        from pytest_httpleak.ownership import Peaks
+        from pytest_httpleak.owners import Peaks
 
         if check.owner.peaks is None:
             check.owner.peaks = Peaks(dict(check.settings.peaks))

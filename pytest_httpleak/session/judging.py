@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from pytest_httpleak.model.findings import Finding, Held, Suspect, replace
 from pytest_httpleak.model.kinds import Kind, State
-from pytest_httpleak.ownership import Owner, Watch
+from pytest_httpleak.owners import Owner
+from pytest_httpleak.ownership import Watch
 from pytest_httpleak.patches import Wall
 from pytest_httpleak.probes import descriptors, tasks
 from pytest_httpleak.records import Record

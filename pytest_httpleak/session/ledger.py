@@ -8,7 +8,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
-from pytest_httpleak.ownership import Owner, Watch
+from pytest_httpleak.owners import Owner
+from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import descriptors
 from pytest_httpleak.sites import Birth
 
