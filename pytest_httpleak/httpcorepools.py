@@ -39,9 +39,16 @@ class PoolRecord(Record):
         self.overflow = 0  # connections closed although they could have been used again
 
     def connections(self) -> list[Any]:
-        """The pool's connections that are not closed, idle or not."""
+        """The pool's connections, idle or not, without those that are closed and whose places are free again."""
         pool = self.ref()
-        return [] if pool is None else [connection for connection in pool.connections if not connection.is_closed()]
+        return [] if pool is None else [each for each in pool.connections if not self.is_gone(each)]
+
+    def is_gone(self, connection: Any) -> bool:
+        """Whether a connection is closed, and its place free: until 1.0.2 the end of its request alone sees to that."""
+        if not connection.is_closed():
+            return False
+        pool = self.ref()
+        return pool is None or hasattr(pool, "_assign_requests_to_connections") or connection not in pool.connections
 
     def descriptors(self) -> Iterator[int]:
         for connection in self.connections():

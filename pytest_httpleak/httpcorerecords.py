@@ -50,7 +50,7 @@ class SlotRecord(Record):
 
     def is_open(self) -> bool:
         connection = self.ref()
-        return connection is not None and not connection.is_closed()
+        return connection is not None and not self.pool.is_gone(connection)
 
     def is_over(self) -> bool:
         return self.ref() is None
@@ -74,7 +74,7 @@ class SlotRecord(Record):
 
     def look(self) -> Suspect | None:
         connection, pool = self.ref(), self.pool.ref()
-        if connection is None or pool is None or connection.is_closed():
+        if connection is None or pool is None or self.pool.is_gone(connection):
             return None
         if connection not in pool.connections:
             holding = holding_of(connection, self.pool.sockets)
@@ -132,14 +132,14 @@ class RequestRecord(Record):
         return self.ref() is None
 
     def _connection(self) -> Any:
-        """The connection that the request has by its pool's books, as long as it is open."""
-        request = self.ref()
-        pool = None if self.pool is None else self.pool.ref()
-        if request is None or pool is None or request not in pool._requests:
+        """The connection that the request has by its pool's books, as long as it is open or takes a place there."""
+        request, record = self.ref(), self.pool
+        pool = None if record is None else record.ref()
+        if request is None or record is None or pool is None or request not in pool._requests:
             return None
         connection = request.connection
         # A closed client leaves stale entries in its books, and so does a stream closed behind its pool's back.
-        return None if connection is None or connection.is_closed() else connection
+        return None if connection is None or record.is_gone(connection) else connection
 
     def look(self) -> Suspect | None:
         connection, pool = self._connection(), self.pool
@@ -154,7 +154,7 @@ class RequestRecord(Record):
             return None
         holding = holding_of(connection, pool.sockets)
         summary = self.summary + ("" if self.status is None else f" [{self.status}]")
-        held = Held(Kind.CONNECTIONS, f"a connection to {origin_of(connection)}{pool.figures()}")
+        held = Held(Kind.CONNECTIONS, _place_of(connection, pool, is_open=holding is not None))
         return self.suspect(
             State.COLLECTED if self.stream() is None else State.OPEN,
             f"{pool.front or self.library}.Response",
@@ -183,8 +183,7 @@ class RequestRecord(Record):
 
 def _slot_taken(record: Record, pool: PoolRecord, connection: Any, summary: str) -> Suspect:
     holding = holding_of(connection, pool.sockets)
-    what = "a place for a connection" if holding is None else "a connection"
-    held = Held(Kind.CONNECTIONS, f"{what} to {origin_of(connection)}{pool.figures()}")
+    held = Held(Kind.CONNECTIONS, _place_of(connection, pool, is_open=holding is not None))
     return record.suspect(
         State.OPEN,
         pool.type,
@@ -196,6 +195,11 @@ def _slot_taken(record: Record, pool: PoolRecord, connection: Any, summary: str)
         names=(origin_of(connection), summary),
         hint=_lost_hint(pool),
     )
+
+
+def _place_of(connection: Any, pool: PoolRecord, *, is_open: bool) -> str:
+    what = "a connection" if is_open else "a place for a connection"
+    return f"{what} to {origin_of(connection)}{pool.figures()}"
 
 
 def _lost_hint(pool: PoolRecord) -> str:

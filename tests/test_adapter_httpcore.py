@@ -19,7 +19,10 @@ from marked import Leaks, Marked, expected, seen
 
 from pytest_httpleak.adapters import Hooks, Unsupported
 from pytest_httpleak.adapters import httpcore as adapter
+from pytest_httpleak.httpcorepools import PoolRecord
+from pytest_httpleak.httpcorerecords import RequestRecord
 from pytest_httpleak.model.pools import PoolState
+from pytest_httpleak.records import Table
 from pytest_httpleak.reports.text import leak_text
 from pytest_httpleak.session.core import Session
 
@@ -303,6 +306,66 @@ def test_a_slot_that_was_given_to_a_cancelled_request_is_lost(
     else:
         assert found == ()
     loop.run(client.aclose())
+
+
+class OldPool:
+    """A pool as it was until httpcore 1.0.2: a closed connection keeps its place until its request is told to be over."""
+
+    _max_connections, _max_keepalive_connections = 1, 1
+
+    def __init__(self) -> None:
+        self.connections = [ClosedConnection()]
+        self._requests = [RequestInBooks(self.connections[0])]
+
+
+class NewPool(OldPool):
+    def _assign_requests_to_connections(self) -> None:
+        """What takes closed connections out, when the next request comes."""
+
+
+class RequestInBooks:
+    def __init__(self, connection: ClosedConnection) -> None:
+        self.connection = connection
+
+
+class ClosedConnection:
+    _origin = "http://127.0.0.1"
+
+    def is_closed(self) -> bool:
+        return True
+
+    def is_idle(self) -> bool:
+        return False
+
+
+def request_of(pool: OldPool, table: Table) -> RequestRecord:
+    """The record of the one request in that pool's books, of which an answer has been seen that is dead by now."""
+    url = types.SimpleNamespace(scheme=b"http", host=b"127.0.0.1", port=80, target=b"/")
+    record = RequestRecord("httpcore", types.SimpleNamespace(method=b"GET", url=url), table)
+    record.pool = PoolRecord("httpcore", "httpcore.ConnectionPool", table, is_async=False)
+    record.pool.owner = types.SimpleNamespace(name="the process")
+    table.put(pool, record.pool)
+    table.put(pool._requests[0], record)
+    record.stream = lambda: None
+    return record
+
+
+def test_a_closed_connection_takes_a_place_as_long_as_its_pool_does_not_look_for_it() -> None:
+    pool = OldPool()
+    record = request_of(pool, Table())
+    suspect = record.look()
+    assert suspect is not None
+    assert (suspect.kind.value, suspect.state.value) == ("responses", "collected")
+    assert [held.summary for held in suspect.holds] == [
+        "a place for a connection to http://127.0.0.1 (pool: 1 active, 0 idle, 0 waiting, max 1)"
+    ]
+    pool.connections.clear()
+    assert record.look() is None
+
+
+def test_a_closed_connection_takes_no_place_where_the_next_request_has_it_removed() -> None:
+    pool = NewPool()
+    assert request_of(pool, Table()).look() is None
 
 
 def loses_slots(httpx: Any) -> bool:
