@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from pytest_httpleak.aiohttppools import ConnectorRecord, Finalized, descriptor_of, taken
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.records import Record, Table
+
+_THROWN_AWAY: Final = "this is the library's own doing: upgrade aiohttp"
 
 
 class ConnectionRecord(Record):
@@ -46,11 +48,14 @@ class ConnectionRecord(Record):
         protocol, connector = self.ref(), self.connector()
         if self.collected:
             return self._suspect("dropped while checked out", State.COLLECTED, [])
-        if protocol is None or connector is None or connector.closed or not protocol.is_connected():
+        if protocol is None or not protocol.is_connected():
             return None
-        if protocol not in connector._acquired:
+        if connector is not None and not connector.closed and protocol in connector._acquired:
+            return self._suspect("checked out, with no response to explain it", State.OPEN, [protocol])
+        # The way through a proxy is none of a connector's own connections.
+        if self.destined is None or (connector is not None and _is_kept(protocol, connector)):
             return None
-        return self._suspect("checked out, with no response to explain it", State.OPEN, [protocol])
+        return self._suspect("thrown away by its connector without being closed", State.OPEN, [protocol], _THROWN_AWAY)
 
     def is_over(self) -> bool:
         return self.ref() is None and not self.collected
@@ -59,7 +64,7 @@ class ConnectionRecord(Record):
         """What the present checkout is named by where a response answers for it."""
         return frozenset((("checkout", id(self)),))
 
-    def _suspect(self, summary: str, state: State, protocols: list[Any]) -> Suspect:
+    def _suspect(self, summary: str, state: State, protocols: list[Any], hint: str = "") -> Suspect:
         claims, holds = taken(protocols, self.sockets)
         return self.suspect(
             state,
@@ -68,7 +73,15 @@ class ConnectionRecord(Record):
             claims=self.claim() | claims,
             holds=holds,
             names=(self.origin,),
+            hint=hint,
         )
+
+
+def _is_kept(protocol: Any, connector: Any) -> bool:
+    """Whether a connector has a connection to use it again, or may be about to: one takes places while it thinks."""
+    if any(item[0] is protocol for items in list(connector._conns.values()) for item in list(items)):
+        return True
+    return any(not hasattr(each, "is_connected") for each in list(connector._acquired))
 
 
 class ResponseRecord(Finalized):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 from pytest_httpleak.httpcorepools import PoolRecord, holding_of, origin_of, place_of, text_of
 from pytest_httpleak.model.findings import Held, Suspect, replace
 from pytest_httpleak.model.kinds import Kind, State
-from pytest_httpleak.records import Record, Table
+from pytest_httpleak.records import Record, Table, has_sender
 from pytest_httpleak.socketrecords import SocketRecord
 
 _CLOSE_RESPONSE: Final = {
@@ -146,7 +146,7 @@ class RequestRecord(Record):
         if connection is None or pool is None:
             return None
         if self.stream is None:
-            if self._has_sender():
+            if has_sender(self.maker, self.threads):
                 return None
             text = f"slot still taken by {self.summary}, a request whose answer nobody waits for any more"
             return _slot_taken(self, pool, connection, text)
@@ -169,16 +169,6 @@ class RequestRecord(Record):
 
     def freed(self, suspect: Suspect) -> Suspect | None:
         return replace(suspect, state=State.COLLECTED)
-
-    def _has_sender(self) -> bool:
-        """Whether the task or thread that sent the request is still at it; then that one is the leak."""
-        sender = None if self.maker is None else self.maker()
-        if sender is None:
-            return False
-        if hasattr(sender, "done"):
-            return not sender.done()
-        thread = self.threads.get(sender)
-        return bool(sender.is_alive()) and not (thread is not None and thread.pooled)
 
 
 def _slot_taken(record: Record, pool: PoolRecord, connection: Any, summary: str) -> Suspect:

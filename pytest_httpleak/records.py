@@ -221,6 +221,17 @@ def is_at_work(maker: Callable[[], Any] | None, threads: Table) -> bool:
     return record is not None and not record.pooled and bool(thread.is_alive())
 
 
+def has_sender(maker: Callable[[], Any] | None, threads: Table) -> bool:
+    """Whether the task or thread that began a request is still at it; then that one is the leak."""
+    sender = None if maker is None else maker()
+    if sender is None:
+        return False
+    if hasattr(sender, "done"):
+        return not sender.done()
+    thread = threads.get(sender)
+    return bool(sender.is_alive()) and not (thread is not None and thread.pooled)
+
+
 def reachable(thing: object, table: Table, *, depth: int = 3) -> list[Any]:
     """The records of `table` whose objects are `thing`, or lie in its attributes or their containers, `depth` deep.
 

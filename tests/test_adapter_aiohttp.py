@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 from loops import Loop
-from marked import Leaks, Marked
+from marked import Leaks, Marked, expected, seen
 
 from pytest_httpleak.adapters import Hooks, Unsupported
 from pytest_httpleak.adapters import aiohttp as adapter
+from pytest_httpleak.aiohttpplaces import PlaceRecord
 from pytest_httpleak.model.pools import PoolState
+from pytest_httpleak.records import Table
 from pytest_httpleak.session.core import Session
 
 aiohttp = pytest.importorskip("aiohttp")
@@ -688,6 +690,134 @@ def test_a_checkout_that_is_dropped_leaks(marked: Marked, loop: Loop, client: An
 
 
 # -- WebSockets, and servers of aiohttp's own --------------------------------------------------------------------------
+
+
+# -- what a connector loses --------------------------------------------------------------------------------------------
+
+
+def test_a_connection_that_its_connector_throws_away_leaks(
+    marked: Marked, held: list[Any], loop: Loop, client: Any, server: str
+) -> None:
+    """As aiohttp does to this day when a request is cancelled in the trace of a connection that is used again."""
+
+    async def throwing() -> None:
+        async with client.get(server + "/") as response:  # leak: connections
+            await response.read()
+        held.extend(client.connector._conns.values())
+        client.connector._conns.clear()
+
+    def leaking() -> None:
+        loop.run(throwing())
+
+    (finding,) = marked(leaking, throwing)
+    assert finding.summary.endswith(", thrown away by its connector without being closed")
+    assert finding.hint == "this is the library's own doing: upgrade aiohttp"
+    held[0][0][0].close()
+
+
+def test_a_connection_that_its_connector_throws_away_and_closes_is_clean(
+    marked: Marked, held: list[Any], loop: Loop, client: Any, server: str
+) -> None:
+    async def throwing() -> None:
+        async with client.get(server + "/") as response:
+            await response.read()
+        for items in client.connector._conns.values():
+            for protocol, *_ in items:
+                protocol.close()
+                held.append(protocol)
+        client.connector._conns.clear()
+
+    def clean() -> None:
+        loop.run(throwing())
+
+    marked(clean)
+
+
+class Careless(aiohttp.TCPConnector):  # type: ignore[misc, name-defined]
+    """Does not give the place for a new connection back when it is cancelled in between, as aiohttp until 3.10.11."""
+
+    gives_back = False
+
+    async def connect(self, request: Any, traces: Any, timeout: Any) -> Any:
+        made = aiohttp.connector._TransportPlaceholder
+        future = getattr(self, "_placeholder_future", None)
+        place = made() if future is None else made(future)  # leak: connections
+        self._acquired.add(place)
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            if self.gives_back:
+                self._acquired.remove(place)
+            raise
+        self._acquired.remove(place)
+        return await super().connect(request, traces, timeout)
+
+
+class Careful(Careless):
+    gives_back = True
+
+
+async def given_up(client: Any, server: str) -> None:
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(client.get(server + "/"), 0.01)
+
+
+def careless(loop: Loop, kind: type) -> Any:
+    async def make() -> Any:
+        return aiohttp.ClientSession(connector=kind(limit=1, resolver=aiohttp.ThreadedResolver()))
+
+    return loop.run(make())
+
+
+def test_a_place_that_a_cancelled_request_has_taken_is_lost(leaks: Leaks, loop: Loop, server: str) -> None:
+    client = careless(loop, Careless)
+    found = leaks(lambda: loop.run(given_up(client, server)))
+    assert seen(found) == expected(Careless.connect)
+    (finding,) = found
+    assert finding.summary.startswith("place for a connection, still taken by a request that was given up")
+    loop.run(_ended(client.close()))
+
+
+def test_a_place_that_a_cancelled_request_gives_back_is_clean(leaks: Leaks, loop: Loop, server: str) -> None:
+    client = careless(loop, Careful)
+    assert leaks(lambda: loop.run(given_up(client, server))) == ()
+    loop.run(_ended(client.close()))
+
+
+def test_a_place_of_a_session_that_is_closed_is_clean(leaks: Leaks, held: list[Any], loop: Loop, server: str) -> None:
+    client = careless(loop, Careless)
+    held.append(client)
+
+    async def main() -> None:
+        await given_up(client, server)
+        await _ended(client.close())
+
+    assert leaks(lambda: loop.run(main())) == ()
+
+
+def test_a_place_that_is_taken_by_a_pending_request_is_its_tasks(leaks: Leaks, loop: Loop, server: str) -> None:
+    client = careless(loop, Careless)
+    tasks = []
+
+    async def begin() -> None:
+        tasks.append(asyncio.ensure_future(client.get(server + "/")))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    assert [finding.kind.value for finding in leaks(lambda: loop.run(begin()))] == ["tasks"]
+    tasks[0].cancel()
+    loop.run(_ended(asyncio.wait(tasks)))
+    loop.run(_ended(client.close()))
+
+
+def test_a_place_that_has_the_number_of_an_earlier_one_is_its_own(session: Session) -> None:
+    connector = types.SimpleNamespace(closed=False, limit=1, _acquired=set(), _acquired_per_host={})
+    place = object()
+    connector._acquired.add(place)
+    earlier = PlaceRecord([types.SimpleNamespace(ref=lambda: connector)], Table(), id(place))  # type: ignore[arg-type]
+    assert not earlier.is_over()
+    earlier.number = 0
+    assert earlier.is_over()
 
 
 def test_a_websocket_that_is_kept_open_leaks(

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks, Unsupported
+from pytest_httpleak.aiohttpplaces import PlaceRecord
 from pytest_httpleak.aiohttppools import ConnectorRecord, SessionRecord, origin_of, socket_of
 from pytest_httpleak.aiohttprecords import ConnectionRecord, ResponseRecord
 from pytest_httpleak.records import Table, reachable, type_name
@@ -47,6 +48,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     watch = hooks.watch
     sockets, sessions = watch.table("sockets"), watch.table("aiohttp sessions")
     connectors, responses = watch.table("aiohttp connectors"), watch.table("aiohttp responses")
+    threads, places = watch.table("threads"), dict[int, PlaceRecord]()
     connections, channels = watch.table("aiohttp connections"), watch.table("pycares channels")
     responses.passing = True
     # Connectors and checkouts that die open: the collector may take them, and so close the connection, before the response.
@@ -85,6 +87,13 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             dropped.add(id(connector))
         if record is not None and not connector._closed and connector._conns and not record.owned:
             record.collected = True
+
+    def place_taken(_: None, place: Any, /, *args: Any, **kwargs: Any) -> None:
+        record, earlier = PlaceRecord(connectors, threads, id(place)), places.get(id(place))
+        if earlier is not None:
+            earlier.number = 0
+        places[id(place)] = record
+        watch.add(record, opened=False)
 
     def response_born(_: None, response: Any, /, *args: Any, **kwargs: Any) -> None:
         record = ResponseRecord((sockets, connectors, connections), str(response.method), str(response.real_url))
@@ -146,6 +155,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     hooks.before(module.ClientSession, "__del__", session_dies)
     hooks.after(module.BaseConnector, "__init__", connector_born)
     hooks.after(module.TCPConnector, "__init__", resolver_made)
+    if hasattr(module.connector, "_TransportPlaceholder"):
+        hooks.after(module.connector._TransportPlaceholder, "__init__", place_taken)
     hooks.before(module.BaseConnector, "__del__", connector_dies)
     hooks.after(module.ClientResponse, "__init__", response_born)
     hooks.before(module.ClientResponse, "__del__", response_dies)
