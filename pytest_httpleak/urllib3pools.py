@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from pytest_httpleak.model.findings import Suspect
-from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.model.pools import PoolState
 from pytest_httpleak.records import Record, Table, type_name
-from pytest_httpleak.socketrecords import fileno, holding
+from pytest_httpleak.socketrecords import SocketRecord, fileno, holding
 
 
 class ClientRecord(Record):
     """What keeps idle connections open: a pool, a manager of pools, or a session of a library that is built on them."""
 
-    __slots__ = ("clients", "sockets", "type")
+    __slots__ = ("clients", "outer", "sockets", "type")
 
     kind: ClassVar[Kind] = Kind.CLIENTS
     LIBRARY = "urllib3"
@@ -26,6 +26,7 @@ class ClientRecord(Record):
         self.sockets = sockets
         self.clients = clients  # those that may have this one inside
         self.type = type_name(client)
+        self.outer: ClientRecord | None = None  # the client that this one was made for
 
     def idle(self) -> list[Any]:
         """The sockets of the connections that wait for their next request."""
@@ -51,6 +52,23 @@ class ClientRecord(Record):
         if not idle or self.is_inside_another():
             return None
         return holding(self, self.type, idle, self.sockets, depth=self.DEPTH)
+
+    def orphaned(self, socket: SocketRecord) -> Suspect | None:
+        """The suspect for a socket that waited in here and died with it; until 1.26.15 nothing closes what is dropped."""
+        if self.ref() is not None:
+            return None
+        suspect = None if self.outer is None else self.outer.orphaned(socket)
+        if suspect is not None:
+            return suspect
+        return self.suspect(
+            State.COLLECTED,
+            self.type,
+            "dropped without being closed, with a connection open",
+            claims=socket.claims(),
+            holds=(socket.held(),),
+            names=(self.type,),
+            depth=self.DEPTH,
+        )
 
 
 class PoolRecord(ClientRecord):

@@ -25,6 +25,7 @@ class ConnectionRecord(Record):
         "counted",
         "destined",
         "is_connecting",
+        "is_idle",
         "is_unsent",
         "origin",
         "pool",
@@ -54,6 +55,7 @@ class ConnectionRecord(Record):
         self.answering: ResponseRecord | None = None
         self.destined: PoolRecord | None = None  # the pool that it was made for
         self.is_connecting = False
+        self.is_idle = False  # in its pool's queue
         self.is_unsent = False  # a request waits for it to be established
 
     def destination(self) -> tuple[Record, str] | None:
@@ -141,6 +143,10 @@ class ConnectionRecord(Record):
     def orphaned(self, socket: Any) -> Suspect | None:
         if self.answering is not None and self.answering.is_unfinished():
             return None
+        client = self.destined if self.is_idle else None
+        suspect = None if client is None else client.orphaned(socket)
+        if suspect is not None:
+            return suspect
         return self.suspect(
             State.COLLECTED,
             self.type,

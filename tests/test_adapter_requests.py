@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from finalizers import never_finalized
 from marked import Marked, wake
 
 from pytest_httpleak.adapters import Hooks, Unsupported
@@ -374,6 +375,38 @@ def test_a_session_that_was_closed_dropped_or_never_used_is_nothing(
 
     for each in (closing, dropping, idling, failing):
         marked(each)
+
+
+def test_a_session_that_is_dropped_where_nothing_closes_its_pools_leaks(
+    marked: Marked, kept: list[Any], server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with urllib3 until 1.26.15: google-auth's requests left their sessions so."""
+    never_finalized(monkeypatch)
+
+    def leaking() -> None:
+        requests.Session().get(f"{server}/ok")  # leak: clients collected
+
+    def leaking_another() -> None:
+        session = requests.Session()  # leak: clients collected
+        session.mount("http://127.", requests.adapters.HTTPAdapter())
+        session.get(f"{server}/ok")
+
+    def leaking_a_cycle() -> None:
+        session = requests.Session()  # leak: clients collected
+        session.itself = session
+        session.get(f"{server}/ok")
+
+    def closing() -> None:
+        session = requests.Session()
+        session.get(f"{server}/ok")
+        for pool in session.get_adapter(server).poolmanager.pools._container.values():
+            pool.close()
+
+    for each in (leaking, leaking_another, leaking_a_cycle):
+        (finding,) = marked(each)
+        assert (finding.library, finding.type) == ("requests", "requests.Session")
+        assert finding.summary == "dropped without being closed, with a connection open"
+    marked(closing)
 
 
 def test_a_dropped_session_leaves_the_unread_stream_to_its_keeper(marked: Marked, kept: list[Any], server: str) -> None:

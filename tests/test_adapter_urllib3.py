@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from finalizers import never_finalized
 from marked import Marked, wake
 
 from pytest_httpleak.adapters import Hooks, Unsupported
@@ -553,6 +554,43 @@ def test_a_manager_that_was_closed_dropped_or_never_used_is_nothing(
 
     for each in (clearing, dropping, idling):
         marked(each)
+
+
+def test_a_manager_that_is_dropped_where_nothing_closes_its_pools_leaks(
+    marked: Marked, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As until 1.26.15."""
+    never_finalized(monkeypatch)
+
+    def leaking() -> None:
+        urllib3.PoolManager().request("GET", f"{server}/ok")  # leak: clients collected
+
+    def leaking_a_pool() -> None:
+        urllib3.connection_from_url(server).request("GET", "/ok")  # leak: clients collected
+
+    def closing() -> None:
+        with urllib3.connection_from_url(server) as pool:
+            pool.request("GET", "/ok")
+
+    (finding,) = marked(leaking)
+    assert finding.type == "urllib3.PoolManager"
+    (finding,) = marked(leaking_a_pool)
+    assert finding.type == "urllib3.HTTPConnectionPool"
+    marked(closing)
+
+
+def test_a_connection_that_was_checked_out_of_a_dropped_pool_is_no_client(
+    marked: Marked, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never_finalized(monkeypatch)
+
+    def leaking() -> None:
+        pool = urllib3.connection_from_url(server)
+        pool.request("GET", "/ok")
+        connection = pool._get_conn()  # leak: connections collected
+        assert connection.sock is not None
+
+    marked(leaking)
 
 
 def test_a_manager_in_a_reference_cycle_is_nothing(marked: Marked, server: str) -> None:

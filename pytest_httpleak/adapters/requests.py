@@ -51,10 +51,13 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         record = SessionRecord(sockets, session, managers, pools)
         sessions.put(session, record)
         watch.add(record)
+        for part in record.parts():
+            part.outer = record
 
     def mounted(_: None, session: Any, /, prefix: Any, adapter: Any) -> None:
         for manager in reachable(adapter, managers):
             manager.inner, manager.front = True, "requests"
+            manager.outer = sessions.get(session)  # None for those that a session comes with
 
     def proxied(manager: Any, adapter: Any, /, *args: Any, **kwargs: Any) -> None:
         record = managers.get(manager)

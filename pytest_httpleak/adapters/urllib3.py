@@ -41,7 +41,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             of.owner = watch.root
             managers.put(manager, of)
         if record is not None:
-            record.managed, record.library, record.front, record.inner = of, of.library, of.front, True
+            record.managed = record.outer = of
+            record.library, record.front, record.inner = of.library, of.front, True
             record.birth, record.owner = of.birth, of.owner
 
     def connection_born(_: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -81,12 +82,17 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             watch.hand_over(record)
         record.pool = weakref.ref(pool)
         record.answering = None
+        record.is_idle = False
 
     def put_back(pool: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
-        if getattr(connection, "sock", None) is not None and pool.pool is not None and pool.pool.full():
-            record = pools.get(pool)
-            if record is not None:
-                record.overflow += 1
+        record, known = pools.get(pool), connections.get(connection)
+        if getattr(connection, "sock", None) is None or pool.pool is None:
+            return
+        if not pool.pool.full():
+            if known is not None:
+                known.is_idle = True
+        elif record is not None:
+            record.overflow += 1
 
     def requesting(pool: Any, connection: Any, method: str = "", url: str = "", /, *args: Any, **kwargs: Any) -> None:
         record = known(connection)
