@@ -35,7 +35,7 @@ class ForeignProtocolHooks:
         try:
             result = yield
         except BaseException:
-            self._guard.end_test(item)
+            self._guard.after_teardown(item)
             raise
         if self._guard.holding is not item:
             verdict.raise_leaks(self._guard, item)
