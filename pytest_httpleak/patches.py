@@ -42,7 +42,7 @@ class Wall:
 
 
 _MOCKS = ("unittest.mock", "mock.mock")
-_REFUSED = re.compile(r"\b\w*Mock\b")
+_REFUSED = r"\b\w*Mock\b"  # compiled only where it is asked for
 
 
 def _is_a_stand_ins(error: BaseException, frames: list[FrameType]) -> bool:
@@ -50,7 +50,7 @@ def _is_a_stand_ins(error: BaseException, frames: list[FrameType]) -> bool:
 
     Where the interpreter refuses what was tried on one, no code of the mock's has run, but the message names its type.
     """
-    if type(error) is TypeError and _REFUSED.search(str(error)):
+    if type(error) is TypeError and re.search(_REFUSED, str(error)):
         return True
     return any(frame.f_globals.get("__name__") in _MOCKS for frame in frames)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any, Protocol, cast
@@ -97,7 +96,7 @@ def _lazy(name: str) -> Adapter:
         declared = None
     if declared is None:
         return cast(Adapter, importlib.import_module(name))
-    return Lazy(name, tuple(re.findall(r'"([\w.]+)"', declared)))
+    return Lazy(name, tuple(declared.split('"')[1::2]))
 
 
 def by_module(adapters: Iterable[Adapter]) -> dict[str, list[Adapter]]:

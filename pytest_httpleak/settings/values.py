@@ -85,9 +85,9 @@ _AUDIT_WORDS = {
     "fail": Audit(frozenset(AUDIT_NAMES), is_off=False),
 }
 _TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-# Eighteen digits are more than any limit needs, and keep clear of the interpreter's bound on long integer texts.
-_WHOLE = re.compile(r"[0-9]{1,18}")
-_DECIMAL = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_DIGITS = frozenset("0123456789")
+# More than any limit needs, and clear of the interpreter's bound on long integer texts.
+_MOST_DIGITS = 18
 
 
 def _text(raw: object) -> str:
@@ -117,7 +117,8 @@ def _count(raw: object) -> int:
 
 
 def _count_from_text(raw: object) -> object:
-    return int(raw) if isinstance(raw, str) and _WHOLE.fullmatch(raw) else raw
+    is_number = isinstance(raw, str) and 0 < len(raw) <= _MOST_DIGITS and _DIGITS.issuperset(raw)
+    return int(raw) if is_number else raw  # type: ignore[call-overload]  # a text
 
 
 def _seconds(raw: object) -> float:
@@ -131,7 +132,13 @@ def _seconds(raw: object) -> float:
 
 
 def _seconds_from_text(raw: object) -> object:
-    return float(raw) if isinstance(raw, str) and _DECIMAL.fullmatch(raw) else raw
+    # Neither a sign in front, nor the words and underscores that `float` takes too.
+    if not isinstance(raw, str) or raw[:1] not in {*_DIGITS, "."} or not _DIGITS.union(".eE+-").issuperset(raw):
+        return raw
+    try:
+        return float(raw)
+    except ValueError:
+        return raw
 
 
 def _mode(raw: object) -> Mode:
@@ -143,7 +150,7 @@ def _mode(raw: object) -> Mode:
 def _words(raw: object) -> list[str]:
     """Split at blanks, commas and line breaks, whether the text came whole or in lines."""
     text = " ".join(map(str, raw)) if isinstance(raw, list) else str(raw)
-    return [word for word in re.split(r"[\s,]+", text) if word]
+    return text.replace(",", " ").split()
 
 
 def _kinds(raw: object) -> frozenset[Kind]:
