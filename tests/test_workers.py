@@ -1,14 +1,21 @@
-"""Jobs in worker threads that anyio and trio keep: what they leave is that of whoever handed them in, at that line."""
+"""Jobs in the workers of pools, anyio and trio: what they leave is that of whoever handed them in, at that line."""
 
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
+import multiprocessing.pool
+import multiprocessing.process
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from marked import Leaks, Marked
+
+from pytest_httpleak.model.kinds import Kind
 
 # What is left open on purpose makes the interpreter warn, too.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -92,3 +99,70 @@ def test_an_error_in_a_worker_reaches_who_awaits_it(leaks: Leaks, backend: str) 
             await anyio.to_thread.run_sync(open, "/no such folder/file")
 
     assert leaks(lambda: anyio.run(main, backend=backend)) == ()
+
+
+# -- the pools of multiprocessing ---------------------------------------------------------------------------------------
+
+
+def test_a_job_of_a_wider_pool_of_threads_is_done_for_the_test(marked: Marked, kept: list[Any], tmp_path: Path) -> None:
+    with marked.fixture() as wide:
+        pool = wide.make(lambda: multiprocessing.pool.ThreadPool(1))
+
+        def leaking() -> None:
+            kept.append(pool.apply(open, (tmp_path / "a", "w")))  # leak: fds
+            kept.extend(pool.map(lambda _: socket.socket(), range(2)))  # leak: sockets x2
+            kept.extend(pool.imap(socket.socket, [socket.AF_INET]))  # leak: sockets
+
+        def clean() -> None:
+            assert pool.map(abs, [-1]) == [1]
+
+        marked(leaking)
+        marked(clean)
+        wide.make(pool.terminate)
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_the_pipes_of_a_pool_that_has_ended_and_is_kept_are_nothing(marked: Marked, kept: list[Any], kind: str) -> None:
+    def make() -> multiprocessing.pool.Pool:
+        if kind == "threads":
+            return multiprocessing.pool.ThreadPool(1)
+        return multiprocessing.get_context("fork").Pool(1)
+
+    def using() -> None:
+        pool = make()
+        assert pool.map(abs, [-1]) == [1]
+        pool.close()
+        pool.join()
+        kept.append(Kept(pool))
+
+    marked(using)
+
+
+def test_a_pool_of_threads_that_is_left_leaks_its_threads_alone(leaks: Leaks, kept: list[Any]) -> None:
+    def leaking() -> None:
+        pool = multiprocessing.pool.ThreadPool(1)
+        kept.append(Kept(pool))
+
+    assert {finding.kind for finding in leaks(leaking)} == {Kind.THREADS}
+
+
+def test_a_process_leaks_until_it_has_ended(leaks: Leaks, kept: list[Any]) -> None:
+    def start(target: Callable[..., Any], *args: Any) -> multiprocessing.process.BaseProcess:
+        process = multiprocessing.get_context("fork").Process(target=target, args=args, daemon=True)
+        process.start()
+        kept.append(Kept(process))
+        return process
+
+    assert {finding.kind for finding in leaks(lambda: start(time.sleep, 60))} == {Kind.FDS}
+    assert leaks(lambda: start(int).join()) == ()
+
+
+class Kept:
+    """Something that is ended with the test."""
+
+    def __init__(self, thing: multiprocessing.pool.Pool | multiprocessing.process.BaseProcess) -> None:
+        self.thing = thing
+
+    def close(self) -> None:
+        self.thing.terminate()
+        self.thing.join()

@@ -1,4 +1,4 @@
-"""Jobs for the worker threads of `ThreadPoolExecutor`, anyio and trio: whoever hands one in answers for what it makes."""
+"""Jobs for the worker threads of executors, pools, anyio and trio: whoever hands one in answers for what it makes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.records import Record, Worker
 
-MODULES = ("concurrent.futures.thread", "anyio._backends._asyncio", "trio._core._thread_cache")
+MODULES = ("concurrent.futures.thread", "multiprocessing.pool", "anyio._backends._asyncio", "trio._core._thread_cache")
 
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
@@ -68,6 +68,19 @@ def _executors(module: ModuleType, hooks: Hooks) -> None:
     if item_class is not None:
         hooks.after(item_class, "__init__", submitted)
         hooks.patches.replace(item_class, "run", make)
+
+
+def _pools(module: ModuleType, hooks: Hooks) -> None:
+    def make(original: Any) -> Any:
+        def submit(pool: Any, func: Any, *args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            return original(pool, _job(func, hooks), *args, **kwargs)
+
+        return submit
+
+    for name in ("apply_async", "_map_async", "imap", "imap_unordered"):  # what all others come down to
+        if hasattr(module.ThreadPool, name):
+            hooks.patches.replace(module.ThreadPool, name, make)
 
 
 def _anyio(module: ModuleType, hooks: Hooks) -> None:
@@ -129,6 +142,7 @@ def _lent(
 
 _ATTACH: dict[str, Callable[[ModuleType, Hooks], None]] = {
     "concurrent.futures.thread": _executors,
+    "multiprocessing.pool": _pools,
     "anyio._backends._asyncio": _anyio,
     "trio._core._thread_cache": _trio,
 }
