@@ -698,7 +698,7 @@ def test_a_checkout_that_is_dropped_leaks(marked: Marked, loop: Loop, client: An
 def test_a_connection_that_its_connector_throws_away_leaks(
     marked: Marked, held: list[Any], loop: Loop, client: Any, server: str
 ) -> None:
-    """As aiohttp does to this day when a request is cancelled in the trace of a connection that is used again."""
+    """As aiohttp 3.10.11 does when a request is cancelled in the trace of a connection that is used again."""
 
     async def throwing() -> None:
         async with client.get(server + "/") as response:  # leak: connections
