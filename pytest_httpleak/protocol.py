@@ -54,7 +54,7 @@ def _judge(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, held: 
         raise
     except Exception as error:  # noqa: BLE001  # this is the wall
         with contextlib.suppress(Exception):
-            guard.session.judging.wall.note(error)
+            guard.session.looking.wall.note(error)
         check = guard.check_of(item)
         leaks = 0 if check is None else sum(finding.count for finding in check.leaks)
         if leaks and not any(report.failed for report in held):

@@ -44,7 +44,7 @@ def test_fails():
     [
         "socketrecords.SocketRecord.__init__",
         "ownership.Watch.add",
-        "session.judging.Judging.look",
+        "session.looking.Looking.look",
         "probes.descriptors.listing",
         "probes.references.held_by",
         "session.ledger.Ledger.has_moved",

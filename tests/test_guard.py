@@ -18,6 +18,7 @@ from pytest_httpleak.records import Record
 from pytest_httpleak.session.core import Session
 from pytest_httpleak.session.judging import Judging
 from pytest_httpleak.session.ledger import Ledger
+from pytest_httpleak.session.looking import Looking
 from pytest_httpleak.settings import default_settings, settings_from_keywords
 from pytest_httpleak.socketrecords import SocketRecord
 
@@ -276,7 +277,7 @@ PROBES: list[tuple[object, str]] = [
     (tasks, "pending"),
     (tasks, "describe"),
     (Ledger, "suspects"),
-    (Judging, "look"),
+    (Looking, "look"),
     (Judging, "causes"),
     (SocketRecord, "look"),
     (SocketRecord, "descriptors"),

@@ -16,8 +16,9 @@ from pytest_httpleak.model.findings import Finding, Suspect, fingerprint, replac
 from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
-from pytest_httpleak.session.judging import Judging
 from pytest_httpleak.session.ledger import Ledger
+from pytest_httpleak.session.looking import Looking
+from pytest_httpleak.session.loopends import LoopEnds
 from pytest_httpleak.settings import Mode, Settings
 from pytest_httpleak.sites import set_user_root
 
@@ -84,7 +85,8 @@ class Session:
         self.known = known
         self.watch = Watch()
         self.ledger = Ledger(self.watch)
-        self.judging = Judging(self.watch, self.ledger)
+        self.looking = Looking(self.watch, self.ledger)
+        self._loop_ends = LoopEnds(self.watch, self.looking)
         self.seconds = 0.0
         self.is_last = False  # the test that is running: after it, fixtures of all scopes are torn down
         self._tests = 0
@@ -127,8 +129,8 @@ class Session:
             self._auditing = Auditing(self.watch)
         self.watch.on = True
         _running.append(self)
-        self.watch.loop_closing = self.judging.loop_closing
-        self.watch.task_destroyed = self.judging.task_destroyed
+        self.watch.loop_closing = self._loop_ends.loop_closing
+        self.watch.task_destroyed = self._loop_ends.task_destroyed
         self.ledger.start()
 
     def stop(self) -> None:
@@ -165,7 +167,7 @@ class Session:
         try:
             act(*args)
         except Exception as error:  # noqa: BLE001  # this is the wall
-            self.judging.wall.note(error)
+            self.looking.wall.note(error)
 
     @property
     def is_on(self) -> bool:
@@ -214,7 +216,7 @@ class Session:
         from pytest_httpleak.session.settling import settle
 
         self.watch.pop(check.owner)
-        await settle(lambda: not self.judging.look(check.owner, check.tasks_before), check.settings.grace)
+        await settle(lambda: not self.looking.look(check.owner, check.tasks_before), check.settings.grace)
         self.end(check, grace=0)
 
     def end(self, check: Check, *, grace: float | None = None) -> None:
@@ -226,7 +228,7 @@ class Session:
         owner = check.owner
         self.watch.pop(owner)
         try:
-            suspects = self.judging.first_look(owner, check.tasks_before)
+            suspects = self.looking.first_look(owner, check.tasks_before)
             if suspects or owner.peaks is not None:
                 check.findings = self._findings(check, suspects, check.settings.grace if grace is None else grace)
             if owner.scope == "function":
@@ -236,7 +238,7 @@ class Session:
                 if self.watch.births != self._births or check.findings or (self.is_last and self._growth is not None):
                     self._look_for_growth(check)
         except Exception as error:  # noqa: BLE001  # this is the wall
-            self.judging.wall.note(error)
+            self.looking.wall.note(error)
         finally:
             owner.over = True
             owner.records = []
@@ -255,7 +257,7 @@ class Session:
         if self._growth is None:
             from pytest_httpleak.session.growth import GrowthWatch
 
-            self._growth = GrowthWatch(self.watch, self.ledger, self.judging)
+            self._growth = GrowthWatch(self.watch, self.ledger, self.looking)
         self._growth.note(self._tests, has_left=bool(check.findings), is_last=self.is_last)
 
     def growth(self) -> list[Growth]:
@@ -296,15 +298,18 @@ class Session:
 
     def _findings(self, check: Check, suspects: list[Suspect], grace: float) -> tuple[Finding, ...]:
         from pytest_httpleak import rules
+        from pytest_httpleak.session.judging import Judging
+        from pytest_httpleak.session.limits import breaches
 
         settings = check.settings
-        causes = self.judging.causes(check.owner, suspects, grace, check.tasks_before) if suspects else []
+        judging = Judging(self.watch, self.ledger, self.looking)
+        causes = judging.causes(check.owner, suspects, grace, check.tasks_before) if suspects else []
         counted, ignored = rules.split_ignored(causes, settings.ignore, self._relative(causes))
         verdict = Verdict.WARNED if settings.mode is Mode.WARN else Verdict.LEAKED
         found = rules.judged(rules.findings(counted, settings.kinds), settings.tolerate, verdict)
         found += [finding.judged(Verdict.IGNORED) for finding in rules.findings(ignored, settings.kinds)]
-        found += [finding.judged(verdict) for finding in self.judging.breaches(check.owner, settings)]
-        self.judging.settle_accounts(causes)
+        found += [finding.judged(verdict) for finding in breaches(check.owner, settings)]
+        judging.settle_accounts(causes)
         return tuple(self._fingerprinted(finding, check.owner) for finding in found)
 
     def _fingerprinted(self, finding: Finding, owner: Owner) -> Finding:

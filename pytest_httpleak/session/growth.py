@@ -12,8 +12,8 @@ from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.model.rows import Growth
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import tasks
-from pytest_httpleak.session.judging import Judging
 from pytest_httpleak.session.ledger import Ledger
+from pytest_httpleak.session.looking import Looking
 
 # What grows has become more after so many different tests; what is made at first use becomes more after one or two.
 _FEWEST_RISES: Final = 8
@@ -36,10 +36,10 @@ class GrowthWatch:
     opened nothing pays for none of this.
     """
 
-    def __init__(self, watch: Watch, ledger: Ledger, judging: Judging) -> None:
+    def __init__(self, watch: Watch, ledger: Ledger, looking: Looking) -> None:
         self._watch = watch
         self._ledger = ledger
-        self._judging = judging
+        self._looking = looking
         self._test = 0  # the number of the last test that was looked after
         self._weight = 0  # how many records and descriptors there were at that time
         self._heavier = 0  # so many are worth a look
@@ -74,7 +74,7 @@ class GrowthWatch:
             # Now it is worth the time to leave out what nothing refers to any more, and what another one answers for.
             gc.collect()
             found, numbers = self._open()
-            self._count(self._judging.with_holdings(found), numbers)
+            self._count(self._looking.with_holdings(found), numbers)
             self._name_keepers()
 
     def _open(self) -> tuple[list[Suspect], dict[int, int]]:
@@ -84,8 +84,8 @@ class GrowthWatch:
             for task in tasks.pending(loop):
                 known = self._watch.of_task(task)
                 if known is not None and not known[0].is_of_protocol():
-                    found.append(self._judging.task_suspect(task, known[0]))
-        bare = self._ledger.census(self._judging.answered_for())
+                    found.append(self._looking.tasks.suspect(task, known[0]))
+        bare = self._ledger.census(self._looking.answered_for())
         return [*found, *(suspect for suspect, _ in bare)], {suspect.key: number for suspect, number in bare}
 
     def _suspect(self, record: Any) -> Suspect | None:
@@ -96,7 +96,7 @@ class GrowthWatch:
             suspect: Suspect | None = record.look()
             return suspect
         except Exception as error:  # noqa: BLE001  # this is the wall
-            self._judging.wall.note(error)
+            self._looking.wall.note(error)
             return None
         finally:
             record.blamed = blamed

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-# Bound here, so that a test which freezes time cannot freeze the grace.
+# Bound here, in a module that is imported before any test, so that one which freezes time cannot freeze the grace.
 _clock = time.monotonic
+sleep = time.sleep
 
 _FIRST_PAUSE: Final = 0.001  # seconds
 _LONGEST_PAUSE: Final = 0.05  # seconds
@@ -34,11 +35,11 @@ async def settle(is_settled: Callable[[], bool], grace: float) -> bool:
     Awaits asyncio's `sleep`, or trio's where trio runs the calling task; never blocks the thread. A cancellation of the
     calling task ends it, as it ends any `await`.
     """
-    sleep = _sleep_of_the_running_loop()
+    sleep_here = _sleep_of_the_running_loop()
     for pause in pauses(grace):
         if is_settled():
             return True
-        await sleep(pause)
+        await sleep_here(pause)
     return is_settled()
 
 

@@ -1,0 +1,150 @@
+"""Looking at one owner: its records, tasks and descriptors, and what they are suspected of at this moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pytest_httpleak.model.findings import Suspect
+from pytest_httpleak.model.kinds import Kind, State
+from pytest_httpleak.owners import Owner
+from pytest_httpleak.ownership import Watch
+from pytest_httpleak.patches import Wall
+from pytest_httpleak.probes import tasks
+from pytest_httpleak.records import Record
+from pytest_httpleak.session.ledger import Ledger
+from pytest_httpleak.session.tasksuspects import TaskSuspects
+from pytest_httpleak.sites import Birth, is_user_file
+
+
+class _Noted(Wall):
+    """A wall that stays up: judging goes on after an error, which is named once."""
+
+    __slots__ = ()
+
+    def note(self, error: BaseException) -> None:
+        """Name the error in the summary."""
+        self.fall(error)
+        self.on = True
+
+
+class Looking:
+    """Looks at the records, tasks and descriptors of one owner at a time; what it sees is judged elsewhere."""
+
+    def __init__(self, watch: Watch, ledger: Ledger) -> None:
+        self._watch = watch
+        self._ledger = ledger
+        self.tasks = TaskSuspects(watch)
+        self.wall = _Noted("judging")
+        watch.walls.append(self.wall)
+
+    def first_look(self, owner: Owner, tasks_before: int) -> list[Suspect]:
+        """What an owner is suspected of at first sight; on the way of every test, so a clean one must pass quickly."""
+        moved = self._ledger.has_moved()
+        suspects = self.look(owner, tasks_before, moved=moved or owner.descriptors > 0)
+        if moved and not suspects:
+            self._ledger.open()
+        return suspects
+
+    def look(self, owner: Owner, tasks_before: int, *, moved: bool = True) -> list[Suspect]:
+        """What an owner is suspected of at this moment; `moved` is False where no descriptor can have been added."""
+        suspects = list(owner.left)
+        for record in owner.records:
+            if record.owner is owner and not record.blamed:
+                suspect = self._look_at(record)
+                if suspect is not None:
+                    suspects.append(suspect)
+        if self._watch.births_of_tasks != tasks_before:
+            suspects += self._pending(owner)
+        unaccounted = self._ledger.unaccounted(owner) if moved else {}
+        if not unaccounted and not suspects:
+            return suspects
+        self._ledger.make_room()
+        from pytest_httpleak.probes import infrastructure
+
+        explained = set(self._held_descriptors(sockets=False)) | infrastructure.descriptors()
+        suspects = [suspect for suspect in suspects if not self._is_explained(suspect, explained)]
+        if unaccounted:
+            explained |= set(self._held_descriptors(sockets=True))
+            explained |= self._of_native_loops(owner)
+            suspects += self._ledger.suspects(unaccounted, explained)
+        suspects = [suspect for suspect in suspects if not infrastructure.is_of_a_tool(suspect)]
+        blind = frozenset().union(*(wall.packages for wall in self._watch.walls if wall.error is not None))
+        return [suspect for suspect in suspects if not _is_out_of_sight(suspect, blind)] if blind else suspects
+
+    def _look_at(self, record: Record) -> Suspect | None:
+        try:
+            suspect = record.look()
+            if suspect is not None and record.birth is not None and record.birth.is_import():
+                record.owner = self._watch.root
+                return None
+            return suspect
+        except Exception as error:  # noqa: BLE001  # a library's objects may be half-way dead, or not what they were
+            self.wall.note(error)
+            return None
+
+    def _held_descriptors(self, *, sockets: bool) -> Iterator[int]:
+        """Descriptors that a living client, pool, connection, response or loop answers for, whoever owns it."""
+        for record in self._watch.everything():
+            if sockets or record.kind is not Kind.SOCKETS:
+                try:
+                    yield from record.descriptors()
+                except Exception as error:  # noqa: BLE001  # this is the wall
+                    self.wall.note(error)
+
+    def answered_for(self) -> set[int]:
+        """Descriptors that something else than their own number answers for: records, and the tools of the run."""
+        from pytest_httpleak.probes import infrastructure
+
+        return set(self._held_descriptors(sockets=True)) | infrastructure.descriptors()
+
+    def with_holdings(self, suspects: list[Suspect]) -> list[Suspect]:
+        """The same suspects, with tasks and threads that own what ends with them."""
+        if any(suspect.kind is Kind.THREADS for suspect in suspects):
+            from pytest_httpleak.session.threadsuspects import ThreadSuspects
+
+            suspects = ThreadSuspects(self._watch).with_holdings(suspects)
+        return self.tasks.with_holdings(suspects, suspects)
+
+    def _of_native_loops(self, owner: Owner) -> set[int]:
+        """What a loop that is written in C opens out of sight: its poller, its signals, its wake-up; some at first use."""
+        records = [*self._watch.table("loops"), *(each for each in owner.records if each.kind is Kind.LOOPS)]
+        native = any(each.library != "asyncio" and not each.is_over() for each in records)
+        return self._ledger.out_of_sight() if native else set()
+
+    def _is_explained(self, suspect: Suspect, explained: set[int]) -> bool:
+        if suspect.kind is not Kind.SOCKETS or suspect.state is not State.OPEN:
+            return False
+        return any(held.fd in explained for held in suspect.holds)
+
+    def _pending(self, owner: Owner) -> list[Suspect]:
+        waiting = (each for loop in self._watch.open_loops() for each in self.waiting(loop, owner))
+        sent = [birth for birth, of in list(self._watch.sent.values()) if of is owner]
+        return [*(self.tasks.suspect(task, birth) for task, birth, _ in waiting), *map(self.tasks.coming, sent)]
+
+    def waiting(self, loop: Any, owner: Owner | None = None) -> list[tuple[Any, Birth | None, Owner]]:
+        """The pending tasks of a loop that `owner`, or anyone who has not been judged, answers for."""
+        root = self._watch.root
+        found, served = [], []
+        for task in tasks.pending(loop):
+            birth, of = self._watch.of_task(task) or (None, self._owner_unseen(task))
+            if birth is not None and birth.is_of_protocol():
+                served.append(task)
+            elif of is owner or (owner is None and of is not root and not of.over):
+                found.append((task, birth, of))
+        handled = {id(below) for task in served for below in tasks.below(task)} if found else set()
+        return [each for each in found if id(each[0]) not in handled]
+
+    def _owner_unseen(self, task: Any) -> Owner:
+        """Who answers for a task that was made by `asyncio.Task(...)`; a library's own way to make its tasks is its business."""
+        code = getattr(task.get_coro(), "cr_code", None)
+        is_users = code is not None and is_user_file(code.co_filename)
+        return self._watch.owner_by_context(task) if is_users else self._watch.root
+
+
+def _is_out_of_sight(suspect: Suspect, blind: frozenset[str]) -> bool:
+    """Whether a library made the socket whose adapter is off: it may be idle in a pool that nobody asks any more."""
+    if suspect.kind is not Kind.SOCKETS:
+        return False
+    parts = {part for site in suspect.stack for part in site.file.replace("\\", "/").split("/")}
+    return not blind.isdisjoint(parts)

@@ -1,0 +1,91 @@
+"""The ends of event loops: what they take down with them is noted before it is gone."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final
+
+from pytest_httpleak.model.findings import Suspect
+from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.owners import Owner
+from pytest_httpleak.ownership import Watch
+from pytest_httpleak.probes import tasks
+from pytest_httpleak.session.looking import Looking
+from pytest_httpleak.session.settling import pauses
+
+_RUNNERS: Final = ("pytest_asyncio", "pytest_aiohttp", "unittest", "aiohttp.pytest_plugin")
+
+
+class LoopEnds:
+    """Leaves to their owners, as suspects, the tasks and descriptors that end with a loop, and tasks that are destroyed."""
+
+    def __init__(self, watch: Watch, looking: Looking) -> None:
+        self._watch = watch
+        self._looking = looking
+
+    def loop_closing(self, loop: Any, *, cancelled: bool) -> None:
+        """Take down the tasks that are pending when a loop ends: before a test runner cancels them, or when it is closed."""
+        if cancelled and not _called_by_a_runner():
+            return
+        waiting = self._looking.waiting(loop)
+        record = self._watch.table("loops").get(loop)
+        opened = {} if record is None or cancelled else record.opened
+        if not waiting and not opened:
+            return
+        by_runner = cancelled or _called_by_a_runner()
+        if by_runner and waiting and tasks.can_run(loop):
+            for pause in pauses(self._watch.stack[-1].grace):
+                tasks.let_run(loop, pause)
+                waiting = self._looking.waiting(loop)
+                if not waiting:
+                    break
+        for owner in {id(of): of for _, _, of in waiting}.values():
+            suspects = [self._looking.tasks.suspect(task, birth) for task, birth, of in waiting if of is owner]
+            suspects = self._looking.tasks.with_holdings(
+                suspects, self._looking.look(owner, self._watch.births_of_tasks)
+            )
+            owner.left += suspects
+            self._watch.forget_tasks(task for task, _, of in waiting if of is owner)
+        if by_runner and opened:
+            self._closed_with(loop, opened)
+
+    def _closed_with(self, loop: Any, known: dict[int, Any]) -> None:
+        """Take down what only the end of a loop in C closes: a test that leaves it open leaves it to its runner."""
+        owner, fds = self._watch.stack[-1], self._watch.fds
+        opened = {("fd", fd) for fd, identity in known.items() if fd in fds and fds[fd][2] == identity}
+        found = self._left_in(opened, owner)
+        for pause in pauses(owner.grace):
+            if not found or not tasks.can_run(loop):
+                break
+            tasks.let_run(loop, pause)
+            found = self._left_in(opened, owner)
+        owner.left += found
+
+    def _left_in(self, opened: set[tuple[str, int]], owner: Owner) -> list[Suspect]:
+        if not opened or owner is self._watch.root:
+            return []
+        suspects = self._looking.look(owner, self._watch.births_of_tasks)
+        return [each for each in suspects if each.kind is not Kind.TASKS and not opened.isdisjoint(each.claims)]
+
+    def task_destroyed(self, task: Any) -> None:
+        """Take down a task that the interpreter destroys while it is pending."""
+        known = self._watch.of_task(task)
+        if known is None or tasks.is_infrastructure(task) or known[0].is_of_protocol():
+            return
+        birth, owner = known
+        if owner is not self._watch.root and not owner.over:
+            owner.left.append(self._looking.tasks.destroyed(task, birth))
+        self._watch.forget_tasks([task])
+
+
+def _called_by_a_runner() -> bool:
+    """Whether the runner that closes its loop is a test runner's, and not one of the code under test."""
+    frame: Any = sys._getframe(2)
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if not module.startswith(("asyncio", "pytest_httpleak", "contextlib")):
+            if module.startswith("anyio."):
+                return str(frame.f_code.co_qualname).startswith("TestRunner.")
+            return bool(module.startswith(_RUNNERS))
+        frame = frame.f_back
+    return False
