@@ -29,6 +29,43 @@ _BY_KIND: Final = {
     Kind.LOOPS: "call `loop.close()`, or let `asyncio.run()` or `asyncio.Runner` own the loop",
 }
 
+_SERVER: Final = "use `async with server:`, or `server.close()` and `await server.wait_closed()`, in a `finally`"
+_TRANSPORT: Final = "call `transport.close()` in a `finally`"
+_EXECUTOR: Final = "use `with ThreadPoolExecutor() as executor:`, or call `executor.shutdown()` in a `finally`"
+_LOOPS_EXECUTOR: Final = "shut the executor down; the loop's own: `await loop.shutdown_default_executor()`"
+_POOL: Final = "use `with` on the pool, or call its `close()` and `join()` in a `finally`"
+_QUEUE: Final = "call `queue.close()` and `queue.join_thread()` in a `finally`"
+_PROCESS: Final = "`join()` the process before the test ends, and `close()` it"
+
+# What of the standard library made it, by kind, file and function (None for any): there the barest kinds have a better end.
+_BY_MAKER: Final[tuple[tuple[Kind, str, tuple[str, ...] | None, str], ...]] = (
+    (Kind.SOCKETS, "asyncio/streams.py", ("start_server", "start_unix_server"), _SERVER),
+    (Kind.SOCKETS, "asyncio/base_events.py", ("create_server",), _SERVER),
+    (Kind.SOCKETS, "asyncio/unix_events.py", ("create_unix_server",), _SERVER),
+    (
+        Kind.SOCKETS,
+        "asyncio/streams.py",
+        ("open_connection", "open_unix_connection"),
+        "call `writer.close()`, then `await writer.wait_closed()`, in a `finally`",
+    ),
+    (Kind.SOCKETS, "asyncio/base_events.py", ("create_connection", "create_datagram_endpoint"), _TRANSPORT),
+    (Kind.SOCKETS, "asyncio/unix_events.py", ("create_unix_connection",), _TRANSPORT),
+    (Kind.SOCKETS, "socketserver.py", None, "use `with` on the server, or call `server.server_close()` in a `finally`"),
+    (Kind.THREADS, "concurrent/futures/thread.py", None, _EXECUTOR),
+    (Kind.THREADS, "asyncio/base_events.py", ("run_in_executor",), _LOOPS_EXECUTOR),
+    (Kind.THREADS, "multiprocessing/pool.py", None, _POOL),
+    (Kind.THREADS, "multiprocessing/queues.py", None, _QUEUE),
+    (Kind.FDS, "multiprocessing/process.py", None, _PROCESS),
+    (Kind.FDS, "multiprocessing/pool.py", None, _POOL),
+    (Kind.FDS, "multiprocessing/queues.py", None, _QUEUE),
+    (
+        Kind.FDS,
+        "subprocess.py",
+        ("__init__",),
+        "use `with subprocess.Popen(...) as process:`, or call `process.communicate()`",
+    ),
+)
+
 
 def hint(suspect: Suspect) -> str:
     """How to mend this leak, in one line."""
@@ -38,4 +75,19 @@ def hint(suspect: Suspect) -> str:
         return _CLOSE_RESPONSE.get(suspect.library, _BY_KIND[Kind.RESPONSES])
     if suspect.kind is Kind.CLIENTS:
         return _CLOSE_CLIENT.get(suspect.library, _BY_KIND[Kind.CLIENTS])
-    return _BY_KIND[suspect.kind]
+    if suspect.type == "threading.Timer":
+        return "call `timer.cancel()` before the test ends"
+    return _by_maker(suspect) or _BY_KIND[suspect.kind]
+
+
+def _by_maker(suspect: Suspect) -> str | None:
+    """What the stack says of the way it was made; the frame next to the user's line knows best."""
+    found = None
+    for site in suspect.stack:
+        if site == suspect.created:
+            break
+        file = site.file.replace("\\", "/")
+        for kind, end, functions, text in _BY_MAKER:
+            if kind is suspect.kind and file.endswith(f"/{end}") and (functions is None or site.function in functions):
+                found = text
+    return found

@@ -1,0 +1,122 @@
+"""The hint names the end of what was made, and not only that of the bare thing below it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import socketserver
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loops import Loop
+from marked import Leaks
+
+# What is left open on purpose makes the interpreter warn, too.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+@pytest.fixture
+def hints_of(leaks: Leaks) -> Callable[[Callable[[], object]], set[str]]:
+    """The hints to what a function leaks."""
+    return lambda function: {finding.hint for finding in leaks(function, grace=0)}
+
+
+@pytest.fixture
+def ending() -> Iterator[contextlib.ExitStack]:
+    """Ends what a test has left, after it was judged."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+def _port(server: str) -> int:
+    return int(server.rpartition(":")[2])
+
+
+def test_a_stream_is_closed_through_its_writer(hints_of: Any, loop: Loop, server: str) -> None:
+    def leaking() -> None:
+        loop.kept.append(loop.run(asyncio.open_connection("127.0.0.1", _port(server)))[1])
+
+    assert hints_of(leaking) == {"call `writer.close()`, then `await writer.wait_closed()`, in a `finally`"}
+
+
+def test_a_connection_is_closed_through_its_transport(hints_of: Any, loop: Loop, server: str) -> None:
+    def leaking() -> None:
+        loop.kept.append(loop.run(loop.loop.create_connection(asyncio.Protocol, "127.0.0.1", _port(server)))[0])
+
+    assert hints_of(leaking) == {"call `transport.close()` in a `finally`"}
+
+
+@pytest.mark.parametrize("way", ["streams", "loop"])
+def test_a_server_of_asyncio_is_closed_itself(hints_of: Any, loop: Loop, way: str) -> None:
+    def leaking() -> None:
+        if way == "streams":
+            made = asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+        else:
+            made = loop.loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        loop.kept.append(loop.run(made))
+
+    (hint,) = hints_of(leaking)
+    assert hint.startswith("use `async with server:`")
+
+
+def test_a_server_in_threads_is_closed_itself(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    def leaking() -> None:
+        ending.enter_context(socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler))
+
+    assert hints_of(leaking) == {"use `with` on the server, or call `server.server_close()` in a `finally`"}
+
+
+def test_a_worker_is_ended_with_its_executor(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    def leaking() -> None:
+        ending.enter_context(ThreadPoolExecutor()).submit(len, "").result()
+
+    (hint,) = hints_of(leaking)
+    assert "executor.shutdown()" in hint
+
+
+def test_a_timer_is_cancelled(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    def leaking() -> None:
+        timer = threading.Timer(60, len, ("",))
+        timer.start()
+        ending.callback(timer.cancel)
+
+    assert hints_of(leaking) == {"call `timer.cancel()` before the test ends"}
+
+
+def test_a_pool_is_closed_and_joined(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    def leaking() -> None:
+        ending.enter_context(ThreadPool(1))
+
+    assert "use `with` on the pool, or call its `close()` and `join()` in a `finally`" in hints_of(leaking)
+
+
+def test_a_queue_is_closed(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    def leaking() -> None:
+        queue: Any = multiprocessing.Queue()
+        ending.callback(queue.close)
+
+    assert hints_of(leaking) == {"call `queue.close()` and `queue.join_thread()` in a `finally`"}
+
+
+def test_the_pipe_of_a_program_is_read_to_its_end(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    def leaking() -> None:
+        program = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+        ending.enter_context(program)
+
+    (hint,) = hints_of(leaking)
+    assert "process.communicate()" in hint
+
+
+def test_a_bare_file_is_closed(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    def leaking() -> None:
+        ending.enter_context(Path(__file__).open())
+
+    assert hints_of(leaking) == {"close it, best with a `with` block"}
