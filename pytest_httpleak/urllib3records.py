@@ -25,6 +25,7 @@ class ConnectionRecord(Record):
         "counted",
         "destined",
         "is_connecting",
+        "is_direct",
         "is_idle",
         "is_unsent",
         "origin",
@@ -56,6 +57,7 @@ class ConnectionRecord(Record):
         self.destined: PoolRecord | None = None  # the pool that it was made for
         self.is_connecting = False
         self.is_idle = False  # in its pool's queue
+        self.is_direct = False  # checked out by urllib3 itself, so that the request has the same birth
         self.is_unsent = False  # a request waits for it to be established
 
     def destination(self) -> tuple[Record, str] | None:

@@ -77,6 +77,28 @@ def test_a_response_that_is_kept_unread_leaks(marked: Marked, kept: list[Any], s
     assert [held.kind for held in finding.holds] == ["connections", "sockets"]
 
 
+class OwnWay(urllib3.HTTPConnectionPool):
+    """A pool of the user's that has a way of its own to get a connection."""
+
+    def _get_conn(self, timeout: Any = None) -> Any:
+        return super()._get_conn(timeout)
+
+
+@pytest.mark.parametrize("earlier", [0, 1])
+def test_a_response_leaks_at_its_request_whatever_way_its_connection_was_got(
+    marked: Marked, kept: list[Any], server: str, earlier: int
+) -> None:
+    pool = OwnWay("127.0.0.1", urlsplit(server).port)
+
+    def leaking() -> None:
+        for _ in range(earlier):
+            pool.request("GET", "/ok")
+        kept.append(pool.request("GET", "/big", preload_content=False))  # leak: responses
+
+    marked(leaking)
+    pool.close()
+
+
 def test_a_response_that_is_kept_half_read_leaks(marked: Marked, kept: list[Any], shared: Any, server: str) -> None:
     def leaking() -> None:
         response = shared.request("GET", f"{server}/big", preload_content=False)  # leak: responses

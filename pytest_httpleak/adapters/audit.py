@@ -73,7 +73,8 @@ def _urllib3(module: ModuleType, hooks: Hooks) -> None:
             return
         if _waits_for_ever(timeout) and sys.modules["socket"].getdefaulttimeout() is None:
             checkout = connections.get(connection)  # which was noted a moment ago
-            watch.note("no-timeout", f"urllib3: {_NO_TIMEOUT}", _SET_TIMEOUT, checkout and checkout.birth)
+            birth = checkout.birth if checkout is not None and checkout.is_direct else None
+            watch.note("no-timeout", f"urllib3: {_NO_TIMEOUT}", _SET_TIMEOUT, birth)
 
     hooks.before(module.connectionpool.HTTPConnectionPool, "_put_conn", returning)
     hooks.before(module.connectionpool.HTTPConnectionPool, "_make_request", sending)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from types import ModuleType
 from typing import Any
@@ -81,6 +82,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         if record.pool is not None:  # not its first request: from now on it is there for this caller
             watch.hand_over(record)
         record.pool = weakref.ref(pool)
+        record.is_direct = sys._getframe(2).f_code is urlopen  # and not by somebody's own way to get a connection
         record.answering = None
         record.is_idle = False
 
@@ -119,10 +121,10 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         record = ResponseRecord(connection, response, socket_of(response, connection))
         connection.answering = record
         responses.put(response, record)
-        if connection.pool is None:
-            watch.add(record)
-        else:  # its request has just been given the connection
+        if connection.is_direct:
             watch.add_with(record, connection)
+        else:
+            watch.add(record)
 
     def socket_of(response: Any, connection: ConnectionRecord) -> SocketRecord | None:
         """The socket that a response is read from; one that ends with its connection has taken it over."""
@@ -149,6 +151,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 
     pool_class, response_class = module.connectionpool.HTTPConnectionPool, module.response.HTTPResponse
     connection_class, is_dropped = module.connection.HTTPConnection, module.util.connection.is_connection_dropped
+    urlopen = getattr(pool_class.urlopen, "__code__", None)
     hooks.after(module.poolmanager.PoolManager, "__init__", manager_born)
     hooks.after(module.poolmanager.PoolManager, "_new_pool", pool_made)
     hooks.after(pool_class, "__init__", pool_born)
