@@ -125,6 +125,21 @@ class Record:
         )
 
 
+class Bystander(Record):
+    """The record of something that is never suspect itself: what it holds, or what works for it, is."""
+
+    __slots__ = ()
+
+    def look(self) -> Suspect | None:
+        return None
+
+    def is_open(self) -> bool:
+        return False
+
+    def is_over(self) -> bool:
+        return self.ref() is None
+
+
 class Worker:
     """For whom a pooled thread works at the moment, and where the work was submitted."""
 

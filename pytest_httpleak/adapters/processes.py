@@ -8,29 +8,19 @@ from typing import Any, ClassVar
 
 from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.asking import attribute, is_a
-from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind
-from pytest_httpleak.records import Record
+from pytest_httpleak.records import Bystander
 
 MODULES = ("multiprocessing.process", "multiprocessing.pool")
 
 
-class ProcessRecord(Record):
+class ProcessRecord(Bystander):
     """A started process; while it runs, the pipe that tells of its end is what shows that it was left."""
 
     __slots__ = ()
 
     kind: ClassVar[Kind] = Kind.FDS
     LIBRARY = "multiprocessing"
-
-    def look(self) -> Suspect | None:
-        return None
-
-    def is_open(self) -> bool:
-        return False
-
-    def is_over(self) -> bool:
-        return self.ref() is None
 
     def descriptors(self) -> Iterator[int]:
         process = self.ref()

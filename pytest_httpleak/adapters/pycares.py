@@ -10,9 +10,8 @@ from types import ModuleType
 from typing import Any, ClassVar, Final
 
 from pytest_httpleak.adapters import Hooks
-from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind
-from pytest_httpleak.records import Record
+from pytest_httpleak.records import Bystander
 
 MODULES = ("pycares",)
 
@@ -22,7 +21,7 @@ _listdir, _fstat, _clock, _sleep = os.listdir, os.fstat, time.monotonic, time.sl
 _PATIENCE: Final = 0.05  # seconds; a channel is destroyed within one of them, in a thread of pycares's
 
 
-class ChannelRecord(Record):
+class ChannelRecord(Bystander):
     """A channel; never suspect itself, since its descriptors are: whoever resolves through it answers for them."""
 
     __slots__ = ("identities",)
@@ -33,15 +32,6 @@ class ChannelRecord(Record):
     def __init__(self, identities: dict[int, tuple[int, int]]) -> None:
         super().__init__()
         self.identities = identities
-
-    def look(self) -> Suspect | None:
-        return None
-
-    def is_open(self) -> bool:
-        return False
-
-    def is_over(self) -> bool:
-        return self.ref() is None
 
     def is_ending(self) -> bool:
         """Whether the channel was closed or dropped; it is destroyed soon after, and its descriptors with it."""

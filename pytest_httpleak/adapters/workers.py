@@ -10,9 +10,8 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from pytest_httpleak.adapters import Hooks
-from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind
-from pytest_httpleak.records import Record, Worker
+from pytest_httpleak.records import Bystander, Worker
 
 MODULES = ("concurrent.futures.thread", "multiprocessing.pool", "anyio._backends._asyncio", "trio._core._thread_cache")
 
@@ -22,22 +21,13 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     _ATTACH[module.__name__](module, hooks)
 
 
-class ExecutorRecord(Record):
+class ExecutorRecord(Bystander):
     """A `ThreadPoolExecutor`; its workers are what leaks, so it is never suspect itself."""
 
     __slots__ = ()
 
     kind: ClassVar[Kind] = Kind.THREADS
     LIBRARY = "concurrent.futures"
-
-    def look(self) -> Suspect | None:
-        return None
-
-    def is_open(self) -> bool:
-        return False
-
-    def is_over(self) -> bool:
-        return self.ref() is None
 
 
 def _executors(module: ModuleType, hooks: Hooks) -> None:
