@@ -189,7 +189,7 @@ class Guard:
             self.session.end(check)
 
     def after_teardown(self, item: pytest.Item) -> None:
-        """The test's teardown is over: it is judged, if it never came to run."""
+        """The test's teardown is over: judge it now if its own `teardown` was never called, as after a failed set-up."""
         item.__dict__.pop("teardown", None)
         self.end_test(item)
         self._active = None

@@ -42,27 +42,27 @@ def test_skips_itself():
     pytest.skip("own reason")
 
 
-@pytest.mark.xfail(raises=LeakError)
+@pytest.mark.xfail(raises=LeakError, reason="leaks")
 def test_is_expected_to_leak():
     {LEAK}
 
 
-@pytest.mark.xfail(strict=True)
+@pytest.mark.xfail(strict=True, reason="fails")
 def test_is_expected_to_fail():
     {LEAK}
 
 
-@pytest.mark.xfail(raises=LeakError, strict=True)
+@pytest.mark.xfail(raises=LeakError, strict=True, reason="leaks")
 def test_is_expected_to_leak_and_does_not():
     pass
 
 
-@pytest.mark.xfail(raises=ValueError)
+@pytest.mark.xfail(raises=ValueError, reason="fails")
 def test_is_expected_to_fail_otherwise():
     {LEAK}
 
 
-@pytest.mark.xfail(strict=True)
+@pytest.mark.xfail(strict=True, reason="fails")
 def test_fails_itself_as_expected():
     {LEAK}
     raise ValueError
@@ -107,7 +107,7 @@ def wide():
 
 
 class TestExpected:
-    @pytest.mark.xfail
+    @pytest.mark.xfail(reason="fails")
     def test_whose_fixture_leaks(self, wide):
         raise ValueError
 
@@ -143,11 +143,11 @@ SOCKET = "1 socket leaked: socket.socket TCP, not connected, *"
         ("test_leaks", f"FAILED *::test_leaks - {SOCKET[:12]}*"),
         ("test_fails_itself", "FAILED *::test_fails_itself - AssertionError: own reason"),
         ("test_skips_itself", "FAILED *::test_skips_itself - 1 socket*"),
-        ("test_is_expected_to_leak", "XFAIL *::test_is_expected_to_leak"),
-        ("test_is_expected_to_fail", "XFAIL *::test_is_expected_to_fail"),
+        ("test_is_expected_to_leak", "XFAIL *::test_is_expected_to_leak - leaks"),
+        ("test_is_expected_to_fail", "XFAIL *::test_is_expected_to_fail - fails"),
         ("test_is_expected_to_leak_and_does_not", "FAILED *::test_is_expected_to_leak_and_does_not*"),
         ("test_is_expected_to_fail_otherwise", "FAILED *::test_is_expected_to_fail_otherwise - 1 socket*"),
-        ("test_fails_itself_as_expected", "XFAIL *::test_fails_itself_as_expected"),
+        ("test_fails_itself_as_expected", "XFAIL *::test_fails_itself_as_expected - fails"),
         ("test_fails_in_setup", "ERROR *::test_fails_in_setup - ValueError: own reason"),
         ("test_fails_in_teardown", "ERROR *::test_fails_in_teardown - ValueError: own reason"),
         ("test_a.doctested", "FAILED *::test_a.doctested - 1 socket*"),
