@@ -57,6 +57,18 @@ def test_an_excused_client_is_no_cause_and_still_answers_for_its_connection() ->
     assert rules.causes([CLIENT, SOCKET], excused={CLIENT.key}) == []
 
 
+def test_what_comes_after_an_excused_client_is_still_a_cause() -> None:
+    thread = suspect(Kind.THREADS, 7)
+    assert rules.causes([CLIENT, thread], excused={CLIENT.key}) == [thread]
+
+
+def test_what_ends_with_another_suspect_is_no_cause_whatever_its_kind() -> None:
+    task, client = suspect(Kind.TASKS, 7), suspect(Kind.CLIENTS, 2)
+    owning = replace(task, owns=frozenset((client.key,)))
+    assert rules.causes([client, owning]) == [owning]
+    assert rules.causes([client, task]) == [client, task]
+
+
 def test_parts_of_one_resource_are_one_suspect() -> None:
     first = suspect(Kind.CLIENTS, 2, "a", holds=(Held(Kind.SOCKETS, "a"),))
     second = suspect(Kind.CLIENTS, 2, "b", holds=(Held(Kind.SOCKETS, "b"),))
@@ -68,6 +80,12 @@ def test_parts_of_one_resource_are_one_suspect() -> None:
 def test_the_same_line_is_one_finding_with_a_count() -> None:
     (finding,) = rules.findings([suspect(Kind.SOCKETS, key) for key in range(3)])
     assert finding.count == 3
+
+
+def test_a_finding_tells_what_the_first_of_its_resources_tells() -> None:
+    first = replace(SOCKET, stack=(HERE, THERE), hint="close the first")
+    (finding,) = rules.findings([first, replace(SOCKET, key=9, summary="thing 9", stack=(HERE,), hint="another")])
+    assert (finding.summary, finding.stack, finding.hint) == ("thing 4", (HERE, THERE), "close the first")
 
 
 def test_two_lines_are_two_findings() -> None:
@@ -120,6 +138,20 @@ def test_patterns_ignore_by_name_or_by_who_made_it(pattern: str, ignored: bool) 
     named = replace(SOCKET, names=("127.0.0.1:80",), stack=(HERE,))
     counted, left_out = rules.split_ignored([named], [Pattern.parse(pattern)], {HERE.file: "app.py"})
     assert (len(counted), len(left_out)) == ((0, 1) if ignored else (1, 0))
+
+
+def test_one_pattern_of_several_that_matches_is_enough() -> None:
+    named = replace(SOCKET, names=("127.0.0.1:80",))
+    matching, other = Pattern.parse("sockets:127.*"), Pattern.parse("sockets:10.*")
+    for patterns in ((matching, other), (other, matching)):
+        assert rules.split_ignored([named], patterns, {}) == ([], [named])
+    assert rules.split_ignored([named], (other,), {}) == ([named], [])
+
+
+def test_a_file_without_a_short_name_is_matched_by_its_full_one() -> None:
+    made = replace(SOCKET, stack=(HERE,))
+    assert rules.split_ignored([made], [Pattern.parse("created:/src/*")], {}) == ([], [made])
+    assert rules.split_ignored([made], [Pattern.parse("created:app.py")], {}) == ([made], [])
 
 
 @pytest.mark.parametrize(("number", "last"), [(1, "fd 0"), (8, "fd 7"), (9, "and 1 more"), (20, "and 12 more")])
