@@ -292,7 +292,11 @@ def test_a_key_like_no_other_is_refused_with_all_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "truth"), [("true", True), (" On ", True), (True, True), ("no", False), (False, False)]
+    ("raw", "truth"),
+    [
+        *((word, True) for word in ("true", "yes", "on", "1", " On ", True)),
+        *((word, False) for word in ("false", "no", "off", "0", " No ", False)),
+    ],
 )
 def test_a_truth_is_a_word_or_a_bool(raw: object, truth: bool) -> None:
     assert TRUTH.read(raw) is truth
@@ -411,6 +415,12 @@ def test_ini_values_are_texts_or_native_where_pytest_can_tell_them_apart(
     assert parser.types["httpleak_confirm"] == confirm
     assert parser.types["httpleak_github"] == github
     assert parser.types["httpleak_kinds"] == "linelist"
+
+
+def test_pytest_is_told_of_the_ini_keys_in_the_table_and_of_no_other() -> None:
+    parser = Declared()
+    add_options(parser)  # type: ignore[arg-type]
+    assert set(parser.types) == set(rows("ini file"))
 
 
 def test_the_place_opens_every_message() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fnmatch
 import importlib.metadata
 import os
 from collections.abc import Callable
@@ -228,17 +229,25 @@ def test_a_wrong_value_given_with_o_is_not_blamed_on_the_file(configure: Configu
     assert told == "-o httpleak_grace: 'soon' is not a number of seconds, 0 or more"
 
 
+def test_a_wrong_value_of_the_file_is_not_blamed_on_an_o_that_pytest_takes_for_another_key(
+    configure: Configure, pytester: pytest.Pytester
+) -> None:
+    told = complaint(configure("-o", "httpleak_grace =1", ini="httpleak_grace = soon"))
+    assert told.startswith(f"{pytester.path / 'pytest.ini'}: httpleak_grace: 'soon' is not a number")
+
+
 def test_a_wrong_mode_is_not_hidden_by_the_name_of_the_plugin(configure: Configure) -> None:
     assert complaint(configure("-p", "httpleak", "--httpleak=fial")).startswith("--httpleak: unknown mode 'fial'")
 
 
+@pytest.mark.parametrize("error", [TypeError, ValueError])
 def test_what_pytest_refuses_to_read_is_a_usage_error_with_its_place(
-    configure: Configure, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+    configure: Configure, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     config = configure(ini="httpleak_grace = 1")
 
     def refuse(name: str) -> object:
-        raise TypeError(f"{name} expects a string")
+        raise error(f"{name} expects a string")
 
     with monkeypatch.context() as patch:
         patch.setattr(config, "getini", refuse)
@@ -272,10 +281,16 @@ def test_grace_is_a_number_of_seconds(configure: Configure, place: str, text: st
 
 
 @pytest.mark.parametrize(
-    "text", ["-1", "nan", "inf", "Infinity", "1e999", "1_0", "0,5", "½", "\u0661", "soon", "", " 1", "1s"]
+    "text", ["-1", "+1", "nan", "inf", "Infinity", "1e999", "1_0", "0,5", "½", "\u0661", "soon", "", " 1", "1s"]
 )
 def test_grace_that_is_no_finite_number_is_refused(configure: Configure, text: str) -> None:
     assert complaint(configure(f"--httpleak-grace={text}")).startswith("--httpleak-grace: ")
+
+
+@pytest.mark.parametrize("text", ["1.2.3", "1e", ".", "+1"])
+def test_grace_that_only_looks_like_a_number_is_named_as_it_was_written(configure: Configure, text: str) -> None:
+    told = complaint(configure(f"--httpleak-grace={text}"))
+    assert told == f"--httpleak-grace: {text!r} is not a number of seconds, 0 or more"
 
 
 def test_the_option_for_grace_wins_over_the_ini_file(configure: Configure) -> None:
@@ -289,7 +304,7 @@ def test_confirm_is_a_whole_number(configure: Configure, place: str, text: str, 
     assert read_run_settings(configure(*args, ini=ini)).confirm == confirm
 
 
-@pytest.mark.parametrize("text", ["-1", "1.0", "1_0", "+1", "²", "", "9" * 5000])
+@pytest.mark.parametrize("text", ["-1", "1.0", "1_0", "+1", "²", "", "9" * 19, "9" * 5000])
 def test_confirm_that_is_no_whole_number_is_refused(configure: Configure, text: str) -> None:
     told = complaint(configure(f"--httpleak-confirm={text}"))
     assert told == f"--httpleak-confirm: {text!r} is not a whole number, 0 or more"
@@ -522,7 +537,7 @@ def test_updating_a_baseline_with_a_path_is_fine(
 def test_pyproject_may_hold_lists(configure: Configure) -> None:
     ini = (
         'httpleak = "warn"\nhttpleak_kinds = ["tasks", "fds"]\nhttpleak_tolerate = ["fds=1"]\nhttpleak_grace = 2\n'
-        "httpleak_github = false\nhttpleak_confirm = 3"
+        'httpleak_github = false\nhttpleak_confirm = 3\nhttpleak_audit = ["no-timeout", "pool-overflow"]'
     )
     settings = read_run_settings(configure(ini=ini, name="pyproject.toml", section="[tool.pytest.ini_options]"))
     assert settings.mode is Mode.WARN
@@ -530,6 +545,7 @@ def test_pyproject_may_hold_lists(configure: Configure) -> None:
     assert settings.default.tolerate == {Kind.FDS: 1}
     assert settings.default.grace == 2.0
     assert settings.confirm == 3
+    assert settings.audit_fail == {"no-timeout", "pool-overflow"}
 
 
 def test_a_wrong_value_in_pyproject_names_it(configure: Configure, pytester: pytest.Pytester) -> None:
@@ -610,3 +626,18 @@ def test_pytest_help_lists_the_options_and_ini_keys(configure: Configure, pytest
             "*httpleak_peak_connections (string*",
         ]
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("--httpleak-grace", "seconds to wait for what looks leaked to settle*(default: 0.5)*"),
+        ("--httpleak-baseline", "leaks recorded in this file are reported as known and do not fail; new ones do --"),
+    ],
+)
+def test_pytest_help_says_what_an_option_does_and_its_default_if_it_has_one(
+    configure: Configure, pytester: pytest.Pytester, name: str, text: str
+) -> None:
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "--help", plugins=[Probe()])
+    shown = " ".join(result.stdout.str().partition("leaked HTTP resources")[2].split())
+    assert fnmatch.fnmatch(shown, f"*{name}=* {text}*")

@@ -74,7 +74,7 @@ def _test_values(config: pytest.Config, mode: Mode) -> Iterator[tuple[Option[Any
     for key, number in (_optional(config, options.TOLERATE) or {}).items():
         yield MARKER_KEYS[key], number
     for option in OPTIONS:
-        if option.field and option.ini is not None:
+        if option.field:
             value = _optional(config, option)
             if value is not None:
                 yield option, value
@@ -120,7 +120,7 @@ def _raw(config: pytest.Config, option: Option[Any]) -> _Raw:
 
 def _ini_place(config: pytest.Config, key: str) -> str:
     overrides = config.getoption("override_ini") or []
-    if any(override.partition("=")[0].strip() == key for override in overrides):
+    if any(override.partition("=")[0] == key for override in overrides):
         return f"-o {key}"
     return f"{config.inipath}: {key}"
 
