@@ -79,6 +79,13 @@ def test_a_pattern_reads_as_it_was_written(text: str) -> None:
     assert str(Pattern.parse(text)) == text
 
 
+def test_patterns_are_equal_to_patterns_of_the_same_words_alone() -> None:
+    pattern = Pattern.parse("threads:worker-*")
+    assert pattern == Pattern(Kind.THREADS, "worker-*")
+    for other in (Pattern(Kind.TASKS, "worker-*"), Pattern(Kind.THREADS, "*"), "threads:worker-*"):
+        assert pattern != other
+
+
 @pytest.mark.parametrize(
     ("text", "is_match"),
     [

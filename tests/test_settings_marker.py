@@ -14,6 +14,7 @@ from pytest_httpleak.settings import (
     RunSettings,
     add_options,
     default_settings,
+    is_marked,
     marker_help,
     settings_for,
 )
@@ -118,6 +119,40 @@ def test_without_a_mark_the_markers_are_asked_for_once_and_nothing_else_is(colle
     assert item.asked == 1
 
 
+@pytest.mark.parametrize(
+    ("source", "marked"),
+    [
+        ("def test_it(): pass", False),
+        ('@pytest.mark.filterwarnings("error")\ndef test_it(): pass', False),
+        ("@httpleak\ndef test_it(): pass", True),
+        ('@pytest.mark.filterwarnings("error")\n@httpleak\ndef test_it(): pass', True),
+        ("@httpleak\nclass TestIt:\n    def test_it(self): pass", True),
+        ("pytestmark = httpleak\nclass TestIt:\n    def test_it(self): pass", True),
+        ("@httpleak\nclass TestOther: pass\ndef test_it(): pass", False),
+    ],
+)
+def test_a_test_is_marked_by_itself_its_classes_or_its_module(collect: Collect, source: str, marked: bool) -> None:
+    assert is_marked(collect(source)["test_it"], {}) is marked
+
+
+@pytest.mark.parametrize("found", [[], [pytest.mark.httpleak]])
+def test_the_marks_around_tests_are_looked_for_once(found: list[object]) -> None:
+    class Parent:
+        asked = 0
+
+        def iter_markers(self, name: str) -> list[object]:
+            self.asked += 1
+            return found
+
+    class Item:
+        own_markers = ()
+        parent = Parent()
+
+    parents: dict[int, bool] = {}
+    assert [is_marked(Item(), parents) for _ in range(3)] == [bool(found)] * 3  # type: ignore[arg-type]
+    assert Item.parent.asked == 1
+
+
 def test_marks_merge_and_the_closest_wins_key_by_key(collect: Collect) -> None:
     settings = merged(collect, NESTED, "test_marked")
     assert settings.tolerate == {Kind.SOCKETS: 1, Kind.TASKS: 2, Kind.THREADS: 3}
@@ -166,6 +201,15 @@ def test_it(n): pass
     assert settings_for(items["test_it[2]"], RUN).tolerate == {Kind.TASKS: 2, Kind.FDS: 1}
 
 
+def test_one_mark_of_several_in_a_parameter_set_wins_over_those_of_the_function(collect: Collect) -> None:
+    source = """
+@httpleak(tasks=1, fds=1)
+@pytest.mark.parametrize("n", [pytest.param(1, marks=[pytest.mark.filterwarnings("error"), httpleak(tasks=2)])])
+def test_it(n): pass
+"""
+    assert merged(collect, source, "test_it[1]").tolerate == {Kind.TASKS: 2, Kind.FDS: 1}
+
+
 @pytest.mark.parametrize("form", ["@httpleak({})\nclass {}:\n{}", "class {1}:\n    pytestmark = httpleak({0})\n{2}"])
 def test_the_mark_of_a_class_wins_over_that_of_its_base(collect: Collect, form: str) -> None:
     source = (
@@ -174,6 +218,40 @@ def test_the_mark_of_a_class_wins_over_that_of_its_base(collect: Collect, form: 
         + form.format("tasks=2", "TestIt(Base)", "    def test_it(self): pass\n")
     )
     assert merged(collect, source).tolerate == {Kind.TASKS: 2, Kind.FDS: 1}
+
+
+def test_the_marks_of_a_class_win_over_those_of_its_base_for_parameters_too(collect: Collect) -> None:
+    source = """
+@httpleak(tasks=1, fds=1)
+class Base: pass
+
+@httpleak(threads=2)
+@httpleak(tasks=2)
+class TestIt(Base):
+    @pytest.mark.parametrize("n", [1])
+    def test_it(self, n): pass
+
+    def test_plain(self): pass
+"""
+    items = collect(source)
+    for name in ("test_it[1]", "test_plain"):
+        assert settings_for(items[name], RUN).tolerate == {Kind.TASKS: 2, Kind.FDS: 1, Kind.THREADS: 2}
+
+
+def test_a_mark_added_to_a_class_at_collection_lies_between_its_own_and_those_of_its_base(collect: Collect) -> None:
+    source = """
+@httpleak(tasks=1, fds=1)
+class Base: pass
+
+@httpleak(tasks=2)
+class TestIt(Base):
+    def test_it(self): pass
+"""
+    item = collect(source)["test_it"]
+    parent = item.getparent(pytest.Class)
+    assert parent is not None
+    parent.add_marker(pytest.mark.httpleak(tasks=3, fds=3))
+    assert settings_for(item, RUN).tolerate == {Kind.TASKS: 2, Kind.FDS: 3}
 
 
 def test_a_mark_added_to_a_class_at_collection_is_merged_with_its_own(collect: Collect) -> None:
@@ -236,6 +314,7 @@ def test_an_unknown_kind_is_a_usage_error_that_names_test_key_and_the_nearest(co
         ("httpleak(ignore='worker')", "key 'ignore': unusable pattern 'worker'; write a kind and a glob"),
         ("httpleak(mode='marked')", "key 'mode': unknown mode 'marked'. Valid modes: fail, warn, off"),
         ("httpleak('responses')", "takes keys only, as in httpleak(sockets=1); it got 'responses'"),
+        ("httpleak('responses', 'sockets')", "takes keys only, as in httpleak(sockets=1); it got 'responses'"),
         ("httpleak(1, sockets=1)", "takes keys only, as in httpleak(sockets=1); it got 1"),
     ],
 )

@@ -27,8 +27,8 @@ class Pattern:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read `threads:worker-*` or `created:*/vendored/*`; ValueError where the text is neither."""
-        word, colon, glob = (part.strip() for part in text.partition(":"))
-        if not colon or not glob:
+        word, _, glob = (part.strip() for part in text.partition(":"))
+        if not glob:
             raise ValueError(
                 f"unusable pattern {text!r}; write a kind and a glob, as in 'threads:worker-*', "
                 "or 'created:' and a glob for the files that create it"
