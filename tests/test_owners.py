@@ -1,0 +1,100 @@
+"""Owners keep what they answer for, and forget what is over; the highest numbers open at once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.owners import Owner, Peaks, TaskRecord
+from pytest_httpleak.records import Record
+from pytest_httpleak.sites import Birth
+
+MANY = 512
+
+
+class Thing(Record):
+    """A resource that is open or over as a test says."""
+
+    kind = Kind.SOCKETS
+
+    def __init__(self, *, is_open: bool = True) -> None:
+        super().__init__()
+        self.opened = is_open
+        self.asked = 0
+
+    def is_open(self) -> bool:
+        self.asked += 1
+        return self.opened
+
+    def is_over(self) -> bool:
+        return not self.is_open()
+
+
+@pytest.fixture
+def owner() -> Owner:
+    return Owner("server", "session")
+
+
+def test_an_owner_reads_as_its_scope_and_name(owner: Owner) -> None:
+    assert repr(owner) == "<Owner session server>"
+
+
+def test_what_is_over_is_forgotten_when_many_have_come_together(owner: Owner) -> None:
+    things = [Thing(is_open=number % 2 == 0) for number in range(MANY)]
+    for thing in things[:-1]:
+        owner.keep(thing)
+    assert owner.records == things[:-1]
+    owner.keep(things[-1])
+    assert owner.records == things[::2]
+
+
+def test_nothing_is_asked_again_until_there_are_twice_as_many_as_were_open(owner: Owner) -> None:
+    things = [Thing() for _ in range(2 * MANY)]
+    for thing in things[:-1]:
+        owner.keep(thing)
+    assert {thing.asked for thing in things[:MANY]} == {1}
+    owner.keep(things[-1])
+    assert {thing.asked for thing in things[:MANY]} == {2}
+    assert owner.records == things
+
+
+def test_where_few_are_open_as_many_may_come_together_again(owner: Owner) -> None:
+    for _ in range(MANY):
+        owner.keep(Thing(is_open=False))
+    things = [Thing() for _ in range(MANY)]
+    for thing in things[:-1]:
+        owner.keep(thing)
+    assert {thing.asked for thing in things} == {0}
+    owner.keep(things[-1])
+    assert {thing.asked for thing in things} == {1}
+
+
+def test_a_task_counts_as_open_until_it_is_done_and_no_longer_once_it_is_gone() -> None:
+    async def nothing() -> None:
+        pass
+
+    async def main() -> list[bool]:
+        task: Any = asyncio.create_task(nothing())
+        record = TaskRecord(task, Birth([], False, None))
+        seen = [record.is_open()]
+        await task
+        seen.append(record.is_open())
+        del task
+        return [*seen, record.is_open()]
+
+    assert asyncio.run(main()) == [True, False, False]
+
+
+def test_what_one_kind_has_open_counts_for_no_other() -> None:
+    class Other(Thing):
+        kind = Kind.THREADS
+
+    peaks = Peaks({Kind.SOCKETS: 1})
+    peaks.born(Thing())
+    peaks.born(Other())
+    assert peaks.breaches == {}
+    peaks.born(Thing())
+    assert peaks.breaches[Kind.SOCKETS][0] == 2
