@@ -10,6 +10,7 @@ import pytest
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.owners import Owner, Peaks, TaskRecord
 from pytest_httpleak.records import Record
+from pytest_httpleak.settings import default_settings
 from pytest_httpleak.sites import Birth
 
 MANY = 512
@@ -40,6 +41,10 @@ def owner() -> Owner:
 
 def test_an_owner_reads_as_its_scope_and_name(owner: Owner) -> None:
     assert repr(owner) == "<Owner session server>"
+
+
+def test_an_owner_waits_as_long_as_the_default_until_it_is_told_otherwise(owner: Owner) -> None:
+    assert owner.grace == default_settings().grace
 
 
 def test_what_is_over_is_forgotten_when_many_have_come_together(owner: Owner) -> None:
@@ -83,6 +88,7 @@ def test_a_task_counts_as_open_until_it_is_done_and_no_longer_once_it_is_gone() 
         await task
         seen.append(record.is_open())
         del task
+        await asyncio.sleep(0)  # the loop holds what has just been awaited until its next round
         return [*seen, record.is_open()]
 
     assert asyncio.run(main()) == [True, False, False]

@@ -1,0 +1,671 @@
+"""The watch by itself, with nothing patched: who answers, where something was made, what is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.owners import Owner, Peaks
+from pytest_httpleak.ownership import Watch
+from pytest_httpleak.records import RUNNER_TASKS, Record, Worker
+from pytest_httpleak.sites import Birth, capture
+
+NOWHERE = Birth([], False, None)
+
+
+class Thing(Record):
+    kind = Kind.SOCKETS
+
+    def is_open(self) -> bool:
+        return True
+
+
+class Answer(Thing):
+    kind = Kind.RESPONSES
+
+
+class Task:
+    """A task as far as the watch asks it."""
+
+    def __init__(self, name: str = "work", frame: object = None) -> None:
+        self.coroutine = SimpleNamespace(__qualname__=name, cr_frame=frame)
+
+    def get_coro(self) -> object:
+        return self.coroutine
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+@pytest.fixture
+def test(watch: Watch) -> Owner:
+    """The owner that answers."""
+    owner = Owner("test", "function")
+    watch.push(owner)
+    return owner
+
+
+@pytest.fixture
+def other() -> Owner:
+    return Owner("other", "module")
+
+
+@pytest.fixture
+def fd() -> Iterator[int]:
+    number = os.open(os.devnull, os.O_RDONLY)
+    yield number
+    os.close(number)
+
+
+def running(watch: Watch, task: object) -> None:
+    """Let a loop run, in this task, or in a callback where there is none."""
+    watch.running_loop = lambda: "loop"
+    watch.current_task = lambda _: task
+
+
+def known(watch: Watch, task: Task, owner: Owner, birth: Birth) -> None:
+    birth.of = id(task.get_coro())
+    watch.tasks[id(task)] = birth, owner
+
+
+def in_thread(function: Callable[[], Any], prepare: Callable[[threading.Thread], object] = lambda _: None) -> Any:
+    """The result of a function in a thread that `prepare` is handed before it starts."""
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(function()))
+    prepare(thread)
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def thread_record(owner: Owner | None, *, pooled: bool = False) -> Any:
+    record: Any = Thing()
+    record.owner, record.pooled, record.birth = owner, pooled, Birth([], False, None)
+    return record
+
+
+# -- who answers -------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_watch_is_off_and_the_process_answers(watch: Watch) -> None:
+    assert watch.on is False
+    assert watch.owner() is watch.root
+    assert watch.changes == {}
+
+
+def test_until_somebody_wants_to_know_the_end_of_a_loop_is_nothing(watch: Watch) -> None:
+    assert watch.loop_closing("loop", cancelled=()) is None
+    assert watch.task_destroyed("task") is None
+
+
+def test_the_owner_that_came_last_answers_until_it_goes(watch: Watch, test: Owner, other: Owner) -> None:
+    watch.push(other)
+    assert watch.owner() is other
+    watch.pop(other)
+    assert watch.owner() is test
+    watch.pop(other)
+    assert watch.owner() is test
+
+
+def test_an_owner_below_may_go_first(watch: Watch, test: Owner, other: Owner) -> None:
+    watch.push(other)
+    watch.pop(test)
+    assert watch.owner() is other
+    watch.pop(other)
+    assert watch.owner() is watch.root
+
+
+def test_an_owner_is_responsible_for_a_block_also_if_it_raises(watch: Watch, test: Owner, other: Owner) -> None:
+    with pytest.raises(ValueError, match="on purpose"), watch.responsible(other):
+        assert watch.owner() is other
+        raise ValueError("on purpose")
+    assert watch.owner() is test
+
+
+def test_for_an_owner_that_is_over_the_process_answers(watch: Watch, test: Owner) -> None:
+    assert watch.owner() is test
+    test.over = True
+    assert watch.owner() is watch.root
+
+
+def test_a_callback_is_of_whoever_registered_it(watch: Watch, test: Owner, other: Owner) -> None:
+    registered = contextvars.copy_context()
+    watch.push(other)
+    running(watch, None)
+    assert watch.owner() is other
+    assert registered.run(watch.owner) is test
+    watch.pop(other)
+    assert contextvars.copy_context().run(watch.owner) is test
+
+
+def test_a_callback_that_knows_nobody_is_of_the_top(watch: Watch, test: Owner) -> None:
+    running(watch, None)
+    assert contextvars.Context().run(watch.owner) is test
+
+
+def test_a_task_is_of_its_maker(watch: Watch, test: Owner, other: Owner) -> None:
+    task = Task()
+    known(watch, task, other, Birth([], False, None))
+    running(watch, task)
+    assert watch.owner() is other
+
+
+def test_a_task_at_the_address_of_an_older_one_is_not_of_that_ones_maker(
+    watch: Watch, test: Owner, other: Owner
+) -> None:
+    task = Task()
+    watch.tasks[id(task)] = Birth([], False, None), other
+    running(watch, task)
+    watch.add(thing := Thing())
+    assert watch.owner() is thing.owner is test
+
+
+@pytest.mark.parametrize(("name", "by_context"), [("work", True), *((name, False) for name in RUNNER_TASKS)])
+def test_a_task_that_nobody_saw_being_made_is_of_its_context_unless_it_is_the_runners(
+    watch: Watch, test: Owner, other: Owner, name: str, by_context: bool
+) -> None:
+    begun = contextvars.copy_context()
+    watch.push(other)
+    running(watch, Task(name))
+    assert begun.run(watch.owner) is (test if by_context else other)
+    assert contextvars.Context().run(watch.owner) is other
+
+
+def test_a_thread_is_of_its_starter(watch: Watch, test: Owner, other: Owner) -> None:
+    threads = watch.table("threads")
+    record = thread_record(other)
+    assert in_thread(watch.owner, lambda thread: threads.put(thread, record)) is other
+
+
+def test_a_thread_that_is_older_than_the_watch_is_the_processs(watch: Watch, test: Owner) -> None:
+    assert in_thread(watch.owner) is watch.root
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_thread_that_works_for_nobody_is_of_whoever_is_running(watch: Watch, test: Owner, pooled: bool) -> None:
+    threads = watch.table("threads")
+    record = thread_record(None, pooled=pooled)
+    assert in_thread(watch.owner, lambda thread: threads.put(thread, record)) is test
+
+
+def test_a_pooled_thread_is_of_who_made_it_for_nobody(watch: Watch, test: Owner, other: Owner) -> None:
+    threads = watch.table("threads")
+    record = thread_record(other, pooled=True)
+    assert in_thread(watch.owner, lambda thread: threads.put(thread, record)) is test
+
+
+def test_a_borrowed_thread_works_for_whoever_submitted_last(watch: Watch, test: Owner, other: Owner) -> None:
+    def asked() -> Owner:
+        watch.borrowed[threading.get_ident()] = [Worker(test, None), Worker(other, None)]
+        return watch.owner()
+
+    assert in_thread(asked) is other
+
+
+def test_only_the_thread_in_which_the_watch_began_is_the_main_one(watch: Watch) -> None:
+    assert watch.is_main(threading.get_ident()) is True
+    assert in_thread(lambda: watch.is_main(threading.get_ident())) is False
+
+
+def test_an_heir_answers_for_tasks_and_descriptors_of_one_owner_alone(
+    watch: Watch, test: Owner, other: Owner, fd: int
+) -> None:
+    heir = Owner("heir", "module")
+    watch.tasks = {1: (NOWHERE, test), 2: (NOWHERE, other)}
+    for owner in (test, other, heir):
+        watch.give(fd, NOWHERE, owner)
+    watch.fds = {3: (None, test, (1, 2)), 4: (NOWHERE, other, None)}
+    watch.pass_on(test, heir)
+    assert watch.tasks == {1: (NOWHERE, heir), 2: (NOWHERE, other)}
+    assert watch.fds == {3: (None, heir, (1, 2)), 4: (NOWHERE, other, None)}
+    assert (heir.descriptors, other.descriptors) == (2, 1)
+
+
+# -- births ------------------------------------------------------------------------------------------------------------
+
+
+def first(birth: Birth | None) -> str:
+    """The function in which the recorded stack begins."""
+    assert birth is not None
+    return birth.frames[0][0].co_name
+
+
+def test_a_birth_begins_at_the_caller_of_what_records_it(watch: Watch) -> None:
+    def wrapper() -> Birth:
+        return watch.birth()
+
+    def user() -> Birth:
+        return wrapper()
+
+    assert first(user()) == "user"
+
+
+@pytest.mark.parametrize("take", ["add", "hand_over"])
+def test_a_record_is_born_where_the_wrapper_is_called(watch: Watch, test: Owner, take: str) -> None:
+    thing = Thing()
+
+    def wrapper() -> None:
+        getattr(watch, take)(thing)
+
+    def user() -> None:
+        wrapper()
+
+    user()
+    assert first(thing.birth) == "user"
+    running(watch, task := Task())
+    known(watch, task, test, Birth([], False, None))
+    user()
+    assert first(thing.birth) == "user"
+
+
+def test_a_task_is_born_where_the_wrapper_is_called(watch: Watch) -> None:
+    task = Task()
+
+    def wrapper() -> None:
+        watch.task_made(task, task.get_coro())
+
+    def user() -> None:
+        wrapper()
+
+    user()
+    birth, owner = watch.tasks[id(task)]
+    assert (first(birth), owner, birth.of) == ("user", watch.root, id(task.get_coro()))
+
+
+def test_a_descriptor_is_born_where_the_outer_of_two_wrappers_is_called(watch: Watch, test: Owner, fd: int) -> None:
+    def inner() -> None:
+        watch.descriptor_made(fd)
+
+    def outer() -> None:
+        inner()
+
+    def user() -> None:
+        outer()
+
+    user()
+    birth, owner, identity = watch.fds[fd]
+    status = os.fstat(fd)
+    assert (first(birth), owner, identity) == ("user", test, (status.st_dev, status.st_ino))
+
+
+def test_a_birth_may_be_lent_to_all_that_one_thread_makes(watch: Watch) -> None:
+    watch.lent = threading.get_ident(), NOWHERE
+    assert watch.birth() is NOWHERE
+    assert in_thread(watch.birth) is not NOWHERE
+
+
+def test_in_trio_a_birth_is_what_trios_adapter_says(watch: Watch) -> None:
+    told: list[Birth] = []
+
+    def birth_in_trio(depth: int) -> Birth:
+        told.append(capture(depth))
+        return told[-1]
+
+    def user() -> Birth:
+        return watch.birth(2)
+
+    watch.birth_in_trio = birth_in_trio
+    assert user() is told[0]
+    assert first(told[0]) == "user"
+    running(watch, None)
+    assert first(user()) == "user"
+    assert len(told) == 1
+
+
+def test_where_trios_adapter_knows_nothing_the_stack_counts(watch: Watch) -> None:
+    def user() -> Birth:
+        return watch.birth(2)
+
+    watch.birth_in_trio = lambda _: None
+    assert first(user()) == "user"
+
+
+GENERATED = """
+def body(act):
+    return act(__import__("sys")._getframe())
+"""
+
+
+def in_library_code(act: Callable[[object], Any]) -> Any:
+    """The result of `act`, called with the frame of code that is not the user's."""
+    names: dict[str, Any] = {}
+    exec(compile(GENERATED, "<generated>", "exec"), names)  # its frame has to be a library's
+    return names["body"](act)
+
+
+MAKER = Birth([], True, None)
+NO_USER = Birth([], False, None)
+IN_TASK = Birth([], True, NO_USER)
+
+
+@pytest.mark.parametrize(
+    ("maker", "parent"),
+    [(MAKER, MAKER), (NO_USER, NO_USER), (Birth([], False, MAKER), MAKER), (IN_TASK, IN_TASK)],
+    ids=["a user", "nobody", "a user's task", "a user in nobody's task"],
+)
+@pytest.mark.parametrize("way", ["birth", "add"])
+def test_what_a_librarys_task_makes_has_the_place_of_the_users_that_made_it(
+    watch: Watch, test: Owner, maker: Birth, parent: Birth, way: str
+) -> None:
+    thing = Thing()
+
+    def act(frame: object) -> Birth | None:
+        task = Task(frame=frame)
+        known(watch, task, test, maker)
+        running(watch, task)
+        if way == "birth":
+            return watch.birth(3)
+        watch.add(thing)
+        return thing.birth
+
+    birth = in_library_code(act)
+    assert [code.co_name for code, _ in birth.frames] == ["body"]
+    assert birth.parent is parent
+
+
+def test_what_a_users_task_makes_has_its_own_place(watch: Watch, test: Owner) -> None:
+    def user() -> Birth:
+        task = Task(frame=sys._getframe())
+        known(watch, task, test, MAKER)
+        running(watch, task)
+        return watch.birth(2)
+
+    birth = user()
+    assert [code.co_name for code, _ in birth.frames] == ["user"]
+    assert birth.parent is None
+
+
+def test_what_a_librarys_thread_makes_has_the_place_of_its_start(watch: Watch, test: Owner) -> None:
+    threads, record = watch.table("threads"), thread_record(test)
+    begun = in_thread(watch.birth, lambda thread: threads.put(thread, record))
+    assert begun.has_user is False
+    assert begun.parent is record.birth
+    assert in_thread(watch.birth).parent is None
+
+
+def test_what_a_users_thread_makes_has_its_own_place(watch: Watch, test: Owner) -> None:
+    threads, record = watch.table("threads"), thread_record(test)
+
+    def user() -> Birth:
+        return watch.birth(2)
+
+    birth = in_thread(user, lambda thread: threads.put(thread, record))
+    assert first(birth) == "user"
+    assert birth.parent is None
+
+
+# -- what is counted ---------------------------------------------------------------------------------------------------
+
+
+def test_what_the_running_owner_makes_is_kept_by_it(watch: Watch, test: Owner) -> None:
+    thing = Thing()
+    watch.add(thing)
+    assert (thing.owner, test.records, watch.births) == (test, [thing], 1)
+
+
+def test_a_response_is_no_birth(watch: Watch, test: Owner) -> None:
+    answer, follower = Answer(), Answer()
+    watch.add(answer)
+    watch.add_with(follower, answer)
+    assert test.records == [answer, follower]
+    assert watch.births == 0
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_the_process_keeps_no_records(watch: Watch, is_over: bool) -> None:
+    if is_over:
+        watch.push(Owner("test", "function"))
+        watch.stack[-1].over = True
+    thing, follower = Thing(), Thing()
+    watch.add(thing)
+    watch.add_with(follower, thing)
+    assert thing.owner is follower.owner is watch.root
+    assert watch.root.records == []
+    assert watch.births == 2
+
+
+def test_what_comes_with_another_has_its_birth_its_maker_and_its_owner(watch: Watch, test: Owner) -> None:
+    thing, follower = Thing(), Thing()
+    thing.birth, thing.owner, thing.maker = NOWHERE, test, lambda: None
+    watch.add_with(follower, thing)
+    assert (follower.birth, follower.owner, follower.maker) == (NOWHERE, test, thing.maker)
+    assert test.records == [follower]
+    assert watch.births == 1
+
+
+@pytest.mark.parametrize("is_over", [None, True])
+def test_what_comes_with_another_of_nobody_is_the_processs(watch: Watch, test: Owner, is_over: bool | None) -> None:
+    thing, follower = Thing(), Thing()
+    if is_over:
+        thing.owner = test
+        test.over = True
+    watch.add_with(follower, thing)
+    assert follower.owner is watch.root
+    assert test.records == watch.root.records == []
+
+
+def test_a_record_is_handed_over_once_to_whoever_is_running(watch: Watch, test: Owner, other: Owner) -> None:
+    thing = Thing()
+    watch.add(thing)
+    watch.hand_over(thing)
+    assert test.records == [thing]
+    watch.push(other)
+    watch.hand_over(thing)
+    assert (thing.owner, other.records) == (other, [thing])
+    watch.pop(other)
+    test.over = True
+    watch.hand_over(thing)
+    assert thing.owner is watch.root
+    assert (test.records, other.records, watch.root.records) == ([thing], [thing], [])
+
+
+def test_whatever_makes_something_is_remembered_weakly(watch: Watch, test: Owner) -> None:
+    thing, handed, task = Thing(), Thing(), Task()
+    watch.add(thing)
+    assert thing.maker is None
+    running(watch, task)
+    watch.add(thing)
+    watch.hand_over(handed)
+    assert thing.maker is not None
+    assert handed.maker is not None
+    assert thing.maker() is handed.maker() is task
+    del task
+    running(watch, None)
+    assert thing.maker() is None
+
+
+def test_the_maker_outside_any_task_is_the_thread_unless_it_is_the_main_one(watch: Watch) -> None:
+    assert watch.maker() is None
+    thread, maker = in_thread(lambda: (threading.current_thread(), watch.maker()))
+    assert maker() is thread
+    running(watch, None)
+    assert watch.maker() is None
+    thread, maker = in_thread(lambda: (threading.current_thread(), watch.maker()))
+    assert maker() is thread
+
+
+def test_a_descriptor_counts_as_a_birth_and_for_its_owner(watch: Watch, test: Owner, fd: int) -> None:
+    watch.descriptor_made(fd, 2)
+    assert (watch.births, test.descriptors, watch.fds[fd][1]) == (1, 1, test)
+
+
+@pytest.mark.parametrize(
+    ("birth", "is_runners"),
+    [(NOWHERE, True), (Birth([], False, NOWHERE), False), (capture(1), False)],
+    ids=["no frames", "a maker", "frames"],
+)
+def test_a_descriptor_of_no_code_at_all_is_the_test_runners(
+    watch: Watch, test: Owner, fd: int, birth: Birth, is_runners: bool
+) -> None:
+    watch.lent = threading.get_ident(), birth
+    watch.descriptor_made(fd)
+    assert watch.fds[fd][1] is (watch.root if is_runners else test)
+
+
+def test_a_descriptor_of_an_owner_that_is_over_is_the_processs(watch: Watch, test: Owner, fd: int) -> None:
+    test.over = True
+    watch.descriptor_made(fd, 2)
+    assert watch.fds[fd][1] is watch.root
+
+
+def test_a_number_that_is_not_open_is_given_to_nobody(watch: Watch, test: Owner) -> None:
+    watch.give(-1, NOWHERE, test)
+    assert (watch.fds, test.descriptors) == ({}, 0)
+
+
+def test_notes_are_taken_for_whoever_is_running_where_they_are_made(watch: Watch, test: Owner) -> None:
+    def wrapper(birth: Birth | None) -> None:
+        watch.note("name", "message", "hint", birth)
+
+    def user(birth: Birth | None = None) -> None:
+        wrapper(birth)
+
+    user()
+    user(NOWHERE)
+    (made, given) = test.notes
+    assert made[:3] == given[:3] == ("name", "message", "hint")
+    assert first(made[3]) == "user"
+    assert given[3] is NOWHERE
+
+
+def test_no_notes_are_taken_for_the_process_and_for_what_is_over(watch: Watch) -> None:
+    watch.note("name", "message", "hint")
+    watch.push(over := Owner("test", "function"))
+    over.over = True
+    watch.note("name", "message", "hint")
+    assert watch.root.notes == over.notes == []
+
+
+def test_of_notes_that_never_end_two_hundred_are_taken(watch: Watch, test: Owner) -> None:
+    for _ in range(201):
+        watch.note("name", "message", "hint", NOWHERE)
+    assert len(test.notes) == 200
+
+
+@pytest.fixture
+def counted(watch: Watch) -> Owner:
+    """An owner that asks for the highest numbers; what is inside it asks for none."""
+    around = Owner("around", "function")
+    around.peaks = Peaks({})
+    watch.push(Owner("inside", "block", around))
+    return around
+
+
+def highest(owner: Owner) -> int:
+    assert owner.peaks is not None
+    return owner.peaks.highest.get(Kind.SOCKETS, 0)
+
+
+def test_what_is_open_at_once_counts_for_the_owner_around_too(watch: Watch, counted: Owner) -> None:
+    watch.peaking = 1
+    things = [Thing(), Thing(), Thing()]
+    watch.add(things[0])
+    assert highest(counted) == 1
+    watch.add_with(things[1], things[0])
+    assert highest(counted) == 2
+    watch.add(things[2], opened=False)
+    assert highest(counted) == 2
+    watch.opened(things[2])
+    assert highest(counted) == 3
+
+
+def test_nothing_is_counted_while_nobody_asks(watch: Watch, counted: Owner) -> None:
+    things = [Thing(), Thing()]
+    watch.add(things[0])
+    watch.add_with(things[1], things[0])
+    watch.opened(things[0])
+    assert highest(counted) == 0
+
+
+def test_tasks_are_counted_as_they_are_announced_or_made(watch: Watch, test: Owner) -> None:
+    task = Task()
+    watch.task_made(task, task.get_coro())
+    assert watch.births_of_tasks == 1
+    watch.task_coming(Task().get_coro())
+    assert watch.births_of_tasks == 2
+
+
+def test_a_task_that_was_announced_is_of_whoever_announced_it(watch: Watch, test: Owner, other: Owner) -> None:
+    task = Task()
+    watch.task_coming(task.get_coro(), 2)
+    watch.push(other)
+    running(watch, task)
+    assert watch.owner() is test
+    watch.add(thing := Thing())
+    assert thing.owner is test
+    running(watch, None)
+    watch.task_made(task, task.get_coro())
+    assert (watch.tasks[id(task)][1], watch.sent) == (test, {})
+
+
+def test_for_tasks_that_were_reported_nobody_answers(watch: Watch, test: Owner) -> None:
+    seen, unseen = Task(), Task()
+    birth = Birth([], True, None)
+    known(watch, seen, test, birth)
+    watch.forget_tasks([seen, unseen])
+    assert watch.tasks[id(seen)] == (birth, watch.root)
+    of_unseen = watch.of_task(unseen)
+    assert of_unseen is not None
+    assert of_unseen[1] is watch.root
+    assert (of_unseen[0].frames, of_unseen[0].has_user) == ([], False)
+
+
+def test_the_owner_in_a_tasks_context_is_known(watch: Watch, test: Owner) -> None:
+    task: Any = SimpleNamespace(get_context=contextvars.copy_context)
+    assert watch.owner_by_context(task) is test
+    assert watch.owner_by_context(SimpleNamespace(get_context=contextvars.Context)) is watch.root
+    assert watch.owner_by_context(SimpleNamespace()) is watch.root
+    test.over = True
+    assert watch.owner_by_context(task) is watch.root
+
+
+# -- tables, loops, walls ----------------------------------------------------------------------------------------------
+
+
+def test_a_table_is_shared_by_its_name(watch: Watch) -> None:
+    assert watch.table("a") is watch.table("a")
+    assert watch.table("b") is not watch.table("a")
+    assert watch.tables() == [watch.table("threads"), watch.table("a"), watch.table("b")]
+
+
+def test_all_records_are_given_although_a_table_is_begun_meanwhile(watch: Watch) -> None:
+    things = [Thing(), Thing()]
+    tasks = [Task(), Task()]
+    for name, task, thing in zip("ab", tasks, things, strict=True):
+        watch.table(name).put(task, thing)
+    assert [(watch.table(f"new {thing.key}"), thing)[1] for thing in watch.everything()] == things
+
+
+def test_loops_that_are_closed_or_gone_are_forgotten(watch: Watch) -> None:
+    still, closed = asyncio.new_event_loop(), asyncio.new_event_loop()
+    closed.close()
+    watch.loops = {1: lambda: None, 2: lambda: closed, 3: lambda: still}
+    try:
+        assert watch.open_loops() == [still]
+        assert list(watch.loops) == [3]
+    finally:
+        still.close()
+
+
+@pytest.mark.parametrize("end", ["stop", "silence"])
+def test_at_the_end_every_wall_is_silent_and_only_a_stop_undoes(watch: Watch, end: str) -> None:
+    undone: list[str] = []
+    watch.on = True
+    watch.patches.undo = lambda: undone.append(end)  # type: ignore[method-assign]
+    walls = [watch.wall("a"), watch.wall("b")]
+    assert all(wall.on for wall in walls)
+    getattr(watch, end)()
+    assert not watch.on
+    assert not any(wall.on for wall in walls)
+    assert undone == (["stop"] if end == "stop" else [])
