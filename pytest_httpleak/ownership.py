@@ -17,7 +17,7 @@ from pytest_httpleak.records import RUNNER_TASKS, Record, Table, Worker
 from pytest_httpleak.sites import Birth, capture
 
 _active_threads: dict[int, Any] = getattr(threading, "_active", {})
-_fstat = os.fstat
+_fstat, _get_ident = os.fstat, threading.get_ident
 
 # Audit notes of one owner; a loop that makes more of them says nothing new.
 _MOST_NOTES = 200
@@ -54,7 +54,7 @@ class Watch:
         self.changes: dict[str, Birth] = {}  # by what was changed for the whole process: where, for audit notes
         self._tables: dict[str, Table] = {}
         self._threads = self.table("threads")
-        self._main = threading.get_ident()
+        self._main = _get_ident()
         self._context: contextvars.ContextVar[Owner | None] = contextvars.ContextVar("httpleak_owner", default=None)
         # Set by the asyncio adapter; until the tested code imports asyncio there is no loop to ask for.
         self.running_loop: Callable[[], Any] = lambda: None
@@ -119,7 +119,7 @@ class Watch:
                     owner = self._context.get()
                     if owner is not None:
                         return owner
-        ident = threading.get_ident()
+        ident = _get_ident()
         if ident != self._main:
             worker = self._worker(ident)
             answering: Owner | None = None if worker is None else worker.owner
@@ -142,7 +142,7 @@ class Watch:
     def birth(self, depth: int = 3) -> Birth:
         """The present call stack; where it has no frame of the user's, with that of the task's or thread's creation."""
         lent = self.lent
-        if lent is not None and lent[0] == threading.get_ident():
+        if lent is not None and lent[0] == _get_ident():
             return lent[1]
         loop = self.running_loop()
         task = None if loop is None else self.current_task(loop)
@@ -197,7 +197,7 @@ class Watch:
             self.tasks[id(task)] = (birth, self.root)
 
     def _maker_birth(self) -> Birth | None:
-        ident = threading.get_ident()
+        ident = _get_ident()
         worker = self._worker(ident) if ident != self._main else None
         return None if worker is None else worker.birth
 
@@ -208,23 +208,35 @@ class Watch:
             task = self.current_task(loop)
             if task is not None:
                 return weakref.ref(task)
-        ident = threading.get_ident()
+        ident = _get_ident()
         thread = None if ident == self._main else _active_threads.get(ident)
         return None if thread is None else weakref.ref(thread)
 
     def add(self, record: Record, *, opened: bool = True) -> None:
         """Give a record its birth and its owner, and let the owner keep it."""
-        record.birth, owner = self._origin(4)
+        owner = self._place(record)
         if owner.over:
             owner = self.root
         record.owner = owner
-        record.maker = self.maker()
         if record.kind is not Kind.RESPONSES:
             self.births += 1
         if owner is not self.root:
             owner.keep(record)
         if self.peaking and opened:
             self.opened(record)
+
+    def _place(self, record: Record) -> Owner:
+        """Give a record its birth and its maker; the answer is whoever is running."""
+        if self.running_loop() is None and self._is_plain():
+            record.birth, record.maker = capture(4), None
+            return self.stack[-1]
+        record.birth, owner = self._origin(5)
+        record.maker = self.maker()
+        return owner
+
+    def _is_plain(self) -> bool:
+        """Whether the main thread is at work for itself. Outside a loop, the top of the stack answers for it then."""
+        return _get_ident() == self._main and self.lent is None and self.birth_in_trio is None
 
     def add_with(self, record: Record, other: Record) -> None:
         """Give a record the birth and the owner that another one has just been given on the same way."""
@@ -239,8 +251,7 @@ class Watch:
 
     def hand_over(self, record: Record) -> None:
         """Let whoever is running answer for a record that there is already, from here on."""
-        record.birth, owner = self._origin(4)
-        record.maker = self.maker()
+        owner = self._place(record)
         if owner is not record.owner:
             record.owner = self.root if owner.over else owner
             if record.owner is not self.root:
@@ -264,8 +275,10 @@ class Watch:
 
     def descriptor_made(self, fd: int, depth: int = 5) -> None:
         """Note the birth and the owner of a bare descriptor, and its identity, since numbers are used again."""
-        owner = self._answering()
-        birth = self.birth(depth)
+        if self.running_loop() is None and self._is_plain():
+            birth, owner = capture(depth - 1), self.stack[-1]
+        else:
+            birth, owner = self.birth(depth), self._answering()
         if owner.over or (not birth.frames and birth.parent is None):  # the latter is the test runner's own
             owner = self.root
         self.give(fd, birth, owner)

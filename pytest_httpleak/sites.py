@@ -27,6 +27,7 @@ _RUNNER: Final = 2
 
 # Deep enough for the longest way from a library's socket call to the user's line (httpx over anyio needs about 40).
 _MAX_FRAMES: Final = 80
+_DEPTHS: Final = range(_MAX_FRAMES)
 _USER_FRAMES: Final = 6
 
 # What event loops call on the protocols of their transports.
@@ -117,23 +118,25 @@ class Birth:
 def capture(depth: int, outermost: FrameType | None = None) -> Birth:
     """The stack of the caller `depth` frames up, as far as a few frames of the user's code, or the `outermost` frame."""
     # Written for speed: this is the dearest thing that happens at a birth, and half of it is to ask for `f_back`.
-    frame: FrameType | None = sys._getframe(depth)
+    frame: Any = sys._getframe(depth)
     frames: list[tuple[CodeType, int]] = []
-    users = 0
-    known = _sorts
-    while frame is not None:
+    append, known, library = frames.append, _sorts, _LIBRARY
+    users, most = 0, _USER_FRAMES
+    for _ in _DEPTHS:
         code = frame.f_code
         sort = known.get(code.co_filename)
-        if sort != _LIBRARY:
+        if sort != library:
             if sort is None:
                 sort = _sort_of(frame)
             if sort == _RUNNER:
                 break
             users += sort == _USER
-        frames.append((code, frame.f_lasti))
-        if frame is outermost or users == _USER_FRAMES or len(frames) == _MAX_FRAMES:
+        append((code, frame.f_lasti))
+        if frame is outermost or users == most:
             break
         frame = frame.f_back
+        if frame is None:
+            break
     return Birth(frames, users > 0, None)
 
 

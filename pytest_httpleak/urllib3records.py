@@ -176,7 +176,9 @@ class ResponseRecord(Record):
         self.connection = connection
         self.pool = connection.pool
         self.socket = socket
-        self.method, self.url = connection.request
+        self.method, url = connection.request
+        pool = None if self.pool is None else self.pool()
+        self.url = url if pool is None or "://" in url else origin_of(pool) + url
         self.status = response.status
         self.closed = False  # by whoever has it
         self.released = False  # its connection is back in the pool

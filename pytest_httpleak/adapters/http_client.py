@@ -159,7 +159,9 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         watch.add(record, opened=False)
 
     def known(connection: Any) -> Any:
-        """The record of a connection; one that is older than the watch belongs to the process."""
+        """The record of a connection that no pool has; one that is older than the watch belongs to the process."""
+        if _pooled.get(type(connection)):  # at once, as this is on the way of every request
+            return None
         record = connections.get(connection)
         if record is None and not is_pooled(type(connection)):
             record = ConnectionRecord(sockets, threads, connection)
