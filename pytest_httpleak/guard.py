@@ -13,12 +13,13 @@ from pytest_httpleak.finish import Ending
 from pytest_httpleak.model.findings import outcome_of
 from pytest_httpleak.model.kinds import Outcome
 from pytest_httpleak.protocol import run_held
-from pytest_httpleak.results import CLEAN, ROW, Results
+from pytest_httpleak.results import CLEAN, ROW, Results, as_data
 from pytest_httpleak.session.core import Check, Session
 from pytest_httpleak.settings import Mode, RunSettings, Settings, is_marked, settings_for
 
 if TYPE_CHECKING:
-    from pytest_httpleak.model.rows import AuditNote, FixtureRow
+    from pytest_httpleak.model.rows import AuditNote, FixtureRow, TestRow
+    from pytest_httpleak.results import Needs
     from pytest_httpleak.session.trend import Trend
 
 FIXTURE = "httpleak"
@@ -229,38 +230,43 @@ class Guard:
 
     def deliver(self, item: pytest.Item, report: pytest.TestReport, *, direct: bool) -> None:
         """Take a test's row, and those of the fixtures that ended with it, or let its last report carry them."""
-        check = self._checks.pop(item.nodeid, None)
-        data: Any = CLEAN if check is not None else None
-        if self.pending or (check is not None and self._has_something_to_say(check)):
-            data = self._row(item, check)
-            self.pending = []
+        nodeid = item.nodeid
+        check = self._checks.pop(nodeid, None)
         if self.trend is not None:
-            self.session.safely(self.trend.note, item.nodeid)
-        if data is not None:
-            setattr(report, ROW, data)
-            if direct and not self.is_worker:
-                self.results.take(report)
+            self.session.safely(self.trend.note, nodeid)
+        is_here = direct and not self.is_worker
+        if self.pending or (check is not None and self._has_something_to_say(check)):
+            found = self._found(nodeid, check)
+            self.pending = []
+            if is_here:
+                self.results.add(*found)
+            else:
+                setattr(report, ROW, as_data(*found))
+        elif check is not None:
+            if is_here:
+                self.results.add_clean(nodeid)
+            else:
+                setattr(report, ROW, CLEAN)
 
     def _has_something_to_say(self, check: Check) -> bool:
         if check.findings or check.notes or check.settings.mode is Mode.OFF:
             return True
         return check.settings.tolerate is not self.settings.default.tolerate
 
-    def _row(self, item: pytest.Item, check: Check | None) -> dict[str, Any]:
-        from pytest_httpleak.model.data import fixture_row_as_data, test_row_as_data
+    def _found(self, nodeid: str, check: Check | None) -> tuple[TestRow | None, list[FixtureRow], Needs]:
+        """The rows of a test and of the fixtures that ended with it, and what its own tolerances were needed for."""
+        fixtures = [row for row, _ in self.pending]
+        if check is None:
+            return None, fixtures, {}
         from pytest_httpleak.model.rows import TestRow
 
-        data: dict[str, Any] = {"fixtures": [fixture_row_as_data(row) for row, _ in self.pending]}
-        if check is not None:
-            off = check.settings.mode is Mode.OFF
-            outcome = Outcome.UNCHECKED if off else outcome_of(check.findings)
-            if self.failing_notes(check):
-                outcome = Outcome.LEAKED
-            row = TestRow(item.nodeid, outcome, check.findings, check.notes, check.runs, check.repeated)
-            data["test"] = test_row_as_data(row)
-            if check.settings.tolerate != self.settings.default.tolerate:
-                data["tolerances"] = {item.nodeid.partition("[")[0]: _needs(check)}
-        return data
+        off = check.settings.mode is Mode.OFF
+        outcome = Outcome.UNCHECKED if off else outcome_of(check.findings)
+        if self.failing_notes(check):
+            outcome = Outcome.LEAKED
+        row = TestRow(nodeid, outcome, check.findings, check.notes, check.runs, check.repeated)
+        is_tolerant = check.settings.tolerate != self.settings.default.tolerate
+        return row, fixtures, {nodeid.partition("[")[0]: _needs(check)} if is_tolerant else {}
 
     # -- fixtures of wider scopes --------------------------------------------------------------------------------------
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator
-from types import FrameType, TracebackType
+from types import FrameType, FunctionType, TracebackType
 from typing import Any
 
 _MISSING: Any = object()
@@ -127,7 +128,16 @@ class Patches:
         if self._join(owner, name, (), ((wall, note),)):
             return
 
-        @functools.wraps(original)
+        def bare(thing: Any) -> Any:
+            __tracebackhide__ = True
+            result = original(thing)
+            if wall.on:
+                try:
+                    note(result, thing)
+                except Exception as error:  # noqa: BLE001  # this is the wall
+                    wall.fall(error)
+            return result
+
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
             result = original(*args, **kwargs)
@@ -138,7 +148,8 @@ class Patches:
                     wall.fall(error)
             return result
 
-        self._put_with(owner, name, wrapper, _Notes(original, (), ((wall, note),)))
+        fitting = bare if _is_bare(original) else wrapper
+        self._put_with(owner, name, functools.wraps(original)(fitting), _Notes(original, (), ((wall, note),)))
 
     def before(self, wall: Wall, owner: Any, name: str, note: Callable[..., object]) -> None:
         """Call `note(*args, **kwargs)` before each call of `owner.name`."""
@@ -146,7 +157,15 @@ class Patches:
         if self._join(owner, name, ((wall, note),), ()):
             return
 
-        @functools.wraps(original)
+        def bare(thing: Any) -> Any:
+            __tracebackhide__ = True
+            if wall.on:
+                try:
+                    note(thing)
+                except Exception as error:  # noqa: BLE001  # this is the wall
+                    wall.fall(error)
+            return original(thing)
+
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
             if wall.on:
@@ -156,7 +175,8 @@ class Patches:
                     wall.fall(error)
             return original(*args, **kwargs)
 
-        self._put_with(owner, name, wrapper, _Notes(original, ((wall, note),), ()))
+        fitting = bare if _is_bare(original) else wrapper
+        self._put_with(owner, name, functools.wraps(original)(fitting), _Notes(original, ((wall, note),), ()))
 
     def _join(self, owner: Any, name: str, before: _Calls, after: _Calls) -> bool:
         """Add a note to the wrapper that is there already, if it is one of these: one call serves all, and not one each."""
@@ -198,6 +218,17 @@ class Patches:
                 delattr(owner, name)
             else:
                 setattr(owner, name, found)
+
+
+def _is_bare(function: Any) -> bool:
+    """Whether it takes one argument and no other: to hand on what may be any number costs as much as what is noted."""
+    code = function.__code__ if type(function) is FunctionType else None
+    return (
+        code is not None
+        and code.co_argcount == 1
+        and code.co_kwonlyargcount == 0
+        and not code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
+    )
 
 
 def _wrapper_with(outermost: Any, notes: _Notes) -> Any:

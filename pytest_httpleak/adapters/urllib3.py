@@ -137,12 +137,12 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         return socket
 
     def released(response: Any) -> None:
-        record = responses.get(response)
+        record = responses.get(response) if responses.records else None
         if record is not None and (record.pool is None or response._connection is not None):
             record.released = True
 
     def closing(response: Any) -> None:
-        record = responses.get(response)
+        record = responses.get(response) if responses.records else None
         if record is None or not record.is_unfinished():
             return
         if "_finalizing" in response.__dict__ and record.has_connection(response):
