@@ -25,9 +25,14 @@ _MOST_NOTES = 200
 
 def _birth_below(coroutine: Any, maker: Birth, depth: int) -> Birth:
     birth = capture(depth, getattr(coroutine, "cr_frame", None))  # below it there is only what runs the loop
-    if not birth.has_user:  # not the whole chain: a library's tasks may make each other for hours
-        birth.parent = maker if maker.has_user else maker.parent or maker
+    if not birth.has_user:
+        birth.parent = _maker_with_a_user(maker)
     return birth
+
+
+def _maker_with_a_user(maker: Birth) -> Birth:
+    """The next birth that has a user's line; not the whole chain, as a library's tasks may make each other for hours."""
+    return maker if maker.has_user else maker.parent or maker
 
 
 class Watch:
@@ -171,7 +176,10 @@ class Watch:
             if known is None or known[0].of != id(coro):
                 known = self.sent.get(id(coro))
             if known is not None:
-                return _birth_below(coro, known[0], depth + 1), known[1]
+                birth = capture(depth, getattr(coro, "cr_frame", None))
+                if not birth.has_user:
+                    birth.parent = _maker_with_a_user(known[0])
+                return birth, known[1]
         return self.birth(depth + 1), self._answering()
 
     def of_task(self, task: Any) -> tuple[Birth, Owner] | None:
@@ -260,8 +268,7 @@ class Watch:
     def task_made(self, task: Any, coro: object) -> None:
         """Note the birth and the owner of an asyncio task; by its identity alone, since tasks are many and short."""
         coroutine = id(coro)
-        sent = self.sent.pop(coroutine, None) if self.sent else None
-        birth, owner = sent if sent is not None else self._origin(4)
+        birth, owner = (self.sent.pop(coroutine, None) if self.sent else None) or self._origin(4)
         birth.of = coroutine
         self.tasks[id(task)] = (birth, self.root if owner.over else owner)
         self.births_of_tasks += 1

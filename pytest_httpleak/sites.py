@@ -28,6 +28,7 @@ _RUNNER: Final = 2
 # Deep enough for the longest way from a library's socket call to the user's line (httpx over anyio needs about 40).
 _MAX_FRAMES: Final = 80
 _DEPTHS: Final = range(_MAX_FRAMES)
+_getframe: Final = sys._getframe
 _USER_FRAMES: Final = 6
 
 # What event loops call on the protocols of their transports.
@@ -118,21 +119,21 @@ class Birth:
 def capture(depth: int, outermost: FrameType | None = None) -> Birth:
     """The stack of the caller `depth` frames up, as far as a few frames of the user's code, or the `outermost` frame."""
     # Written for speed: this is the dearest thing that happens at a birth, and half of it is to ask for `f_back`.
-    frame: Any = sys._getframe(depth)
+    frame: Any = _getframe(depth)
     frames: list[tuple[CodeType, int]] = []
-    append, known, library = frames.append, _sorts, _LIBRARY
-    users, most = 0, _USER_FRAMES
+    users = 0
     for _ in _DEPTHS:
         code = frame.f_code
-        sort = known.get(code.co_filename)
-        if sort != library:
-            if sort is None:
-                sort = _sort_of(frame)
+        try:
+            sort = _sorts[code.co_filename]
+        except KeyError:
+            sort = _sort_of(frame)
+        if sort != _LIBRARY:
             if sort == _RUNNER:
                 break
-            users += sort == _USER
-        append((code, frame.f_lasti))
-        if frame is outermost or users == most:
+            users += 1
+        frames.append((code, frame.f_lasti))
+        if frame is outermost or users == _USER_FRAMES:
             break
         frame = frame.f_back
         if frame is None:
