@@ -44,7 +44,7 @@ class Guard:
         self.is_controller = not self.is_worker and config.getoption("dist", "no") != "no"
         self.holding: pytest.Item | None = None
         self.pending: list[tuple[FixtureRow, bool]] = []
-        self._checks: dict[str, Check] = {}
+        self._checks: dict[int, Check] = {}  # by item
         self._settings: dict[str, Settings] = {}
         self._other_protocols: list[Any] = []
         self._active: pytest.Item | None = None
@@ -121,7 +121,7 @@ class Guard:
 
     def settings_of(self, item: pytest.Item) -> Settings:
         """What counts for that test."""
-        return self._settings.get(item.nodeid, self.settings.default)
+        return self._settings.get(item.nodeid, self.settings.default) if self._settings else self.settings.default
 
     # -- tests ---------------------------------------------------------------------------------------------------------
 
@@ -135,7 +135,7 @@ class Guard:
         self.session.seconds += _clock() - began
 
     def _begin(self, item: pytest.Item) -> None:
-        self._checks[item.nodeid] = self.session.begin(item.nodeid, "function", self.settings_of(item))
+        self._checks[id(item)] = self.session.begin(item.nodeid, "function", self.settings_of(item))
         self._judge_last(item)
 
     def _judge_last(self, item: pytest.Item) -> None:
@@ -165,15 +165,15 @@ class Guard:
 
     def check_of(self, item: pytest.Item) -> Check | None:
         """The check of a test that is running."""
-        return self._checks.get(item.nodeid)
+        return self._checks.get(id(item))
 
     def put_check(self, item: pytest.Item, check: Check) -> None:
         """Let this check stand for the test."""
-        self._checks[item.nodeid] = check
+        self._checks[id(item)] = check
 
     def interface(self, item: pytest.Item, make: Callable[[Session, Check | None], Any]) -> Any:
         """What the fixture gives a test, which from now on has its peaks counted."""
-        check = self._checks.get(item.nodeid)
+        check = self._checks.get(id(item))
         if check is None or check.settings.mode is Mode.OFF:
             return make(self.session, None)
         self.session.want_peaks(check)
@@ -181,7 +181,7 @@ class Guard:
 
     def end_test(self, item: pytest.Item) -> None:
         """Judge the test, if that has not been done."""
-        check = self._checks.get(item.nodeid)
+        check = self._checks.get(id(item))
         if check is None or check.judged:
             return
         if check.settings.mode is Mode.OFF or not self.is_checked(item):
@@ -198,7 +198,7 @@ class Guard:
     def abandon(self, item: pytest.Item) -> None:
         """The run is being ended in the middle of a test, which is not judged."""
         item.__dict__.pop("teardown", None)
-        check = self._checks.pop(item.nodeid, None)
+        check = self._checks.pop(id(item), None)
         if check is not None:
             self.session.drop(check)
         self._active = None
@@ -220,7 +220,7 @@ class Guard:
 
     def has_findings(self, item: pytest.Item) -> bool:
         """Whether there is anything to say of a test or of the fixtures that ended with it."""
-        check = self._checks.get(item.nodeid)
+        check = self._checks.get(id(item))
         return bool(self.pending) or (check is not None and bool(check.findings or self.failing_notes(check)))
 
     def failing_notes(self, check: Check) -> tuple[AuditNote, ...]:
@@ -230,13 +230,12 @@ class Guard:
 
     def deliver(self, item: pytest.Item, report: pytest.TestReport, *, direct: bool) -> None:
         """Take a test's row, and those of the fixtures that ended with it, or let its last report carry them."""
-        nodeid = item.nodeid
-        check = self._checks.pop(nodeid, None)
+        check = self._checks.pop(id(item), None)
         if self.trend is not None:
-            self.session.safely(self.trend.note, nodeid)
+            self.session.safely(self.trend.note, item.nodeid)
         is_here = direct and not self.is_worker
         if self.pending or (check is not None and self._has_something_to_say(check)):
-            found = self._found(nodeid, check)
+            found = self._found(item.nodeid, check)
             self.pending = []
             if is_here:
                 self.results.add(*found)
@@ -244,7 +243,7 @@ class Guard:
                 setattr(report, ROW, as_data(*found))
         elif check is not None:
             if is_here:
-                self.results.add_clean(nodeid)
+                self.results.add_clean(item.nodeid)
             else:
                 setattr(report, ROW, CLEAN)
 
