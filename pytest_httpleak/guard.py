@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_httpleak.finish import Ending
-from pytest_httpleak.model.findings import outcome_of
 from pytest_httpleak.model.kinds import Outcome
 from pytest_httpleak.protocol import run_held
 from pytest_httpleak.results import CLEAN, ROW, Results, as_data
@@ -257,6 +256,7 @@ class Guard:
         fixtures = [row for row, _ in self.pending]
         if check is None:
             return None, fixtures, {}
+        from pytest_httpleak.model.findings import outcome_of
         from pytest_httpleak.model.rows import TestRow
 
         off = check.settings.mode is Mode.OFF

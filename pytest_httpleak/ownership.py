@@ -53,6 +53,7 @@ class Watch:
         self.borrowed: dict[int, list[Worker]] = {}
         self.loops: dict[int, Any] = {}
         self.lent: tuple[int, Birth] | None = None  # by thread: the birth of all that is made inside another's making
+        self.loops_come: Callable[[], object] = lambda: None
         self.loop_closing: Callable[..., None] = lambda loop, *, cancelled: None
         self.task_destroyed: Callable[[Any], None] = lambda task: None
         self.peaking = 0
@@ -268,7 +269,8 @@ class Watch:
     def task_made(self, task: Any, coro: object) -> None:
         """Note the birth and the owner of an asyncio task; by its identity alone, since tasks are many and short."""
         coroutine = id(coro)
-        birth, owner = (self.sent.pop(coroutine, None) if self.sent else None) or self._origin(4)
+        sent = self.sent.pop(coroutine, None) if self.sent else None
+        birth, owner = sent or self._origin(4)
         birth.of = coroutine
         self.tasks[id(task)] = (birth, self.root if owner.over else owner)
         self.births_of_tasks += 1

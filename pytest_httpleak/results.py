@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_httpleak import __version__
-from pytest_httpleak.model.findings import replace
 from pytest_httpleak.model.kinds import Outcome
 from pytest_httpleak.model.run import Run
 
@@ -164,6 +163,10 @@ def as_data(row: TestRow | None, fixtures: list[FixtureRow], needs: Needs) -> di
 
 def together(found: list[Growth]) -> list[Growth]:
     """What has grown in several workers is one cause, and its slope that of their tests together."""
+    if not found:
+        return []
+    from pytest_httpleak.model.findings import replace
+
     merged: dict[tuple[object, ...], Growth] = {}
     for each in found:
         key = (each.kind, each.library, each.created or each.type)

@@ -7,9 +7,11 @@ import os
 import sys
 from collections.abc import Iterator
 from types import CodeType, FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from pytest_httpleak.model.findings import Site
+if TYPE_CHECKING:
+    from pytest_httpleak.model.findings import Site
+
 
 _PLUGIN: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _STANDARD: Final = os.path.dirname(os.__file__) + os.sep  # asking sysconfig takes longer than the rest of this module
@@ -216,6 +218,8 @@ _MOST_TOLD: Final = 4096
 
 
 def _site_of(code: CodeType, instruction: int) -> Site:
+    from pytest_httpleak.model.findings import Site  # here, as a clean run tells no place
+
     line = code.co_firstlineno
     for start, end, number in code.co_lines():
         if start <= instruction < end and number is not None:

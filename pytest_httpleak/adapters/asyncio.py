@@ -9,13 +9,15 @@ import threading
 import weakref
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_httpleak.adapters import Hooks
-from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS, Record, Table, type_name
 from pytest_httpleak.socketrecords import record_of
+
+if TYPE_CHECKING:
+    from pytest_httpleak.model.findings import Suspect
 
 MODULES = ("asyncio", "uvloop")
 
@@ -112,6 +114,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 
     # The one place that every runner passes when a loop ends: after the asynchronous fixtures, before cancellation.
     hooks.before(module.runners, "_cancel_all_tasks", cancelling)
+    watch.loops_come()
     watch.running_loop = module._get_running_loop
     watch.current_task = module.current_task
 
