@@ -67,6 +67,7 @@ class Watch:
         self.current_task: Callable[[Any], Any] = lambda loop: None
         # Set by the adapter for trio.
         self.birth_in_trio: Callable[[int], Birth | None] | None = None
+        self.is_in_trio: Callable[[], bool] | None = None  # None also where trio cannot tell
 
     # -- owners --------------------------------------------------------------------------------------------------------
 
@@ -245,7 +246,9 @@ class Watch:
 
     def _is_plain(self) -> bool:
         """Whether the main thread is at work for itself. Outside a loop, the top of the stack answers for it then."""
-        return _get_ident() == self._main and self.lent is None and self.birth_in_trio is None
+        if self.birth_in_trio is not None and (self.is_in_trio is None or self.is_in_trio()):
+            return False
+        return _get_ident() == self._main and self.lent is None
 
     def add_with(self, record: Record, other: Record) -> None:
         """Give a record the birth and the owner that another one has just been given on the same way."""
