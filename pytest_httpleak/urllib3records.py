@@ -88,8 +88,13 @@ class ConnectionRecord(Record):
 
     def note_socket(self) -> SocketRecord | None:
         """Let this connection speak for its present socket."""
-        connection = self.ref()
-        socket = None if connection is None else record_of(connection.sock, self.sockets)
+        connection, socket = self.ref(), self.socket
+        sock = None if connection is None else connection.sock
+        if sock is None:
+            return None
+        if socket is not None and socket.ref() is sock and socket is self.counted and socket.holder is self:
+            return socket  # as it was at the last request
+        socket = record_of(sock, self.sockets)
         if socket is not None:
             self.take(socket)
         return socket
