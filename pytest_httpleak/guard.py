@@ -234,7 +234,7 @@ class Guard:
             self.session.safely(self.trend.note, item.nodeid)
         is_here = direct and not self.is_worker
         if self.pending or (check is not None and self._has_something_to_say(check)):
-            found = self._found(item.nodeid, check)
+            found = self._row(item.nodeid, check)
             self.pending = []
             if is_here:
                 self.results.add(*found)
@@ -251,7 +251,7 @@ class Guard:
             return True
         return check.settings.tolerate is not self.settings.default.tolerate
 
-    def _found(self, nodeid: str, check: Check | None) -> tuple[TestRow | None, list[FixtureRow], Needs]:
+    def _row(self, nodeid: str, check: Check | None) -> tuple[TestRow | None, list[FixtureRow], Needs]:
         """The rows of a test and of the fixtures that ended with it, and what its own tolerances were needed for."""
         fixtures = [row for row, _ in self.pending]
         if check is None:
