@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_httpleak.finish import Ending
-from pytest_httpleak.model.findings import outcome_of
 from pytest_httpleak.model.kinds import Outcome
 from pytest_httpleak.protocol import run_held
-from pytest_httpleak.results import CLEAN, ROW, Results
+from pytest_httpleak.results import CLEAN, ROW, Results, as_data
 from pytest_httpleak.session.core import Check, Session
 from pytest_httpleak.settings import Mode, RunSettings, Settings, is_marked, settings_for
 
 if TYPE_CHECKING:
-    from pytest_httpleak.model.rows import AuditNote, FixtureRow
+    from pytest_httpleak.model.rows import AuditNote, FixtureRow, TestRow
+    from pytest_httpleak.results import Needs
     from pytest_httpleak.session.trend import Trend
 
 FIXTURE = "httpleak"
@@ -43,7 +43,7 @@ class Guard:
         self.is_controller = not self.is_worker and config.getoption("dist", "no") != "no"
         self.holding: pytest.Item | None = None
         self.pending: list[tuple[FixtureRow, bool]] = []
-        self._checks: dict[str, Check] = {}
+        self._checks: dict[int, Check] = {}  # by item
         self._settings: dict[str, Settings] = {}
         self._other_protocols: list[Any] = []
         self._active: pytest.Item | None = None
@@ -120,7 +120,7 @@ class Guard:
 
     def settings_of(self, item: pytest.Item) -> Settings:
         """What counts for that test."""
-        return self._settings.get(item.nodeid, self.settings.default)
+        return self._settings.get(item.nodeid, self.settings.default) if self._settings else self.settings.default
 
     # -- tests ---------------------------------------------------------------------------------------------------------
 
@@ -134,7 +134,7 @@ class Guard:
         self.session.seconds += _clock() - began
 
     def _begin(self, item: pytest.Item) -> None:
-        self._checks[item.nodeid] = self.session.begin(item.nodeid, "function", self.settings_of(item))
+        self._checks[id(item)] = self.session.begin(item.nodeid, "function", self.settings_of(item))
         self._judge_last(item)
 
     def _judge_last(self, item: pytest.Item) -> None:
@@ -164,15 +164,15 @@ class Guard:
 
     def check_of(self, item: pytest.Item) -> Check | None:
         """The check of a test that is running."""
-        return self._checks.get(item.nodeid)
+        return self._checks.get(id(item))
 
     def put_check(self, item: pytest.Item, check: Check) -> None:
         """Let this check stand for the test."""
-        self._checks[item.nodeid] = check
+        self._checks[id(item)] = check
 
     def interface(self, item: pytest.Item, make: Callable[[Session, Check | None], Any]) -> Any:
         """What the fixture gives a test, which from now on has its peaks counted."""
-        check = self._checks.get(item.nodeid)
+        check = self._checks.get(id(item))
         if check is None or check.settings.mode is Mode.OFF:
             return make(self.session, None)
         self.session.want_peaks(check)
@@ -180,7 +180,7 @@ class Guard:
 
     def end_test(self, item: pytest.Item) -> None:
         """Judge the test, if that has not been done."""
-        check = self._checks.get(item.nodeid)
+        check = self._checks.get(id(item))
         if check is None or check.judged:
             return
         if check.settings.mode is Mode.OFF or not self.is_checked(item):
@@ -197,7 +197,7 @@ class Guard:
     def abandon(self, item: pytest.Item) -> None:
         """The run is being ended in the middle of a test, which is not judged."""
         item.__dict__.pop("teardown", None)
-        check = self._checks.pop(item.nodeid, None)
+        check = self._checks.pop(id(item), None)
         if check is not None:
             self.session.drop(check)
         self._active = None
@@ -219,7 +219,7 @@ class Guard:
 
     def has_findings(self, item: pytest.Item) -> bool:
         """Whether there is anything to say of a test or of the fixtures that ended with it."""
-        check = self._checks.get(item.nodeid)
+        check = self._checks.get(id(item))
         return bool(self.pending) or (check is not None and bool(check.findings or self.failing_notes(check)))
 
     def failing_notes(self, check: Check) -> tuple[AuditNote, ...]:
@@ -229,38 +229,43 @@ class Guard:
 
     def deliver(self, item: pytest.Item, report: pytest.TestReport, *, direct: bool) -> None:
         """Take a test's row, and those of the fixtures that ended with it, or let its last report carry them."""
-        check = self._checks.pop(item.nodeid, None)
-        data: Any = CLEAN if check is not None else None
-        if self.pending or (check is not None and self._has_something_to_say(check)):
-            data = self._row(item, check)
-            self.pending = []
+        check = self._checks.pop(id(item), None)
         if self.trend is not None:
             self.session.safely(self.trend.note, item.nodeid)
-        if data is not None:
-            setattr(report, ROW, data)
-            if direct and not self.is_worker:
-                self.results.take(report)
+        is_here = direct and not self.is_worker
+        if self.pending or (check is not None and self._has_something_to_say(check)):
+            found = self._row(item.nodeid, check)
+            self.pending = []
+            if is_here:
+                self.results.add(*found)
+            else:
+                setattr(report, ROW, as_data(*found))
+        elif check is not None:
+            if is_here:
+                self.results.add_clean(item.nodeid)
+            else:
+                setattr(report, ROW, CLEAN)
 
     def _has_something_to_say(self, check: Check) -> bool:
         if check.findings or check.notes or check.settings.mode is Mode.OFF:
             return True
         return check.settings.tolerate is not self.settings.default.tolerate
 
-    def _row(self, item: pytest.Item, check: Check | None) -> dict[str, Any]:
-        from pytest_httpleak.model.data import fixture_row_as_data, test_row_as_data
+    def _row(self, nodeid: str, check: Check | None) -> tuple[TestRow | None, list[FixtureRow], Needs]:
+        """The rows of a test and of the fixtures that ended with it, and what its own tolerances were needed for."""
+        fixtures = [row for row, _ in self.pending]
+        if check is None:
+            return None, fixtures, {}
+        from pytest_httpleak.model.findings import outcome_of
         from pytest_httpleak.model.rows import TestRow
 
-        data: dict[str, Any] = {"fixtures": [fixture_row_as_data(row) for row, _ in self.pending]}
-        if check is not None:
-            off = check.settings.mode is Mode.OFF
-            outcome = Outcome.UNCHECKED if off else outcome_of(check.findings)
-            if self.failing_notes(check):
-                outcome = Outcome.LEAKED
-            row = TestRow(item.nodeid, outcome, check.findings, check.notes, check.runs, check.repeated)
-            data["test"] = test_row_as_data(row)
-            if check.settings.tolerate != self.settings.default.tolerate:
-                data["tolerances"] = {item.nodeid.partition("[")[0]: _needs(check)}
-        return data
+        off = check.settings.mode is Mode.OFF
+        outcome = Outcome.UNCHECKED if off else outcome_of(check.findings)
+        if self.failing_notes(check):
+            outcome = Outcome.LEAKED
+        row = TestRow(nodeid, outcome, check.findings, check.notes, check.runs, check.repeated)
+        is_tolerant = check.settings.tolerate != self.settings.default.tolerate
+        return row, fixtures, {nodeid.partition("[")[0]: _needs(check)} if is_tolerant else {}
 
     # -- fixtures of wider scopes --------------------------------------------------------------------------------------
 

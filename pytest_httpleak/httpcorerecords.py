@@ -28,7 +28,7 @@ _OTHERWISE: Final = {
 class SlotRecord(Record):
     """One connection in a pool's books; it is the business of the request that it was given to last."""
 
-    __slots__ = ("established", "pool", "request")
+    __slots__ = ("established", "has_socket", "pool", "request")
 
     kind: ClassVar[Kind] = Kind.CONNECTIONS
 
@@ -38,6 +38,7 @@ class SlotRecord(Record):
         self.pool = pool
         self.request: RequestRecord | None = None
         self.established = False
+        self.has_socket = False  # that it speaks for
 
     def count(self) -> None:
         """Count the connection, once, now that it is established."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.records import Record
 from pytest_httpleak.sites import Birth
+
+if TYPE_CHECKING:
+    from pytest_httpleak.model.findings import Suspect
 
 # Records an owner may collect before the finished ones among them are dropped: a session's server makes them for hours.
 _PRUNE_AT = 512

@@ -17,7 +17,7 @@ from pytest_httpleak.records import RUNNER_TASKS, Record, Table, Worker
 from pytest_httpleak.sites import Birth, capture
 
 _active_threads: dict[int, Any] = getattr(threading, "_active", {})
-_fstat = os.fstat
+_fstat, _get_ident = os.fstat, threading.get_ident
 
 # Audit notes of one owner; a loop that makes more of them says nothing new.
 _MOST_NOTES = 200
@@ -25,9 +25,14 @@ _MOST_NOTES = 200
 
 def _birth_below(coroutine: Any, maker: Birth, depth: int) -> Birth:
     birth = capture(depth, getattr(coroutine, "cr_frame", None))  # below it there is only what runs the loop
-    if not birth.has_user:  # not the whole chain: a library's tasks may make each other for hours
-        birth.parent = maker if maker.has_user else maker.parent or maker
+    if not birth.has_user:
+        birth.parent = _maker_with_a_user(maker)
     return birth
+
+
+def _maker_with_a_user(maker: Birth) -> Birth:
+    """The next birth that has a user's line; not the whole chain, as a library's tasks may make each other for hours."""
+    return maker if maker.has_user else maker.parent or maker
 
 
 class Watch:
@@ -48,19 +53,21 @@ class Watch:
         self.borrowed: dict[int, list[Worker]] = {}
         self.loops: dict[int, Any] = {}
         self.lent: tuple[int, Birth] | None = None  # by thread: the birth of all that is made inside another's making
+        self.loops_come: Callable[[], object] = lambda: None
         self.loop_closing: Callable[..., None] = lambda loop, *, cancelled: None
         self.task_destroyed: Callable[[Any], None] = lambda task: None
         self.peaking = 0
         self.changes: dict[str, Birth] = {}  # by what was changed for the whole process: where, for audit notes
         self._tables: dict[str, Table] = {}
         self._threads = self.table("threads")
-        self._main = threading.get_ident()
+        self._main = _get_ident()
         self._context: contextvars.ContextVar[Owner | None] = contextvars.ContextVar("httpleak_owner", default=None)
         # Set by the asyncio adapter; until the tested code imports asyncio there is no loop to ask for.
         self.running_loop: Callable[[], Any] = lambda: None
         self.current_task: Callable[[Any], Any] = lambda loop: None
         # Set by the adapter for trio.
         self.birth_in_trio: Callable[[int], Birth | None] | None = None
+        self.is_in_trio: Callable[[], bool] | None = None  # None also where trio cannot tell
 
     # -- owners --------------------------------------------------------------------------------------------------------
 
@@ -119,7 +126,7 @@ class Watch:
                     owner = self._context.get()
                     if owner is not None:
                         return owner
-        ident = threading.get_ident()
+        ident = _get_ident()
         if ident != self._main:
             worker = self._worker(ident)
             answering: Owner | None = None if worker is None else worker.owner
@@ -142,7 +149,7 @@ class Watch:
     def birth(self, depth: int = 3) -> Birth:
         """The present call stack; where it has no frame of the user's, with that of the task's or thread's creation."""
         lent = self.lent
-        if lent is not None and lent[0] == threading.get_ident():
+        if lent is not None and lent[0] == _get_ident():
             return lent[1]
         loop = self.running_loop()
         task = None if loop is None else self.current_task(loop)
@@ -171,7 +178,10 @@ class Watch:
             if known is None or known[0].of != id(coro):
                 known = self.sent.get(id(coro))
             if known is not None:
-                return _birth_below(coro, known[0], depth + 1), known[1]
+                birth = capture(depth, getattr(coro, "cr_frame", None))
+                if not birth.has_user:
+                    birth.parent = _maker_with_a_user(known[0])
+                return birth, known[1]
         return self.birth(depth + 1), self._answering()
 
     def of_task(self, task: Any) -> tuple[Birth, Owner] | None:
@@ -197,7 +207,7 @@ class Watch:
             self.tasks[id(task)] = (birth, self.root)
 
     def _maker_birth(self) -> Birth | None:
-        ident = threading.get_ident()
+        ident = _get_ident()
         worker = self._worker(ident) if ident != self._main else None
         return None if worker is None else worker.birth
 
@@ -208,23 +218,37 @@ class Watch:
             task = self.current_task(loop)
             if task is not None:
                 return weakref.ref(task)
-        ident = threading.get_ident()
+        ident = _get_ident()
         thread = None if ident == self._main else _active_threads.get(ident)
         return None if thread is None else weakref.ref(thread)
 
     def add(self, record: Record, *, opened: bool = True) -> None:
         """Give a record its birth and its owner, and let the owner keep it."""
-        record.birth, owner = self._origin(4)
+        owner = self._place(record)
         if owner.over:
             owner = self.root
         record.owner = owner
-        record.maker = self.maker()
         if record.kind is not Kind.RESPONSES:
             self.births += 1
         if owner is not self.root:
             owner.keep(record)
         if self.peaking and opened:
             self.opened(record)
+
+    def _place(self, record: Record) -> Owner:
+        """Give a record its birth and its maker; the answer is whoever is running."""
+        if self.running_loop() is None and self._is_plain():
+            record.birth, record.maker = capture(4), None
+            return self.stack[-1]
+        record.birth, owner = self._origin(5)
+        record.maker = self.maker()
+        return owner
+
+    def _is_plain(self) -> bool:
+        """Whether the main thread is at work for itself. Outside a loop, the top of the stack answers for it then."""
+        if self.birth_in_trio is not None and (self.is_in_trio is None or self.is_in_trio()):
+            return False
+        return _get_ident() == self._main and self.lent is None
 
     def add_with(self, record: Record, other: Record) -> None:
         """Give a record the birth and the owner that another one has just been given on the same way."""
@@ -239,8 +263,7 @@ class Watch:
 
     def hand_over(self, record: Record) -> None:
         """Let whoever is running answer for a record that there is already, from here on."""
-        record.birth, owner = self._origin(4)
-        record.maker = self.maker()
+        owner = self._place(record)
         if owner is not record.owner:
             record.owner = self.root if owner.over else owner
             if record.owner is not self.root:
@@ -250,7 +273,7 @@ class Watch:
         """Note the birth and the owner of an asyncio task; by its identity alone, since tasks are many and short."""
         coroutine = id(coro)
         sent = self.sent.pop(coroutine, None) if self.sent else None
-        birth, owner = sent if sent is not None else self._origin(4)
+        birth, owner = sent or self._origin(4)
         birth.of = coroutine
         self.tasks[id(task)] = (birth, self.root if owner.over else owner)
         self.births_of_tasks += 1
@@ -264,8 +287,10 @@ class Watch:
 
     def descriptor_made(self, fd: int, depth: int = 5) -> None:
         """Note the birth and the owner of a bare descriptor, and its identity, since numbers are used again."""
-        owner = self._answering()
-        birth = self.birth(depth)
+        if self.running_loop() is None and self._is_plain():
+            birth, owner = capture(depth - 1), self.stack[-1]
+        else:
+            birth, owner = self.birth(depth), self._answering()
         if owner.over or (not birth.frames and birth.parent is None):  # the latter is the test runner's own
             owner = self.root
         self.give(fd, birth, owner)

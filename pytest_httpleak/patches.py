@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator
-from types import FrameType, TracebackType
+from types import FrameType, FunctionType, TracebackType
 from typing import Any
 
 _MISSING: Any = object()
@@ -85,11 +86,27 @@ def _is_of_a_signal(frames: list[FrameType]) -> bool:
     return False
 
 
+# What to call, each behind its own wall.
+_Calls = tuple[tuple[Wall, Callable[..., object]], ...]
+
+
+class _Notes:
+    """What one wrapper calls: the function that it stands for, and what is told before and after."""
+
+    __slots__ = ("after", "before", "original")
+
+    def __init__(self, original: Any, before: _Calls, after: _Calls) -> None:
+        self.original = original
+        self.before = before
+        self.after = after
+
+
 class Patches:
     """All wrappers of one watch, each with its undo."""
 
     def __init__(self) -> None:
         self._done: list[tuple[Any, str, Any, Any, str]] = []
+        self._notes: dict[int, _Notes] = {}  # by wrapper
         self._who = ""
         self._earlier: dict[tuple[int, str], Any] = {}
 
@@ -108,8 +125,19 @@ class Patches:
     def after(self, wall: Wall, owner: Any, name: str, note: Callable[..., object]) -> None:
         """Call `note(result, *args, **kwargs)` after each call of `owner.name` that returned."""
         original = getattr(owner, name)
+        if self._join(owner, name, (), ((wall, note),)):
+            return
 
-        @functools.wraps(original)
+        def bare(thing: Any) -> Any:
+            __tracebackhide__ = True
+            result = original(thing)
+            if wall.on:
+                try:
+                    note(result, thing)
+                except Exception as error:  # noqa: BLE001  # this is the wall
+                    wall.fall(error)
+            return result
+
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
             result = original(*args, **kwargs)
@@ -120,13 +148,24 @@ class Patches:
                     wall.fall(error)
             return result
 
-        self.put(owner, name, wrapper)
+        fitting = bare if _is_bare(original) else wrapper
+        self._put_with(owner, name, functools.wraps(original)(fitting), _Notes(original, (), ((wall, note),)))
 
     def before(self, wall: Wall, owner: Any, name: str, note: Callable[..., object]) -> None:
         """Call `note(*args, **kwargs)` before each call of `owner.name`."""
         original = getattr(owner, name)
+        if self._join(owner, name, ((wall, note),), ()):
+            return
 
-        @functools.wraps(original)
+        def bare(thing: Any) -> Any:
+            __tracebackhide__ = True
+            if wall.on:
+                try:
+                    note(thing)
+                except Exception as error:  # noqa: BLE001  # this is the wall
+                    wall.fall(error)
+            return original(thing)
+
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
             if wall.on:
@@ -136,32 +175,85 @@ class Patches:
                     wall.fall(error)
             return original(*args, **kwargs)
 
-        self.put(owner, name, wrapper)
+        fitting = bare if _is_bare(original) else wrapper
+        self._put_with(owner, name, functools.wraps(original)(fitting), _Notes(original, ((wall, note),), ()))
+
+    def _join(self, owner: Any, name: str, before: _Calls, after: _Calls) -> bool:
+        """Add a note to the wrapper that is there already, if it is one of these: one call serves all, and not one each."""
+        found = vars(owner).get(name)
+        notes = self._notes.get(id(found))
+        if notes is None or (id(owner), name) in self._earlier:
+            return False
+        joined = _Notes(notes.original, before + notes.before, notes.after + after)
+        self._put_with(owner, name, _wrapper_with(found, joined), joined)
+        return True
+
+    def _put_with(self, owner: Any, name: str, wrapper: Any, notes: _Notes) -> None:
+        if self.put(owner, name, wrapper):
+            self._notes[id(wrapper)] = notes
 
     def replace(self, owner: Any, name: str, make: Callable[[Any], Callable[..., Any]]) -> None:
         """Put `make(original)` in the place of `owner.name`; it must keep its own errors in."""
         original = getattr(owner, name)
         self.put(owner, name, functools.wraps(original)(make(original)))
 
-    def put(self, owner: Any, name: str, wrapper: Any) -> None:
-        """Put `wrapper` itself in the place of `owner.name`."""
+    def put(self, owner: Any, name: str, wrapper: Any) -> bool:
+        """Put `wrapper` itself in the place of `owner.name`; False where an earlier one is left in its place."""
         found = vars(owner).get(name, _MISSING)
         earlier = self._earlier.get((id(owner), name))
         if earlier is not None and _is_within(earlier, found):
-            return
+            return False
         setattr(owner, name, wrapper)
         self._done.append((owner, name, found, wrapper, self._who))
+        return True
 
     def undo(self) -> None:
         """Put back what was found, last first; what somebody else has wrapped in the meantime is left alone."""
         while self._done:
             owner, name, found, wrapper, _ = self._done.pop()
+            self._notes.pop(id(wrapper), None)
             if vars(owner).get(name) is not wrapper:
                 continue
             if found is _MISSING:
                 delattr(owner, name)
             else:
                 setattr(owner, name, found)
+
+
+def _is_bare(function: Any) -> bool:
+    """Whether it takes one argument and no other: to hand on what may be any number costs as much as what is noted."""
+    code = function.__code__ if type(function) is FunctionType else None
+    return (
+        code is not None
+        and code.co_argcount == 1
+        and code.co_kwonlyargcount == 0
+        and not code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
+    )
+
+
+def _wrapper_with(outermost: Any, notes: _Notes) -> Any:
+    """A wrapper that does what all layers down to the original do, told as one more of them."""
+    original, before, after = notes.original, notes.before, notes.after
+
+    @functools.wraps(outermost)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        for wall, note in before:
+            if wall.on:
+                try:
+                    note(*args, **kwargs)
+                except Exception as error:  # noqa: BLE001  # this is the wall
+                    wall.fall(error)
+        result = original(*args, **kwargs)
+        for wall, note in after:
+            if wall.on:
+                try:
+                    note(result, *args, **kwargs)
+                except Exception as error:  # noqa: BLE001  # this is the wall
+                    wall.fall(error)
+        return result
+
+    return wrapper
 
 
 def _is_within(wrapper: Any, outermost: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,7 +25,7 @@ def run_held(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None) -> N
     held: list[pytest.TestReport] = []
     guard.holding = item
     try:
-        _run(guard, item, nextitem, held)
+        _run(guard, item, nextitem, held, ihook.pytest_runtest_logreport)
         if guard.settings.confirm:
             _confirm(guard, item, nextitem, held[0])
         if guard.has_findings(item):
@@ -72,16 +72,15 @@ def _run(
     item: pytest.Item,
     nextitem: pytest.Item | None,
     held: list[pytest.TestReport],
-    *,
-    log: bool = True,
+    logreport: Callable[..., object] | None = None,
 ) -> None:
     guard.begin_test(item)
     report = call_and_report(item, "setup", log=False)
     if not report.passed:
         held.append(report)
     else:
-        if log:
-            item.ihook.pytest_runtest_logreport(report=report)
+        if logreport is not None:
+            logreport(report=report)
         setup_only = item.config.getoption("setuponly", False)
         if item.config.getoption("setupshow", False):
             _show(item, setup_only)
@@ -100,7 +99,7 @@ def _confirm(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, repo
         return
     from pytest_httpleak.confirming import confirm
 
-    confirm(guard, item, check, lambda: _run(guard, item, nextitem, [], log=False))
+    confirm(guard, item, check, lambda: _run(guard, item, nextitem, []))
 
 
 def _show(item: pytest.Item, setup_only: bool) -> None:

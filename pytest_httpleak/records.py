@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pytest_httpleak.asking import attributes_of, is_a, own_attribute
-from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.sites import Birth
+
+if TYPE_CHECKING:
+    from pytest_httpleak.model.findings import Held, Suspect
 
 # The task in which anyio's pytest plugin runs every fixture and test: whoever is being run answers for what it makes.
 RUNNER_TASKS = frozenset(("TestRunner._run_tests_and_fixtures",))
@@ -106,6 +108,8 @@ class Record:
         hint: str = "",
     ) -> Suspect:
         """This record's facts as a suspect."""
+        from pytest_httpleak.model.findings import Suspect  # here, as a clean run has none
+
         birth = self.birth
         return Suspect(
             kind=self.kind if kind is None else kind,
@@ -138,6 +142,13 @@ class Bystander(Record):
 
     def is_over(self) -> bool:
         return self.ref() is None
+
+
+def held(kind: Kind, summary: str, fd: int | None = None) -> Held:
+    """Something that a resource keeps open with it, for its suspect."""
+    from pytest_httpleak.model.findings import Held  # here, as a clean run has no suspect
+
+    return Held(kind, summary, fd)
 
 
 class Worker:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_httpleak import __version__
-from pytest_httpleak.model.findings import replace
 from pytest_httpleak.model.kinds import Outcome
 from pytest_httpleak.model.run import Run
 
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
 # Where a report carries its test's row, also on the way from an xdist worker to the controller.
 ROW = "httpleak_row"
 CLEAN = "clean"
+
+# By test function and kind: how many leaks are tolerated, and how many there were.
+Needs = dict[str, dict[str, list[int]]]
 
 _clock = time.perf_counter
 
@@ -48,16 +50,24 @@ class Results:
         """Take the rows that a report carries."""
         data = getattr(report, ROW)
         if data == CLEAN:
-            self._rows[report.nodeid] = None
+            self.add_clean(report.nodeid)
             return
         from pytest_httpleak.model.data import fixture_row_from_data, test_row_from_data
 
-        if "test" in data:
-            row = test_row_from_data(data["test"])
+        row = test_row_from_data(data["test"]) if "test" in data else None
+        self.add(row, [fixture_row_from_data(each) for each in data["fixtures"]], data.get("tolerances", {}))
+
+    def add(self, row: TestRow | None, fixtures: list[FixtureRow], needs: Needs) -> None:
+        """Take a test's row, those of the fixtures that ended with it, and what tolerances were needed for."""
+        if row is not None:
             self._rows[row.nodeid] = row
-        for place, kinds in data.get("tolerances", {}).items():
+        for place, kinds in needs.items():
             self._note_need(place, kinds)
-        self._fixtures += [fixture_row_from_data(each) for each in data["fixtures"]]
+        self._fixtures += fixtures
+
+    def add_clean(self, nodeid: str) -> None:
+        """Take a test of which there is nothing to say."""
+        self._rows[nodeid] = None
 
     def _note_need(self, place: str, kinds: dict[str, list[int]]) -> None:
         known = self.needed.setdefault(place, {})
@@ -139,8 +149,24 @@ class Results:
             yield TestRow(nodeid, Outcome.CLEAN) if row is None else row
 
 
+def as_data(row: TestRow | None, fixtures: list[FixtureRow], needs: Needs) -> dict[str, Any]:
+    """What `add` takes as plain data, for a report that another process may read."""
+    from pytest_httpleak.model.data import fixture_row_as_data, test_row_as_data
+
+    data: dict[str, Any] = {"fixtures": [fixture_row_as_data(each) for each in fixtures]}
+    if row is not None:
+        data["test"] = test_row_as_data(row)
+    if needs:
+        data["tolerances"] = needs
+    return data
+
+
 def together(found: list[Growth]) -> list[Growth]:
     """What has grown in several workers is one cause, and its slope that of their tests together."""
+    if not found:
+        return []
+    from pytest_httpleak.model.findings import replace
+
     merged: dict[tuple[object, ...], Growth] = {}
     for each in found:
         key = (each.kind, each.library, each.created or each.type)

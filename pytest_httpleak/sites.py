@@ -7,9 +7,11 @@ import os
 import sys
 from collections.abc import Iterator
 from types import CodeType, FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from pytest_httpleak.model.findings import Site
+if TYPE_CHECKING:
+    from pytest_httpleak.model.findings import Site
+
 
 _PLUGIN: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _STANDARD: Final = os.path.dirname(os.__file__) + os.sep  # asking sysconfig takes longer than the rest of this module
@@ -27,6 +29,8 @@ _RUNNER: Final = 2
 
 # Deep enough for the longest way from a library's socket call to the user's line (httpx over anyio needs about 40).
 _MAX_FRAMES: Final = 80
+_DEPTHS: Final = range(_MAX_FRAMES)
+_getframe: Final = sys._getframe
 _USER_FRAMES: Final = 6
 
 # What event loops call on the protocols of their transports.
@@ -117,23 +121,25 @@ class Birth:
 def capture(depth: int, outermost: FrameType | None = None) -> Birth:
     """The stack of the caller `depth` frames up, as far as a few frames of the user's code, or the `outermost` frame."""
     # Written for speed: this is the dearest thing that happens at a birth, and half of it is to ask for `f_back`.
-    frame: FrameType | None = sys._getframe(depth)
+    frame: Any = _getframe(depth)
     frames: list[tuple[CodeType, int]] = []
     users = 0
-    known = _sorts
-    while frame is not None:
+    for _ in _DEPTHS:
         code = frame.f_code
-        sort = known.get(code.co_filename)
+        try:
+            sort = _sorts[code.co_filename]
+        except KeyError:
+            sort = _sort_of(frame)
         if sort != _LIBRARY:
-            if sort is None:
-                sort = _sort_of(frame)
             if sort == _RUNNER:
                 break
-            users += sort == _USER
+            users += 1
         frames.append((code, frame.f_lasti))
-        if frame is outermost or users == _USER_FRAMES or len(frames) == _MAX_FRAMES:
+        if frame is outermost or users == _USER_FRAMES:
             break
         frame = frame.f_back
+        if frame is None:
+            break
     return Birth(frames, users > 0, None)
 
 
@@ -212,6 +218,8 @@ _MOST_TOLD: Final = 4096
 
 
 def _site_of(code: CodeType, instruction: int) -> Site:
+    from pytest_httpleak.model.findings import Site  # here, as a clean run tells no place
+
     line = code.co_firstlineno
     for start, end, number in code.co_lines():
         if start <= instruction < end and number is not None:

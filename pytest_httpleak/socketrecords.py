@@ -7,12 +7,14 @@ import _socket as _socket_module
 import os
 import stat
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pytest_httpleak.asking import attribute
-from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
-from pytest_httpleak.records import Record, Table, class_name, type_name
+from pytest_httpleak.records import Record, Table, class_name, held, type_name
+
+if TYPE_CHECKING:
+    from pytest_httpleak.model.findings import Held, Suspect
 
 # Bound here, so that a test which puts something else in its place cannot mislead the watch.
 _fstat = os.fstat
@@ -82,7 +84,7 @@ class SocketRecord(Record):
             f"{what}, fd {fd}",
             claims=self.claims(),
             names=(what, *_addresses(sock), class_name(self.type)),
-            holds=(Held(Kind.FDS, f"fd {fd}", fd),),
+            holds=(held(Kind.FDS, f"fd {fd}", fd),),
         )
 
     def _dropped(self) -> Suspect | None:
@@ -105,8 +107,8 @@ class SocketRecord(Record):
         sock = self.ref()
         fd = self.fd()
         if sock is None or fd < 0:
-            return Held(Kind.SOCKETS, f"{class_name(self.type)}, dropped while open")
-        return Held(Kind.SOCKETS, describe(sock), fd)
+            return held(Kind.SOCKETS, f"{class_name(self.type)}, dropped while open")
+        return held(Kind.SOCKETS, describe(sock), fd)
 
 
 def fileno(sock: Any) -> int:

@@ -88,8 +88,13 @@ class ConnectionRecord(Record):
 
     def note_socket(self) -> SocketRecord | None:
         """Let this connection speak for its present socket."""
-        connection = self.ref()
-        socket = None if connection is None else record_of(connection.sock, self.sockets)
+        connection, socket = self.ref(), self.socket
+        sock = None if connection is None else connection.sock
+        if sock is None:
+            return None
+        if socket is not None and socket.ref() is sock and socket is self.counted and socket.holder is self:
+            return socket  # as it was at the last request
+        socket = record_of(sock, self.sockets)
         if socket is not None:
             self.take(socket)
         return socket
@@ -176,7 +181,9 @@ class ResponseRecord(Record):
         self.connection = connection
         self.pool = connection.pool
         self.socket = socket
-        self.method, self.url = connection.request
+        self.method, url = connection.request
+        pool = None if self.pool is None else self.pool()
+        self.url = url if pool is None or "://" in url else origin_of(pool) + url
         self.status = response.status
         self.closed = False  # by whoever has it
         self.released = False  # its connection is back in the pool

@@ -9,17 +9,22 @@ import threading
 import weakref
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_httpleak.adapters import Hooks
-from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS, Record, Table, type_name
 from pytest_httpleak.socketrecords import record_of
 
+if TYPE_CHECKING:
+    from pytest_httpleak.model.findings import Suspect
+
 MODULES = ("asyncio", "uvloop")
 
 _listdir = os.listdir
+
+# What `create_task` may be told until Python 3.13.2.
+_PLAIN = {"name": None, "context": None}
 
 _NOBODYS = RUNNER_TASKS | LOOP_TASKS
 _THREADSAFE = "run_coroutine_threadsafe.<locals>.callback"
@@ -109,6 +114,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 
     # The one place that every runner passes when a loop ends: after the asynchronous fixtures, before cancellation.
     hooks.before(module.runners, "_cancel_all_tasks", cancelling)
+    watch.loops_come()
     watch.running_loop = module._get_running_loop
     watch.current_task = module.current_task
 
@@ -228,7 +234,21 @@ def _tasks(cls: Any, hooks: Hooks) -> None:
                     wall.fall(error)
             return task
 
-        return create_task
+        def create_plain_task(loop: Any, coro: Any, *, name: Any = None, context: Any = None) -> Any:
+            """The same for a loop that takes no more than this; to hand on what may be anything costs a sixth of all."""
+            __tracebackhide__ = True
+            is_known = loop._task_factory is None and wall.on and watch.on
+            if not is_known or getattr(coro, "__qualname__", "") in _NOBODYS:
+                return create_task(loop, coro, name=name, context=context)
+            task = original(loop, coro, name=name, context=context)
+            try:
+                watch.task_made(task, coro)
+            except Exception as error:  # noqa: BLE001  # this is the wall
+                wall.fall(error)
+            return task
+
+        is_plain = cls.__module__ == "asyncio.base_events" and getattr(original, "__kwdefaults__", None) == _PLAIN
+        return create_plain_task if is_plain else create_task
 
     def sent(loop: Any, callback: Any, /, *args: Any, **kwargs: Any) -> None:
         if getattr(callback, "__qualname__", "") == _THREADSAFE and watch.on:

@@ -54,12 +54,14 @@ def _requests(module: ModuleType, hooks: Hooks) -> None:
 
 
 def _urllib3(module: ModuleType, hooks: Hooks) -> None:
+    from pytest_httpleak.urllib3pools import is_full  # here, as most runs have no urllib3
+
     watch: Any = hooks.watch
     pools, connections = watch.table("urllib3 pools"), watch.table("urllib3 connections")
 
     def returning(pool: Any, connection: Any = None, /) -> None:
         queue = pool.pool
-        if getattr(connection, "sock", None) is not None and queue is not None and queue.full():
+        if queue is not None and getattr(connection, "sock", None) is not None and is_full(queue):
             watch.note(
                 "pool-overflow",
                 f"urllib3: {_OVERFLOW}",
@@ -68,10 +70,12 @@ def _urllib3(module: ModuleType, hooks: Hooks) -> None:
 
     def sending(pool: Any, connection: Any = None, /, *args: Any, **kwargs: Any) -> None:
         timeout = kwargs.get("timeout")
-        record = pools.get(pool)
-        if timeout is None or (record is not None and record.front is not None):  # what is built on it says it itself
+        if timeout is None or not _waits_for_ever(timeout):
             return
-        if _waits_for_ever(timeout) and sys.modules["socket"].getdefaulttimeout() is None:
+        record = pools.get(pool)
+        if record is not None and record.front is not None:  # what is built on it says it itself
+            return
+        if sys.modules["socket"].getdefaulttimeout() is None:
             checkout = connections.get(connection)  # which was noted a moment ago
             birth = checkout.birth if checkout is not None and checkout.is_direct else None
             watch.note("no-timeout", f"urllib3: {_NO_TIMEOUT}", _SET_TIMEOUT, birth)
@@ -85,7 +89,10 @@ _SET_TIMEOUT = "pass `timeout=`, in seconds, to the request or to its pool"
 
 def _waits_for_ever(timeout: Any) -> bool:
     """Whether a `Timeout` of urllib3 bounds neither connecting nor reading; what is no number stands for the socket's."""
-    return not any(isinstance(getattr(timeout, name), int | float) for name in ("connect_timeout", "read_timeout"))
+    return not isinstance(timeout.connect_timeout, _NUMBERS) and not isinstance(timeout.read_timeout, _NUMBERS)
+
+
+_NUMBERS = (int, float)
 
 
 def _httpx(module: ModuleType, hooks: Hooks) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType, ModuleType
 from typing import Any, ClassVar
 
@@ -159,7 +159,9 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         watch.add(record, opened=False)
 
     def known(connection: Any) -> Any:
-        """The record of a connection; one that is older than the watch belongs to the process."""
+        """The record of a connection that no pool has; one that is older than the watch belongs to the process."""
+        if _pooled.get(type(connection)):  # at once, as this is on the way of every request
+            return None
         record = connections.get(connection)
         if record is None and not is_pooled(type(connection)):
             record = ConnectionRecord(sockets, threads, connection)
@@ -185,6 +187,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             watch.opened(record)
 
     def answered(response: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
+        if _pooled.get(type(connection)):
+            return
         record = connections.get(connection)
         if record is None:
             return
@@ -198,12 +202,12 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             answer.birth = sent[0]
 
     def released(response: Any) -> None:
-        record = responses.get(response)
+        record = responses.get(response) if responses.records else None
         if record is not None:
             record.released = True
 
     def closing(response: Any) -> None:
-        record = responses.get(response)
+        record = responses.get(response) if responses.records else None
         if record is not None and not record.released and record.is_unread(response) and _is_dying(response):
             record.collected = True
 
@@ -211,11 +215,51 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     hooks.after(connection_class, "__init__", born)
     for cls in {connection_class, getattr(module, "HTTPSConnection", connection_class)}:  # no TLS without `ssl`
         hooks.after(cls, "connect", connected)
-    hooks.before(connection_class, "putrequest", put)
-    hooks.after(connection_class, "endheaders", sent)
+    _put_own_way(connection_class, hooks, put, sent)
     hooks.after(connection_class, "getresponse", answered)
     hooks.before(response_class, "close", closing)
     hooks.before(response_class, "_close_conn", released)
+
+
+def _put_own_way(cls: Any, hooks: Hooks, put: Callable[..., None], sent: Callable[..., None]) -> None:
+    """Let the connections of a pool pass: these two are on the way of each of their requests, which others note."""
+    wall = hooks.wall
+
+    def make_putrequest(original: Any) -> Any:
+        def putrequest(
+            connection: Any, method: Any, url: Any, skip_host: Any = False, skip_accept_encoding: Any = False
+        ) -> Any:
+            __tracebackhide__ = True
+            if wall.on and not _pooled.get(type(connection)):
+                try:
+                    put(connection, method, url)
+                except Exception as error:  # noqa: BLE001  # this is the wall
+                    wall.fall(error)
+            return original(connection, method, url, skip_host, skip_accept_encoding)
+
+        return putrequest
+
+    def make_endheaders(original: Any) -> Any:
+        def endheaders(connection: Any, message_body: Any = None, *, encode_chunked: Any = False) -> Any:
+            __tracebackhide__ = True
+            result = original(connection, message_body, encode_chunked=encode_chunked)
+            if wall.on and not _pooled.get(type(connection)):
+                try:
+                    sent(None, connection)
+                except Exception as error:  # noqa: BLE001  # this is the wall
+                    wall.fall(error)
+            return result
+
+        return endheaders
+
+    for name, make, note in (("putrequest", make_putrequest, put), ("endheaders", make_endheaders, sent)):
+        original = getattr(cls, name)
+        if getattr(original, "__module__", None) == "http.client" and not hasattr(original, "__wrapped__"):
+            hooks.patches.replace(cls, name, make)
+        elif note is put:  # somebody else's, who may take more
+            hooks.before(cls, name, note)
+        else:
+            hooks.after(cls, name, note)
 
 
 def is_pooled(cls: type) -> bool:

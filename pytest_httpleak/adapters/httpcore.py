@@ -106,9 +106,12 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         slot = slots.get(pool_request.connection)
         if slot is not None:
             slot.count()
-        socket = record_of(socket_of(pool_request.connection), sockets)
-        if socket is not None:
-            socket.holder = slot
+        if slot is None or not slot.has_socket:  # once a connection has answered, its socket stays what it is
+            socket = record_of(socket_of(pool_request.connection), sockets)
+            if socket is not None:
+                socket.holder = slot
+                if slot is not None:
+                    slot.has_socket = True
         watch.opened(record)
 
     def status_known(_: None, response: Any, /, *args: Any, **kwargs: Any) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 import weakref
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.asking import attribute
-from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.records import Record, Table, Worker, type_name
 from pytest_httpleak.socketrecords import serves_a_living_client
+
+if TYPE_CHECKING:
+    from pytest_httpleak.model.findings import Suspect
 
 MODULES = ("threading", "_thread")
 

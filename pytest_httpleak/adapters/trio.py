@@ -32,7 +32,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             birth.parent = birth_of(list(_frames_around(task)))
         return birth
 
-    watch.birth_in_trio = birth_in_trio
+    watch.birth_in_trio, watch.is_in_trio = birth_in_trio, is_inside
 
 
 def _frames_around(task: Any) -> Iterator[FrameType]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_httpleak.adapters import Hooks, Unsupported, require
 from pytest_httpleak.socketrecords import SocketRecord, record_of
-from pytest_httpleak.urllib3pools import PoolManagerRecord, PoolRecord, origin_of
+from pytest_httpleak.urllib3pools import PoolManagerRecord, PoolRecord, is_full
 from pytest_httpleak.urllib3records import ConnectionRecord, ResponseRecord
 
 MODULES = ("urllib3",)
@@ -87,18 +87,18 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         record.is_idle = False
 
     def put_back(pool: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
-        record, known = pools.get(pool), connections.get(connection)
         if getattr(connection, "sock", None) is None or pool.pool is None:
             return
-        if not pool.pool.full():
+        known = connections.get(connection)
+        if not is_full(pool.pool):
             if known is not None:
                 known.is_idle = True
-        elif record is not None:
+        elif (record := pools.get(pool)) is not None:
             record.overflow += 1
 
     def requesting(pool: Any, connection: Any, method: str = "", url: str = "", /, *args: Any, **kwargs: Any) -> None:
         record = known(connection)
-        record.request = (method, url if "://" in url else origin_of(pool) + url)
+        record.request = (method, url)
         record.sending(connection)
 
     def requested(response: Any, pool: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -137,12 +137,12 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         return socket
 
     def released(response: Any) -> None:
-        record = responses.get(response)
+        record = responses.get(response) if responses.records else None
         if record is not None and (record.pool is None or response._connection is not None):
             record.released = True
 
     def closing(response: Any) -> None:
-        record = responses.get(response)
+        record = responses.get(response) if responses.records else None
         if record is None or not record.is_unfinished():
             return
         if "_finalizing" in response.__dict__ and record.has_connection(response):

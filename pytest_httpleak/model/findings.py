@@ -91,6 +91,8 @@ def fingerprint(finding: Finding, owner: str, file: str | None) -> str:
 
 def outcome_of(findings: tuple[Finding, ...]) -> Outcome:
     """The outcome that a test's findings amount to: the worst verdict among them."""
+    if not findings:
+        return Outcome.CLEAN
     verdicts = {finding.verdict for finding in findings}
     for verdict, outcome in _WORST_FIRST:
         if verdict in verdicts:

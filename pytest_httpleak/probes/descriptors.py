@@ -67,13 +67,14 @@ class Counter:
 
     def count(self) -> int | None:
         """As the function of that name; the counter's own descriptor is counted while it is open."""
-        if self._identity is not None:
+        mine = self._identity
+        if mine is not None:
             try:
                 status = _fstat(self._fd)
             except OSError:
                 self._identity = None
                 return count()
-            if self._identity == (status.st_dev, status.st_ino):
+            if status.st_ino == mine[1] and status.st_dev == mine[0]:
                 return status.st_size or None
             self._identity = None
         return count()

@@ -7,11 +7,13 @@ import sys
 import time
 from collections.abc import Iterator
 from types import CodeType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from pytest_httpleak.model.findings import Site
 from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS
 from pytest_httpleak.sites import awaits, frame_of
+
+if TYPE_CHECKING:
+    from pytest_httpleak.model.findings import Site
 
 # Bound here, so that a test which freezes time cannot freeze a loop that is let run.
 _clock, _sleep = time.monotonic, time.sleep
@@ -95,6 +97,8 @@ def describe(task: Any) -> str:
 
 def waiting_at(task: Any) -> list[Site]:
     """The lines of the coroutines that a task is suspended in, outermost first."""
+    from pytest_httpleak.model.findings import Site  # here, as a clean run tells no place
+
     sites: list[Site] = []
     for awaited in awaits(task.get_coro()):
         frame = frame_of(awaited)

@@ -12,20 +12,21 @@ from pytest_httpleak import adapters as adapters_package
 from pytest_httpleak.adapters import Adapter, Hooks, Unsupported
 from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.importing import AfterImport
-from pytest_httpleak.model.findings import Finding, Suspect, fingerprint, replace
 from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.session.looking import Looking
-from pytest_httpleak.session.loopends import LoopEnds
+from pytest_httpleak.session.settling import settle
 from pytest_httpleak.settings import Mode, Settings
 from pytest_httpleak.sites import set_user_root
 
 if TYPE_CHECKING:
+    from pytest_httpleak.model.findings import Finding, Suspect
     from pytest_httpleak.model.rows import AuditNote, Growth
     from pytest_httpleak.session.auditing import Auditing
     from pytest_httpleak.session.growth import GrowthWatch
+    from pytest_httpleak.session.loopends import LoopEnds
 
 _clock = time.perf_counter
 _running: list[Session] = []
@@ -86,7 +87,7 @@ class Session:
         self.watch = Watch()
         self.ledger = Ledger(self.watch)
         self.looking = Looking(self.watch, self.ledger)
-        self._loop_ends = LoopEnds(self.watch, self.looking)
+        self._loop_ends: LoopEnds | None = None
         self.seconds = 0.0
         self.is_last = False  # the test that is running: after it, fixtures of all scopes are torn down
         self._tests = 0
@@ -121,6 +122,7 @@ class Session:
                 except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
 
+        self.watch.loops_come = self._ends
         self._finder = AfterImport(wanted, imported)
         self._finder.install()
         if self._audit:
@@ -129,9 +131,18 @@ class Session:
             self._auditing = Auditing(self.watch)
         self.watch.on = True
         _running.append(self)
-        self.watch.loop_closing = self._loop_ends.loop_closing
-        self.watch.task_destroyed = self._loop_ends.task_destroyed
+        self.watch.loop_closing = lambda loop, *, cancelled: self._ends().loop_closing(loop, cancelled=cancelled)
+        self.watch.task_destroyed = lambda task: self._ends().task_destroyed(task)
         self.ledger.start()
+
+    def _ends(self) -> LoopEnds:
+        """What is asked when a loop ends; imported with asyncio, as a test that ends one may have left nothing to import with."""
+        if self._loop_ends is None:
+            from pytest_httpleak.session.loopends import LoopEnds
+
+            self.looking.get_ready()
+            self._loop_ends = LoopEnds(self.watch, self.looking)
+        return self._loop_ends
 
     def stop(self) -> None:
         """Undo everything that was patched."""
@@ -213,8 +224,6 @@ class Session:
 
     async def end_async(self, check: Check) -> None:
         """The same as `end`, from inside a running event loop, which goes on while there is something to wait for."""
-        from pytest_httpleak.session.settling import settle
-
         self.watch.pop(check.owner)
         await settle(lambda: not self.looking.look(check.owner, check.tasks_before), check.settings.grace)
         self.end(check, grace=0)
@@ -313,6 +322,7 @@ class Session:
         return tuple(self._fingerprinted(finding, check.owner) for finding in found)
 
     def _fingerprinted(self, finding: Finding, owner: Owner) -> Finding:
+        from pytest_httpleak.model.findings import fingerprint, replace
 
         file = None if finding.created is None else self.relative(finding.created.file)
         named = replace(finding, fingerprint=fingerprint(finding, owner.name.partition("[")[0], file))

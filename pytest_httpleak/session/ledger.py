@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
-from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import descriptors
 from pytest_httpleak.sites import Birth
+
+if TYPE_CHECKING:
+    from pytest_httpleak.model.findings import Suspect
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -200,6 +202,8 @@ class Ledger:
 
 
 def _suspect(fd: int, target: str, birth: Birth | None, *, is_socket: bool) -> Suspect:
+    from pytest_httpleak.model.findings import Suspect  # here, as a clean run has none
+
     return Suspect(
         kind=Kind.SOCKETS if is_socket else Kind.FDS,
         library="os",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
@@ -13,8 +12,11 @@ from pytest_httpleak.patches import Wall
 from pytest_httpleak.probes import tasks
 from pytest_httpleak.records import Record
 from pytest_httpleak.session.ledger import Ledger
-from pytest_httpleak.session.tasksuspects import TaskSuspects
 from pytest_httpleak.sites import Birth, is_user_file
+
+if TYPE_CHECKING:
+    from pytest_httpleak.model.findings import Suspect
+    from pytest_httpleak.session.tasksuspects import TaskSuspects
 
 
 class _Noted(Wall):
@@ -34,9 +36,19 @@ class Looking:
     def __init__(self, watch: Watch, ledger: Ledger) -> None:
         self._watch = watch
         self._ledger = ledger
-        self.tasks = TaskSuspects(watch)
+        self._tasks: TaskSuspects | None = None
+        self._is_ready = False
         self.wall = _Noted("judging")
         watch.walls.append(self.wall)
+
+    @property
+    def tasks(self) -> TaskSuspects:
+        """What makes suspects of pending tasks."""
+        if self._tasks is None:
+            from pytest_httpleak.session.tasksuspects import TaskSuspects
+
+            self._tasks = TaskSuspects(self._watch)
+        return self._tasks
 
     def first_look(self, owner: Owner, tasks_before: int) -> list[Suspect]:
         """What an owner is suspected of at first sight; on the way of every test, so a clean one must pass quickly."""
@@ -48,6 +60,8 @@ class Looking:
 
     def look(self, owner: Owner, tasks_before: int, *, moved: bool = True) -> list[Suspect]:
         """What an owner is suspected of at this moment; `moved` is False where no descriptor can have been added."""
+        if not self._is_ready and (owner.records or self._watch.births_of_tasks != tasks_before):
+            self.get_ready()
         suspects = list(owner.left)
         for record in owner.records:
             if record.owner is owner and not record.blamed:
@@ -71,6 +85,11 @@ class Looking:
         suspects = [suspect for suspect in suspects if not infrastructure.is_of_a_tool(suspect)]
         blind = frozenset().union(*(wall.packages for wall in self._watch.walls if wall.error is not None))
         return [suspect for suspect in suspects if not _is_out_of_sight(suspect, blind)] if blind else suspects
+
+    def get_ready(self) -> None:
+        """Import what suspects are made of, once there is anything to look at; a test may have left no descriptor to."""
+        self._ledger.make_room()
+        self._is_ready = self.tasks is not None  # whose module imports the rest
 
     def _look_at(self, record: Record) -> Suspect | None:
         try:

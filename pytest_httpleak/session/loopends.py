@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import tasks
 from pytest_httpleak.session.looking import Looking
 from pytest_httpleak.session.settling import pauses
+
+if TYPE_CHECKING:
+    from pytest_httpleak.model.findings import Suspect
 
 _RUNNERS: Final = ("pytest_asyncio", "pytest_aiohttp", "unittest", "aiohttp.pytest_plugin")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -25,12 +25,15 @@ T = TypeVar("T")
 _PLUGIN_NAMES = frozenset({"httpleak", "pytest_httpleak", "pytest_httpleak.plugin"})
 
 
-class _Raw(NamedTuple):
+class _Raw:
     """What was written (None for nothing), where, and the folder that relative paths there start from."""
 
-    value: object
-    place: str
-    folder: Path
+    __slots__ = ("folder", "place", "value")
+
+    def __init__(self, value: object, place: str, folder: Path) -> None:
+        self.value = value
+        self.place = place
+        self.folder = folder
 
 
 def read_run_settings(config: pytest.Config) -> RunSettings:
