@@ -25,14 +25,9 @@ _MOST_NOTES = 200
 
 def _birth_below(coroutine: Any, maker: Birth, depth: int) -> Birth:
     birth = capture(depth, getattr(coroutine, "cr_frame", None))  # below it there is only what runs the loop
-    if not birth.has_user:
-        birth.parent = _maker_with_a_user(maker)
+    if not birth.has_user:  # not the whole chain: a library's tasks may make each other for hours
+        birth.parent = maker if maker.has_user else maker.parent or maker
     return birth
-
-
-def _maker_with_a_user(maker: Birth) -> Birth:
-    """The next birth that has a user's line; not the whole chain, as a library's tasks may make each other for hours."""
-    return maker if maker.has_user else maker.parent or maker
 
 
 class Watch:
@@ -178,10 +173,7 @@ class Watch:
             if known is None or known[0].of != id(coro):
                 known = self.sent.get(id(coro))
             if known is not None:
-                birth = capture(depth, getattr(coro, "cr_frame", None))
-                if not birth.has_user:
-                    birth.parent = _maker_with_a_user(known[0])
-                return birth, known[1]
+                return _birth_below(coro, known[0], depth + 1), known[1]
         return self.birth(depth + 1), self._answering()
 
     def of_task(self, task: Any) -> tuple[Birth, Owner] | None:

@@ -124,71 +124,21 @@ class Patches:
 
     def after(self, wall: Wall, owner: Any, name: str, note: Callable[..., object]) -> None:
         """Call `note(result, *args, **kwargs)` after each call of `owner.name` that returned."""
-        original = getattr(owner, name)
-        if self._join(owner, name, (), ((wall, note),)):
-            return
-
-        def bare(thing: Any) -> Any:
-            __tracebackhide__ = True
-            result = original(thing)
-            if wall.on:
-                try:
-                    note(result, thing)
-                except Exception as error:  # noqa: BLE001  # this is the wall
-                    wall.fall(error)
-            return result
-
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            __tracebackhide__ = True
-            result = original(*args, **kwargs)
-            if wall.on:
-                try:
-                    note(result, *args, **kwargs)
-                except Exception as error:  # noqa: BLE001  # this is the wall
-                    wall.fall(error)
-            return result
-
-        fitting = bare if _is_bare(original) else wrapper
-        self._put_with(owner, name, functools.wraps(original)(fitting), _Notes(original, (), ((wall, note),)))
+        self._note(owner, name, (), ((wall, note),))
 
     def before(self, wall: Wall, owner: Any, name: str, note: Callable[..., object]) -> None:
         """Call `note(*args, **kwargs)` before each call of `owner.name`."""
-        original = getattr(owner, name)
-        if self._join(owner, name, ((wall, note),), ()):
-            return
+        self._note(owner, name, ((wall, note),), ())
 
-        def bare(thing: Any) -> Any:
-            __tracebackhide__ = True
-            if wall.on:
-                try:
-                    note(thing)
-                except Exception as error:  # noqa: BLE001  # this is the wall
-                    wall.fall(error)
-            return original(thing)
-
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            __tracebackhide__ = True
-            if wall.on:
-                try:
-                    note(*args, **kwargs)
-                except Exception as error:  # noqa: BLE001  # this is the wall
-                    wall.fall(error)
-            return original(*args, **kwargs)
-
-        fitting = bare if _is_bare(original) else wrapper
-        self._put_with(owner, name, functools.wraps(original)(fitting), _Notes(original, ((wall, note),), ()))
-
-    def _join(self, owner: Any, name: str, before: _Calls, after: _Calls) -> bool:
-        """Add a note to the wrapper that is there already, if it is one of these: one call serves all, and not one each."""
-        found = vars(owner).get(name)
-        notes = self._notes.get(id(found))
-        if notes is None or (id(owner), name) in self._earlier:
-            return False
-        joined = _Notes(notes.original, before + notes.before, notes.after + after)
-        self._put_with(owner, name, _wrapper_with(found, joined), joined)
-        return True
-
-    def _put_with(self, owner: Any, name: str, wrapper: Any, notes: _Notes) -> None:
+    def _note(self, owner: Any, name: str, before: _Calls, after: _Calls) -> None:
+        """Wrap the function, or take the place of one of these wrappers: one call serves all notes, and not one each."""
+        original = outermost = getattr(owner, name)
+        there = None if (id(owner), name) in self._earlier else self._notes.get(id(vars(owner).get(name)))
+        if there is not None:
+            original, before, after = there.original, before + there.before, there.after + after
+        notes = _Notes(original, before, after)
+        make = _bare_wrapper if _is_bare(original) else _wrapper
+        wrapper = functools.wraps(outermost)(make(notes))
         if self.put(owner, name, wrapper):
             self._notes[id(wrapper)] = notes
 
@@ -231,11 +181,9 @@ def _is_bare(function: Any) -> bool:
     )
 
 
-def _wrapper_with(outermost: Any, notes: _Notes) -> Any:
-    """A wrapper that does what all layers down to the original do, told as one more of them."""
+def _wrapper(notes: _Notes) -> Callable[..., Any]:
     original, before, after = notes.original, notes.before, notes.after
 
-    @functools.wraps(outermost)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
         for wall, note in before:
@@ -249,6 +197,30 @@ def _wrapper_with(outermost: Any, notes: _Notes) -> Any:
             if wall.on:
                 try:
                     note(result, *args, **kwargs)
+                except Exception as error:  # noqa: BLE001  # this is the wall
+                    wall.fall(error)
+        return result
+
+    return wrapper
+
+
+def _bare_wrapper(notes: _Notes) -> Callable[..., Any]:
+    """The same for a function of one argument."""
+    original, before, after = notes.original, notes.before, notes.after
+
+    def wrapper(thing: Any) -> Any:
+        __tracebackhide__ = True
+        for wall, note in before:
+            if wall.on:
+                try:
+                    note(thing)
+                except Exception as error:  # noqa: BLE001  # this is the wall
+                    wall.fall(error)
+        result = original(thing)
+        for wall, note in after:
+            if wall.on:
+                try:
+                    note(result, thing)
                 except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
         return result

@@ -171,11 +171,6 @@ def origin_of(pool: Any) -> str:
     return f"{pool.scheme}://{host}" + (f":{pool.port}" if pool.port else "")
 
 
-def is_full(queue: Any) -> bool:
-    """Whether a queue has no place left; its own question takes its lock, and no answer is true for longer than this."""
-    return 0 < (queue.maxsize or 0) <= len(queue.queue)
-
-
 def queued(pool: Any) -> list[Any]:
     """The connections in a pool's queue; a place without one is None. A closed pool has no queue."""
     return [] if pool.pool is None else list(pool.pool.queue)

@@ -12,8 +12,10 @@ from inner import Inner
 from pooldrivers import new_driver
 
 from pytest_httpleak.model.rows import AuditNote
+from pytest_httpleak.session.auditnotes import counted
 from pytest_httpleak.session.core import Session
 from pytest_httpleak.settings import default_settings
+from pytest_httpleak.sites import capture
 
 Noted = Callable[[Callable[[], object]], dict[str, AuditNote]]
 
@@ -373,3 +375,15 @@ def test_a_default_that_a_wider_fixture_changes_and_puts_back_is_no_tests_doing(
     result = inner.run()
     result.assert_outcomes(passed=3)
     assert not any("notes" in row for row in inner.report["tests"])
+
+
+def test_notes_of_one_line_are_counted_together_only_where_they_say_the_same() -> None:
+    birth = capture(1)
+    taken = [("no-timeout", "waits", hint, birth) for hint in ("pass one", "pass one", "set one")]
+    assert [(each.hint, each.count) for each in counted(taken)] == [("pass one", 2), ("set one", 1)]
+
+
+def test_notes_that_say_the_same_are_counted_for_each_line() -> None:
+    taken = [("no-timeout", "waits", "pass one", capture(1))]
+    taken += [("no-timeout", "waits", "pass one", capture(1))]
+    assert [each.count for each in counted(taken)] == [1, 1]

@@ -54,14 +54,12 @@ def _requests(module: ModuleType, hooks: Hooks) -> None:
 
 
 def _urllib3(module: ModuleType, hooks: Hooks) -> None:
-    from pytest_httpleak.urllib3pools import is_full  # here, as most runs have no urllib3
-
     watch: Any = hooks.watch
     pools, connections = watch.table("urllib3 pools"), watch.table("urllib3 connections")
 
     def returning(pool: Any, connection: Any = None, /) -> None:
         queue = pool.pool
-        if queue is not None and getattr(connection, "sock", None) is not None and is_full(queue):
+        if queue is not None and getattr(connection, "sock", None) is not None and queue.full():
             watch.note(
                 "pool-overflow",
                 f"urllib3: {_OVERFLOW}",

@@ -252,14 +252,19 @@ def _put_own_way(cls: Any, hooks: Hooks, put: Callable[..., None], sent: Callabl
 
         return endheaders
 
-    for name, make, note in (("putrequest", make_putrequest, put), ("endheaders", make_endheaders, sent)):
-        original = getattr(cls, name)
-        if getattr(original, "__module__", None) == "http.client" and not hasattr(original, "__wrapped__"):
-            hooks.patches.replace(cls, name, make)
-        elif note is put:  # somebody else's, who may take more
-            hooks.before(cls, name, note)
-        else:
-            hooks.after(cls, name, note)
+    if _is_stock(cls.putrequest):
+        hooks.patches.replace(cls, "putrequest", make_putrequest)
+    else:  # somebody else's, who may take more
+        hooks.before(cls, "putrequest", put)
+    if _is_stock(cls.endheaders):
+        hooks.patches.replace(cls, "endheaders", make_endheaders)
+    else:
+        hooks.after(cls, "endheaders", sent)
+
+
+def _is_stock(function: Any) -> bool:
+    """Whether a method is `http.client`'s own, with nothing laid over it."""
+    return getattr(function, "__module__", None) == "http.client" and not hasattr(function, "__wrapped__")
 
 
 def is_pooled(cls: type) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_httpleak.adapters import Hooks, Unsupported, require
 from pytest_httpleak.socketrecords import SocketRecord, record_of
-from pytest_httpleak.urllib3pools import PoolManagerRecord, PoolRecord, is_full
+from pytest_httpleak.urllib3pools import PoolManagerRecord, PoolRecord
 from pytest_httpleak.urllib3records import ConnectionRecord, ResponseRecord
 
 MODULES = ("urllib3",)
@@ -90,7 +90,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         if getattr(connection, "sock", None) is None or pool.pool is None:
             return
         known = connections.get(connection)
-        if not is_full(pool.pool):
+        if not pool.pool.full():
             if known is not None:
                 known.is_idle = True
         elif (record := pools.get(pool)) is not None:

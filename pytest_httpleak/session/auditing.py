@@ -30,8 +30,6 @@ GLOBALS: Final = (
     ("urllib3.connection", ("HTTPConnection", "default_socket_options"), "urllib3's default socket options"),
     ("http.client", ("HTTPConnection", "debuglevel"), "http.client.HTTPConnection.debuglevel"),
 )
-_MODULES: Final = ("socket", *(module for module, _, _ in GLOBALS))
-_PATHS: Final = ((), *(path for _, path, _ in GLOBALS))
 
 
 class Auditing:
@@ -79,12 +77,13 @@ def shared_defaults() -> tuple[Any, ...]:
 
 
 def _defaults(ask: Callable[..., Any]) -> tuple[Any, ...]:
-    values: list[Any] = [*map(sys.modules.get, _MODULES)]
-    timeout = ask(values[0], "getdefaulttimeout", None)
-    values[0] = None if timeout is None else timeout()
-    for index, value in enumerate(values):
-        if index and value is not None:
-            for name in _PATHS[index]:
-                value = ask(value, name, None)  # noqa: PLW2901  # one step further down
-            values[index] = value
+    modules = sys.modules
+    timeout = ask(modules.get("socket"), "getdefaulttimeout", None)
+    values: list[Any] = [None if timeout is None else timeout()]
+    for module, path, _ in GLOBALS:
+        value: Any = modules.get(module)
+        if value is not None:
+            for name in path:
+                value = ask(value, name, None)
+        values.append(value)
     return tuple(values)

@@ -100,14 +100,13 @@ def many_tasks(births: Iterable[Birth]) -> Iterator[AuditNote]:
 
 def counted(notes: Iterable[tuple[str, str, str, Birth]]) -> Iterator[AuditNote]:
     """The notes that the adapters have taken, each once for each line."""
-    counts: dict[tuple[str, str, str, Site | None], int] = {}
+    counts: Counter[tuple[str, str, str, Site | None]] = Counter()
     last: Birth | None = None
-    key: tuple[str, str, str, Site | None] = ("", "", "", None)
+    site: Site | None = None
     for name, message, hint, birth in notes:
         # As a rule one line does it again and again: then the frames need not be told.
-        is_again = last is not None and birth.frames == last.frames and birth.parent is last.parent
-        if not is_again or key[:2] != (name, message):
-            key = (name, message, hint, birth.site())
-        counts[key] = counts.get(key, 0) + 1
+        if last is None or birth.frames != last.frames or birth.parent is not last.parent:
+            site = birth.site()
+        counts[name, message, hint, site] += 1
         last = birth
     return (AuditNote(*key, count=number) for key, number in counts.items())
