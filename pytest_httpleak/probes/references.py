@@ -2,6 +2,9 @@
 
 Every question is a scan of the heap, so only leaks that are about to be reported are asked about, within a limit of
 processor time: a long one where the answer decides, a short one where it only explains.
+
+A search passes over what `gc.freeze` has set aside, where the dicts of all modules may be, so whoever searches takes it
+back first: that takes no time. It is not frozen again, for that would keep the garbage of the whole run.
 """
 
 from __future__ import annotations
@@ -74,6 +77,7 @@ def held_by(thing: object, *, seconds: float = 0.3) -> str | None:
 
 
 def _climb(thing: object, *, through_containers: bool, seconds: float) -> Root | None:
+    gc.unfreeze()
     end = _clock() + seconds
     level = [_Step(thing, "", None)]
     seen = {id(thing), id(level)}

@@ -87,6 +87,7 @@ def _is_made_in(birth: Birth | None, codes: set[CodeType]) -> bool:
 
 def _file(fd: int) -> Any:
     """The outermost file object of a descriptor; a bare number cannot be told from any other."""
+    gc.unfreeze()  # see probes.references
     files = [each for each in gc.get_objects() if _fileno(each) == fd]
     return min(files, key=_distance, default=None)
 
