@@ -87,10 +87,11 @@ def _climb(thing: object, *, through_containers: bool, seconds: float) -> Root |
         above: list[_Step] = []
         fallback: Root | None = None
         for step in _referring(level, above, seen, through_containers):
-            root = _root(step)
+            owners = gc.get_referrers(step.thing) if is_a(step.thing, dict) else []
+            root = _root(step, owners)
             if root is not None:
                 return Root(root.module, root.text + step.path())
-            part = _part(step, seen, through_containers)
+            part = _part(step, owners, seen, through_containers)
             if part is not None:
                 fallback = fallback or (_live(part) if through_containers else None)
                 above.append(part)
@@ -111,11 +112,11 @@ def _referring(level: list[_Step], above: list[_Step], seen: set[int], through_c
             yield from _steps(referrer, by_id, through_containers)
 
 
-def _part(step: _Step, seen: set[int], through_containers: bool) -> _Step | None:
+def _part(step: _Step, owners: list[Any], seen: set[int], through_containers: bool) -> _Step | None:
     """The step to go on from: an object in the place of the dict of its attributes; None where the way ends."""
     if not is_a(step.thing, dict):
         return step
-    part = _owner_of(step)
+    part = _owner_of(step, owners)
     if part.thing is step.thing:
         return part if through_containers or _is_by_class(step.thing) else None
     if id(part.thing) in seen:
@@ -205,8 +206,11 @@ def _attribute_steps(referrer: object, by_id: dict[int, _Step], through_containe
     return [_Step(referrer, "", step) for step in list(by_id.values())[:1]] if through_containers else []
 
 
-def _root(step: _Step) -> Root | None:
-    """The name of the place where a path ends, or None if `step` is only a part of the way."""
+def _root(step: _Step, owners: list[Any]) -> Root | None:
+    """The name of the place where a path ends, or None if `step` is only a part of the way.
+
+    The owners are what refers to a dict.
+    """
     thing = step.thing
     if is_a(thing, _CACHE):
         return _cache(thing)
@@ -216,7 +220,7 @@ def _root(step: _Step) -> Root | None:
         return Root(thing.__name__, f"module attribute {thing.__name__}")
     if not is_a(thing, dict):
         return _fixture(step)
-    for owner in gc.get_referrers(thing):
+    for owner in owners:
         if is_a(owner, types.ModuleType) and vars(owner) is thing:
             return _named(step, Root(owner.__name__, f"module attribute {owner.__name__}"))
         if is_a(owner, type) and any(part is thing for part in gc.get_referents(owner)):
@@ -230,19 +234,26 @@ def _root(step: _Step) -> Root | None:
     return None
 
 
-def _owner_of(step: _Step) -> _Step:
+def _owner_of(step: _Step, owners: list[Any]) -> _Step:
     """The object whose attributes a dict holds, in the dict's place; the same step for a dict that is a mapping."""
-    for owner in gc.get_referrers(step.thing):
+    for owner in owners:
         if _namespace(owner) is step.thing:
             _named(step, None)
             return _Step(owner, step.text, step.below)
-        local = next((each for each in gc.get_referrers(owner) if is_a(each, _LOCAL)), None)
-        if local is not None and is_a(owner, dict):  # the attributes that it has in each thread
+        local = _local_of(owner)
+        if local is not None:
             _named(step, None)
             return _Step(local, step.text, step.below)
     if step.text.startswith("\0"):
         step.text = f"[{step.text[1:]!r:.60}]"
     return step
+
+
+def _local_of(mapping: Any) -> Any:
+    """The `threading.local` that keeps its attributes in each thread in a dict of dicts, else None."""
+    if not is_a(mapping, dict) or type(next(iter(mapping), None)).__name__ not in ("ReferenceType", "_localdummy"):
+        return None
+    return next((each for each in gc.get_referrers(mapping) if is_a(each, _LOCAL)), None)
 
 
 def _namespace(owner: object) -> object:
