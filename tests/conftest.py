@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -53,7 +54,8 @@ def _running(*arguments: str) -> Iterator[int]:
 
 @pytest.fixture
 def session(request: pytest.FixtureRequest) -> Iterator[Session]:
-    """A watch of its own, in this process."""
+    """A watch of its own, in this process, whose full collections pass over what was there before."""
+    gc.freeze()
     session = Session(rootdir=str(request.path.parent))
     session.start()
     yield session

@@ -6,6 +6,7 @@ import gc
 import threading
 import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,7 +106,7 @@ def worker(module: Any) -> Iterator[Callable[[bool], None]]:
     threads = []
 
     def work(elsewhere: bool) -> None:
-        with open(__file__) as file:
+        with Path(__file__).open() as file:
             module.file = file if elsewhere else None
             gc.freeze()
             started.set()

@@ -7,7 +7,7 @@ import gc
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,10 +27,9 @@ TESTS = 10
 
 
 @pytest.fixture
-def grown(session: Session, leaks: Leaks) -> Iterator[Callable[..., list[Growth]]]:
+def grown(session: Session, leaks: Leaks, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Growth]]:
     """Runs a function as so many tests, which may leave what they like, and gives what has grown."""
-    gc.collect()
-    gc.freeze()  # what is there already, so that it is not searched for each of the leaks
+    monkeypatch.setattr(gc, "unfreeze", lambda: None)  # what is there already is not searched for each of the leaks
 
     def run(function: Callable[[int], object], tests: int = TESTS, **tolerated: int) -> list[Growth]:
         for number in range(tests):
@@ -38,8 +37,7 @@ def grown(session: Session, leaks: Leaks) -> Iterator[Callable[..., list[Growth]
             leaks(lambda number=number: function(number), grace=0, **tolerated)
         return session.growth()
 
-    yield run
-    gc.unfreeze()
+    return run
 
 
 # -- what grows --------------------------------------------------------------------------------------------------------
