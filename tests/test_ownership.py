@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
+from once import once
 from truth import Suite
 
 COMMON = """
@@ -624,7 +627,8 @@ SUITE = Suite(
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, server: str) -> Suite:
     pytest.importorskip("httpx")
-    return SUITE.run(tmp_path_factory.mktemp("ownership"), "-p", "no:randomly", SERVER=server)
+    run = functools.partial(SUITE.run, SERVER=server)
+    return SUITE.in_folder(once(tmp_path_factory, "ownership", lambda folder: run(folder, "-p", "no:randomly")))
 
 
 @pytest.mark.parametrize("nodeid", SUITE.tests)

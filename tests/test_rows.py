@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from once import once
 
 ROWS = Path(__file__).parent.parent / "examples" / "rows"
 
@@ -25,15 +26,19 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """One run over all of them."""
     for name in ("aiohttp", "httpx", "pytest_asyncio", "requests", "urllib3"):
         pytest.importorskip(name)
-    folder = tmp_path_factory.mktemp("rows")
+    folder = once(tmp_path_factory, "rows", _run)
+    report = json.loads((folder / "leaks.json").read_text("utf-8"))
+    tests = {row["nodeid"].rpartition("::")[2]: row for row in report["tests"]}
+    return Ran((folder / "output.txt").read_text("utf-8"), tests, (folder / "leaks.prom").read_text("utf-8"))
+
+
+def _run(folder: Path) -> None:
     environment = os.environ | {"PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "COLUMNS": "200"}
     command = [sys.executable, "-m", "pytest", "-p", "asyncio", "-p", "httpleak", "-rP", "--color=no"]
     command += [f"--httpleak-report={folder / name}" for name in ("leaks.json", "leaks.prom")]
     done = subprocess.run(command, cwd=ROWS, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
-    report = json.loads((folder / "leaks.json").read_text("utf-8"))
-    tests = {row["nodeid"].rpartition("::")[2]: row for row in report["tests"]}
-    return Ran(done.stdout, tests, (folder / "leaks.prom").read_text("utf-8"))
+    (folder / "output.txt").write_text(done.stdout, "utf-8")
 
 
 # The row, its test, what becomes of it, the kind of its finding or the name of its note.

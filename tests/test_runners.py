@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from once import once
 from truth import Suite
 
 COMMON = """
@@ -650,6 +652,7 @@ SUITES = (
         ),
     ),
 )
+NAMES = ("scopes", "others", "auto")
 TESTS = [(suite, nodeid) for suite, _ in SUITES for nodeid in suite.tests]
 FIXTURES = [(suite, name) for suite, _ in SUITES for name in suite.fixtures]
 
@@ -659,14 +662,19 @@ def runs(tmp_path_factory: pytest.TempPathFactory, server: str) -> None:
     """Run all suites at once, each in a process of its own."""
     for name in ("aiohttp", "anyio", "httpx", "pytest_aiohttp", "pytest_asyncio", "pytest_trio", "uvloop"):
         pytest.importorskip(name)
-    folders = [tmp_path_factory.mktemp("suite") for _ in SUITES]  # here, since the factory is not made for threads
-    with ThreadPoolExecutor(len(SUITES)) as pool:
-        begun = [
-            pool.submit(suite.run, folder, *options, SERVER=server)
-            for folder, (suite, options) in zip(folders, SUITES, strict=True)
-        ]
-    for each in begun:
-        each.result()
+
+    def fill(folder: Path) -> None:
+        with ThreadPoolExecutor(len(SUITES)) as pool:
+            begun = [
+                pool.submit(suite.run, folder / name, *options, SERVER=server)
+                for name, (suite, options) in zip(NAMES, SUITES, strict=True)
+            ]
+        for each in begun:
+            each.result()
+
+    folder = once(tmp_path_factory, "runners", fill)
+    for name, (suite, _) in zip(NAMES, SUITES, strict=True):
+        suite.in_folder(folder / name)
 
 
 @pytest.mark.parametrize(("suite", "nodeid"), TESTS, ids=[nodeid for _, nodeid in TESTS])
@@ -679,7 +687,7 @@ def test_a_wider_fixture_answers_for_what_its_comments_say(suite: Suite, name: s
     assert suite.seen_of_fixture(name) == suite.expected_of_fixture(name), suite.output
 
 
-@pytest.mark.parametrize("suite", [suite for suite, _ in SUITES], ids=["scopes", "others", "auto"])
+@pytest.mark.parametrize("suite", [suite for suite, _ in SUITES], ids=NAMES)
 def test_no_other_fixture_leaks_and_nothing_is_switched_off(suite: Suite) -> None:
     assert {row["name"] for row in suite.report["fixtures"]} == set(suite.fixtures)
     assert "switched off" not in suite.output

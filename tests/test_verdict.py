@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 from inner import Inner
+from once import once
 from truth import Suite
 
 LEAK = "KEPT.append(socket.socket())"
@@ -121,8 +123,10 @@ class TestFailing:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Suite:
-    folder = tmp_path_factory.mktemp("verdict")
-    return SUITE.run(folder, "--doctest-modules", f"--junitxml={folder / 'junit.xml'}", "-ra")
+    def fill(folder: Path) -> None:
+        SUITE.run(folder, "--doctest-modules", f"--junitxml={folder / 'junit.xml'}", "-ra")
+
+    return SUITE.in_folder(once(tmp_path_factory, "verdict", fill))
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ In a test it is that test's; in a fixture, a helper or a set-up method, that of 
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import re
@@ -31,8 +32,6 @@ class Suite:
         for file, text in self.files.items():
             self._read(file, ast.parse(text))
         self.folder = Path()
-        self.report: dict[str, Any] = {}
-        self.output = ""
 
     def _read(self, file: str, tree: ast.Module) -> None:
         for node in tree.body:
@@ -63,10 +62,25 @@ class Suite:
         done = subprocess.run(
             command, cwd=folder, env=variables, capture_output=True, text=True, timeout=120, check=False
         )
-        self.output = done.stdout + done.stderr
+        (folder / "output.txt").write_text(done.stdout + done.stderr, "utf-8")
         assert report.exists(), self.output
-        self.report = json.loads(report.read_text("utf-8"))
         return self
+
+    def in_folder(self, folder: Path) -> Suite:
+        """The suite as somebody else has run it there."""
+        self.folder = folder
+        return self
+
+    @functools.cached_property
+    def output(self) -> str:
+        """What the run has printed."""
+        return (self.folder / "output.txt").read_text("utf-8")
+
+    @functools.cached_property
+    def report(self) -> dict[str, Any]:
+        """The JSON report of the run."""
+        report: dict[str, Any] = json.loads((self.folder / "report.json").read_text("utf-8"))
+        return report
 
     def expected(self, nodeid: str) -> Found:
         """What the comments say of one test, given with its parameters."""
