@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from types import CodeType, FrameType
 from typing import Any
 
 from pytest_httpleak.model.kinds import Kind
@@ -17,14 +19,18 @@ from pytest_httpleak.records import RUNNER_TASKS, Record, Table, Worker
 from pytest_httpleak.sites import Birth, capture
 
 _active_threads: dict[int, Any] = getattr(threading, "_active", {})
-_fstat, _get_ident = os.fstat, threading.get_ident
+_fstat, _get_ident, _getframe = os.fstat, threading.get_ident, sys._getframe
 
 # Audit notes of one owner; a loop that makes more of them says nothing new.
 _MOST_NOTES = 200
 
 
-def _birth_below(coroutine: Any, maker: Birth, depth: int) -> Birth:
-    birth = capture(depth, getattr(coroutine, "cr_frame", None))  # below it there is only what runs the loop
+# The birth and the owner of a task, and the identity of its coroutine, which tells it from a later one at its address.
+TaskOrigin = tuple[Birth, Owner, int]
+
+
+def _birth_below(outermost: FrameType | None, maker: Birth, depth: int) -> Birth:
+    birth = capture(depth, outermost)  # below a task's own frame there is only what runs the loop
     if not birth.has_user:  # not the whole chain: a library's tasks may make each other for hours
         birth.parent = maker if maker.has_user else maker.parent or maker
     return birth
@@ -42,8 +48,8 @@ class Watch:
         self.births = 0  # of all but responses, which hold what others have opened
         self.open_sockets = 0  # socket objects made and not closed since
         self.births_of_tasks = 0
-        self.tasks: dict[int, tuple[Birth, Owner]] = {}
-        self.sent: dict[int, tuple[Birth, Owner]] = {}  # by coroutine: tasks that are about to be made
+        self.tasks: dict[int, TaskOrigin] = {}
+        self.sent: dict[int, TaskOrigin] = {}  # by coroutine: tasks that are about to be made
         self.fds: dict[int, tuple[Birth | None, Owner, tuple[int, int] | None]] = {}
         self.borrowed: dict[int, list[Worker]] = {}
         self.loops: dict[int, Any] = {}
@@ -51,9 +57,13 @@ class Watch:
         self.loops_come: Callable[[], object] = lambda: None
         self.loop_closing: Callable[..., None] = lambda loop, *, cancelled: None
         self.task_destroyed: Callable[[Any], None] = lambda task: None
+        self.passages: frozenset[CodeType] = frozenset()  # functions that make the task which their caller asks for
         self.peaking = 0
         self.changes: dict[str, Birth] = {}  # by what was changed for the whole process: where, for audit notes
         self._tables: dict[str, Table] = {}
+        nowhere = Birth([], False, None)
+        # The last birth in a task's own frame, with what it depends on: code, instruction, the birth of the task.
+        self._last_inside: tuple[CodeType | None, int, Birth, Birth] = None, 0, nowhere, nowhere
         self._threads = self.table("threads")
         self._main = _get_ident()
         self._context: contextvars.ContextVar[Owner | None] = contextvars.ContextVar("httpleak_owner", default=None)
@@ -92,9 +102,9 @@ class Watch:
 
     def pass_on(self, owner: Owner, heir: Owner) -> None:
         """Let `heir` answer for the tasks and descriptors of `owner`."""
-        for task, (birth, of) in list(self.tasks.items()):
+        for task, (birth, of, coroutine) in list(self.tasks.items()):
             if of is owner:
-                self.tasks[task] = (birth, heir)
+                self.tasks[task] = (birth, heir, coroutine)
         for fd, (origin, of, identity) in list(self.fds.items()):
             if of is owner:
                 self.fds[fd] = (origin, heir, identity)
@@ -151,7 +161,7 @@ class Watch:
         if task is not None:
             known = self.of_task(task)
             if known is not None:
-                return _birth_below(task.get_coro(), known[0], depth + 1)
+                return _birth_below(getattr(task.get_coro(), "cr_frame", None), known[0], depth + 1)
         in_trio: Birth | None = (
             None if self.birth_in_trio is None or loop is not None else self.birth_in_trio(depth + 1)
         )
@@ -170,17 +180,31 @@ class Watch:
         if task is not None:
             coro = task.get_coro()
             known = self.tasks.get(id(task))
-            if known is None or known[0].of != id(coro):
+            if known is None or known[2] != id(coro):
                 known = self.sent.get(id(coro))
             if known is not None:
-                return _birth_below(coro, known[0], depth + 1), known[1]
+                return self._birth_inside(getattr(coro, "cr_frame", None), known[0], depth + 1), known[1]
         return self.birth(depth + 1), self._answering()
 
-    def of_task(self, task: Any) -> tuple[Birth, Owner] | None:
-        """The birth and the owner of a task, or None for one whose making was not seen."""
+    def _birth_inside(self, outermost: FrameType | None, maker: Birth, depth: int) -> Birth:
+        """A birth inside a task; what one line of the task's own frame makes over and over shares one."""
+        frame: Any = _getframe(depth - 1)
+        if frame.f_code in self.passages:
+            frame = frame.f_back
+        if outermost is None or frame is not outermost:
+            return _birth_below(outermost, maker, depth + 1)
+        code, instruction = frame.f_code, frame.f_lasti
+        last_code, last_instruction, last_maker, birth = self._last_inside
+        if last_code is not code or last_instruction != instruction or last_maker is not maker:
+            birth = _birth_below(outermost, maker, depth + 1)
+            self._last_inside = code, instruction, maker, birth  # at once: threads may have loops of their own
+        return birth
+
+    def of_task(self, task: Any) -> TaskOrigin | None:
+        """The origin of a task, or None for one whose making was not seen."""
         coroutine = id(task.get_coro())
         known = self.tasks.get(id(task))
-        if known is not None and known[0].of == coroutine:
+        if known is not None and known[2] == coroutine:
             return known
         return self.sent.get(coroutine) if self.sent else None  # a task that runs before its maker has been handed it
 
@@ -195,8 +219,7 @@ class Watch:
         for task in tasks:
             known = self.of_task(task)
             birth = Birth([], False, None) if known is None else known[0]
-            birth.of = id(task.get_coro())
-            self.tasks[id(task)] = (birth, self.root)
+            self.tasks[id(task)] = (birth, self.root, id(task.get_coro()))
 
     def _maker_birth(self) -> Birth | None:
         ident = _get_ident()
@@ -265,16 +288,15 @@ class Watch:
         """Note the birth and the owner of an asyncio task; by its identity alone, since tasks are many and short."""
         coroutine = id(coro)
         sent = self.sent.pop(coroutine, None) if self.sent else None
-        birth, owner = sent or self._origin(4)
-        birth.of = coroutine
-        self.tasks[id(task)] = (birth, self.root if owner.over else owner)
+        birth, owner = sent[:2] if sent else self._origin(4)
+        self.tasks[id(task)] = (birth, self.root if owner.over else owner, coroutine)
         self.births_of_tasks += 1
         if self.peaking:
             self.opened(TaskRecord(task, birth))
 
     def task_coming(self, coroutine: object, depth: int = 3) -> None:
         """Note the birth and the owner of a task before it is made: it may run at once, or be made in another thread."""
-        self.sent[id(coroutine)] = self._origin(depth)
+        self.sent[id(coroutine)] = (*self._origin(depth), id(coroutine))
         self.births_of_tasks += 1
 
     def descriptor_made(self, fd: int, depth: int = 5) -> None:

@@ -62,13 +62,12 @@ class Birth:
     `parent` is the birth of the task or thread that made it, for stacks that have no frame of the user's.
     """
 
-    __slots__ = ("frames", "has_user", "of", "parent")
+    __slots__ = ("frames", "has_user", "parent")
 
     def __init__(self, frames: list[tuple[CodeType, int]], has_user: bool, parent: Birth | None) -> None:
         self.frames = frames
         self.has_user = has_user
         self.parent = parent
-        self.of = 0  # the identity of a task's coroutine, which tells it from a later task at the same address
 
     def site(self) -> Site | None:
         """The innermost line of the user's own code, or None where there is none."""

@@ -75,8 +75,7 @@ def running(watch: Watch, task: object) -> None:
 
 
 def known(watch: Watch, task: Task, owner: Owner, birth: Birth) -> None:
-    birth.of = id(task.get_coro())
-    watch.tasks[id(task)] = birth, owner
+    watch.tasks[id(task)] = birth, owner, id(task.get_coro())
 
 
 def in_thread(function: Callable[[], Any], prepare: Callable[[threading.Thread], object] = lambda _: None) -> Any:
@@ -165,7 +164,7 @@ def test_a_task_at_the_address_of_an_older_one_is_not_of_that_ones_maker(
     watch: Watch, test: Owner, other: Owner
 ) -> None:
     task = Task()
-    watch.tasks[id(task)] = Birth([], False, None), other
+    watch.tasks[id(task)] = Birth([], False, None), other, 0
     running(watch, task)
     watch.add(thing := Thing())
     assert watch.owner() is thing.owner is test
@@ -222,12 +221,12 @@ def test_an_heir_answers_for_tasks_and_descriptors_of_one_owner_alone(
     watch: Watch, test: Owner, other: Owner, fd: int
 ) -> None:
     heir = Owner("heir", "module")
-    watch.tasks = {1: (NOWHERE, test), 2: (NOWHERE, other)}
+    watch.tasks = {1: (NOWHERE, test, 5), 2: (NOWHERE, other, 6)}
     for owner in (test, other, heir):
         watch.give(fd, NOWHERE, owner)
     watch.fds = {3: (None, test, (1, 2)), 4: (NOWHERE, other, None)}
     watch.pass_on(test, heir)
-    assert watch.tasks == {1: (NOWHERE, heir), 2: (NOWHERE, other)}
+    assert watch.tasks == {1: (NOWHERE, heir, 5), 2: (NOWHERE, other, 6)}
     assert watch.fds == {3: (None, heir, (1, 2)), 4: (NOWHERE, other, None)}
     assert (heir.descriptors, other.descriptors) == (2, 1)
 
@@ -279,8 +278,59 @@ def test_a_task_is_born_where_the_wrapper_is_called(watch: Watch) -> None:
         wrapper()
 
     user()
-    birth, owner = watch.tasks[id(task)]
-    assert (first(birth), owner, birth.of) == ("user", watch.root, id(task.get_coro()))
+    birth, owner, coroutine = watch.tasks[id(task)]
+    assert (first(birth), owner, coroutine) == ("user", watch.root, id(task.get_coro()))
+
+
+class TestTasksMadeInsideATask:
+    """The watch keeps the last birth in a task's own frame, which the next task of the same line shares."""
+
+    @pytest.fixture
+    def made(self, watch: Watch, test: Owner) -> Callable[..., Birth]:
+        """The birth of a task that the caller makes, whose own frame is that of a task of `maker`."""
+        somebody = Birth([], True, None)
+
+        def make(maker: Birth = somebody, up: int = 1) -> Birth:
+            task, around = Task(), Task(frame=sys._getframe(up))
+            known(watch, around, test, maker)
+            running(watch, around)
+            watch.task_made(task, task.get_coro())
+            return watch.tasks[id(task)][0]
+
+        return make
+
+    def test_one_line_has_one_birth(self, made: Any) -> None:
+        assert len({id(made()) for _ in range(3)}) == 1
+
+    def test_two_lines_have_two(self, made: Any) -> None:
+        one = made()
+        other = made()
+        assert one.frames[-1] != other.frames[-1]
+
+    def test_so_has_one_that_goes_through_a_known_passage(self, watch: Watch, made: Any) -> None:
+        def create_task() -> Birth:
+            return made(up=2)  # type: ignore[no-any-return]
+
+        assert len({id(create_task()) for _ in range(3)}) == 3
+        watch.passages = frozenset([create_task.__code__])
+        assert len({id(create_task()) for _ in range(3)}) == 1
+
+    def test_two_lines_of_a_helper_have_two(self, made: Any) -> None:
+        def helper(first: bool) -> Birth:
+            if first:
+                return made(up=2)  # type: ignore[no-any-return]
+            return made(up=2)  # type: ignore[no-any-return]
+
+        births = [helper(first) for first in (True, False)]
+        assert births[0].frames[0][1] != births[1].frames[0][1]
+
+    def test_in_a_librarys_frame_the_line_is_that_of_the_maker(self, made: Any) -> None:
+        makers = Birth([], True, None), Birth([], True, None)
+        source = "def spawn(made, maker): return made(maker)"
+        library: dict[str, Any] = {"__name__": "aiohttp.client"}
+        exec(compile(source, "/usr/lib/python3/site-packages/aiohttp/client.py", "exec"), library)
+        births = [library["spawn"](made, maker) for maker in makers]
+        assert [birth.parent for birth in births] == list(makers)
 
 
 def test_a_descriptor_is_born_where_the_outer_of_two_wrappers_is_called(watch: Watch, test: Owner, fd: int) -> None:
@@ -614,7 +664,7 @@ def test_for_tasks_that_were_reported_nobody_answers(watch: Watch, test: Owner) 
     birth = Birth([], True, None)
     known(watch, seen, test, birth)
     watch.forget_tasks([seen, unseen])
-    assert watch.tasks[id(seen)] == (birth, watch.root)
+    assert watch.tasks[id(seen)] == (birth, watch.root, id(seen.get_coro()))
     of_unseen = watch.of_task(unseen)
     assert of_unseen is not None
     assert of_unseen[1] is watch.root

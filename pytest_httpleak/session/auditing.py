@@ -64,7 +64,7 @@ class Auditing:
         if has_many:
             found += [*auditnotes.many_clients(made), *auditnotes.many_tries(made)]
         if has_tasks:
-            found += auditnotes.many_tasks(birth for birth, of in list(self._watch.tasks.values()) if of is owner)
+            found += auditnotes.many_tasks(birth for birth, of, _ in list(self._watch.tasks.values()) if of is owner)
         return (*found, *auditnotes.counted(owner.notes))
 
 

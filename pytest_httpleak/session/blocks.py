@@ -53,9 +53,7 @@ def _lend(watch: Watch, owner: Owner) -> Callable[[], None]:
     task = None if loop is None else watch.current_task(loop)
     if task is not None:
         known = watch.tasks.get(id(task))
-        birth = watch.birth()
-        birth.of = id(task.get_coro())
-        watch.tasks[id(task)] = (birth, owner)
+        watch.tasks[id(task)] = (watch.birth(), owner, id(task.get_coro()))
 
         def give_back() -> None:
             if known is None:

@@ -281,8 +281,9 @@ class Session:
         if is_a(thing, int):
             self.ledger.disown(thing)
             return
-        if id(thing) in self.watch.tasks:
-            self.watch.tasks[id(thing)] = (self.watch.tasks[id(thing)][0], root)
+        task = self.watch.tasks.get(id(thing))
+        if task is not None:
+            self.watch.tasks[id(thing)] = (task[0], root, task[2])
         for table in self.watch.tables():
             for record in reachable(thing, table):
                 record.owner = root

@@ -148,8 +148,9 @@ class Judging:
             if id(record) in keys or ("socket", id(record)) in claims:
                 record.blamed = True
         for suspect in causes:
-            if suspect.kind is Kind.TASKS and suspect.key in self._watch.tasks:
-                self._watch.tasks[suspect.key] = (self._watch.tasks[suspect.key][0], self._watch.root)
+            task = self._watch.tasks.get(suspect.key) if suspect.kind is Kind.TASKS else None
+            if task is not None:
+                self._watch.tasks[suspect.key] = (task[0], self._watch.root, task[2])
             for claim in suspect.claims:
                 if isinstance(claim, tuple) and claim[0] == "fd":
                     self._ledger.disown(claim[1])

@@ -138,7 +138,7 @@ class Looking:
 
     def _pending(self, owner: Owner) -> list[Suspect]:
         waiting = (each for loop in self._watch.open_loops() for each in self.waiting(loop, owner))
-        sent = [birth for birth, of in list(self._watch.sent.values()) if of is owner]
+        sent = [birth for birth, of, _ in list(self._watch.sent.values()) if of is owner]
         return [*(self.tasks.suspect(task, birth) for task, birth, _ in waiting), *map(self.tasks.coming, sent)]
 
     def waiting(self, loop: Any, owner: Owner | None = None) -> list[tuple[Any, Birth | None, Owner]]:
@@ -146,7 +146,7 @@ class Looking:
         root = self._watch.root
         found, served = [], []
         for task in tasks.pending(loop):
-            birth, of = self._watch.of_task(task) or (None, self._owner_unseen(task))
+            birth, of, _ = self._watch.of_task(task) or (None, self._owner_unseen(task), 0)
             if birth is not None and birth.is_of_protocol():
                 served.append(task)
             elif of is owner or (owner is None and of is not root and not of.over):

@@ -9,6 +9,7 @@ from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import tasks
+from pytest_httpleak.records import Record
 from pytest_httpleak.session.looking import Looking
 from pytest_httpleak.session.settling import pauses
 
@@ -24,17 +25,23 @@ class LoopEnds:
     def __init__(self, watch: Watch, looking: Looking) -> None:
         self._watch = watch
         self._looking = looking
+        # The record of the loop that had no pending task before cancellation, and how many had been made till then.
+        self._at_rest: tuple[Record | None, int] = None, 0
 
     def loop_closing(self, loop: Any, *, cancelled: bool) -> None:
         """Take down the tasks that are pending when a loop ends: before a test runner cancels them, or when it is closed."""
-        if cancelled and not _called_by_a_runner():
-            return
-        waiting = self._looking.waiting(loop)
         record = self._watch.table("loops").get(loop)
         opened = {} if record is None or cancelled else record.opened
+        now = record, self._watch.births_of_tasks
+        is_at_rest = now == self._at_rest and record is not None and not cancelled
+        waiting = [] if is_at_rest else self._looking.waiting(loop)
+        if cancelled:
+            self._at_rest = (None, 0) if waiting else now
         if not waiting and not opened:
             return
-        by_runner = cancelled or _called_by_a_runner()
+        by_runner = _called_by_a_runner()
+        if cancelled and not by_runner:
+            return
         if by_runner and waiting and tasks.can_run(loop):
             for pause in pauses(self._watch.stack[-1].grace):
                 tasks.let_run(loop, pause)
@@ -74,7 +81,7 @@ class LoopEnds:
         known = self._watch.of_task(task)
         if known is None or tasks.is_infrastructure(task) or known[0].is_of_protocol():
             return
-        birth, owner = known
+        birth, owner, _ = known
         if owner is not self._watch.root and not owner.over:
             owner.left.append(self._looking.tasks.destroyed(task, birth))
         self._watch.forget_tasks([task])
