@@ -13,6 +13,9 @@ PYTHON ?= python3
 # Most tests wait for an inner run or for a grace to pass, so there may be more of them at once than cores.
 TESTFLAGS ?= -n 4
 
+# The tests start hundreds of interpreters, each of which would compile the libraries anew.
+export PYTHONDONTWRITEBYTECODE =
+
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
