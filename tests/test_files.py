@@ -186,6 +186,24 @@ def test_descriptors_of_the_kernels_leak(marked: Marked, kept: list[Any], path: 
     marked(closing)
 
 
+@needs_linux
+@pytest.mark.parametrize("opened_by", ["code in C", "Python"])
+@pytest.mark.parametrize("what", ["loaded code", "data"])
+def test_only_the_file_of_loaded_code_may_be_kept_open_by_code_in_c(
+    leaks: Leaks, kept: list[Any], library: Any, path: Path, what: str, opened_by: str
+) -> None:
+    mappings = (line.split(maxsplit=5) for line in Path("/proc/self/maps").read_text().splitlines())
+    loaded = next(parts[5] for parts in mappings if "x" in parts[1] and parts[-1].startswith("/"))
+    file = loaded if what == "loaded code" else str(path)
+
+    def leaving() -> None:
+        fd = library.open(os.fsencode(file), os.O_RDONLY) if opened_by == "code in C" else os.open(file, os.O_RDONLY)
+        kept.append(Descriptor(fd))
+
+    is_clean = (what, opened_by) == ("loaded code", "code in C")
+    assert [finding.kind for finding in leaks(leaving)] == ([] if is_clean else [Kind.FDS])
+
+
 def test_a_selector_leaks(marked: Marked, kept: list[Any]) -> None:
     def leaking() -> None:
         kept.append(selectors.DefaultSelector())  # leak: fds

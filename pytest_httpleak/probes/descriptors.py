@@ -14,7 +14,7 @@ _LISTING: Final = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/f
 _HAS_LISTING: Final = os.path.isdir(_LISTING)
 _HAS_COUNT: Final = _HAS_LISTING and sys.platform == "linux"
 _stat, _fstat, _open, _close = os.stat, os.fstat, os.open, os.close
-_listdir, _readlink = os.listdir, os.readlink
+_listdir, _read, _readlink = os.listdir, os.read, os.readlink
 
 
 def count() -> int | None:
@@ -140,6 +140,32 @@ def target(fd: int) -> str:
         if test(mode):
             return name
     return "a descriptor"
+
+
+def is_of_loaded_code(fd: int) -> bool:
+    """Whether a descriptor leads to a library that this process runs code of.
+
+    Code in C keeps its own file open: libffi (from 3.4 on) does so from the first callback that ctypes makes for it.
+    """
+    path = target(fd)
+    return path.startswith("/") and any(
+        len(parts) == 6 and "x" in parts[1] and parts[5] == path  # the columns of proc(5)
+        for parts in (line.split(maxsplit=5) for line in _mappings().splitlines())
+    )
+
+
+def _mappings() -> str:
+    """What is mapped into the memory of this process, as Linux tells it; empty elsewhere."""
+    try:
+        fd = _open("/proc/self/maps", os.O_RDONLY)
+    except OSError:
+        return ""
+    try:
+        return b"".join(iter(lambda: _read(fd, 65536), b"")).decode(errors="surrogateescape")
+    except OSError:
+        return ""
+    finally:
+        _close(fd)
 
 
 def is_server_side(fd: int) -> bool:

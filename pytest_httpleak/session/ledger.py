@@ -166,6 +166,9 @@ class Ledger:
             is_socket = descriptors.is_socket(fd)
             if is_socket and descriptors.is_server_side(fd):
                 continue
+            if birth is None and descriptors.is_of_loaded_code(fd):
+                self.disown(fd)
+                continue
             target = descriptors.target(fd)
             found[f"{target} {fd}"] = _suspect(fd, target, birth, is_socket=is_socket)
         paths = {suspect.names[0] for suspect in found.values()}
