@@ -17,7 +17,8 @@ from pytest_httpleak.reports.text import leak_text
 from pytest_httpleak.session import core
 from pytest_httpleak.session.blocks import Block
 from pytest_httpleak.session.core import Check, Session
-from pytest_httpleak.session.snapshots import Snapshot, pools, snapshot
+from pytest_httpleak.session.poolfigures import pools
+from pytest_httpleak.session.snapshots import Snapshot, snapshot
 from pytest_httpleak.settings import Settings, default_settings, settings_from_keywords
 
 P = ParamSpec("P")

@@ -19,7 +19,7 @@ from marked import Leaks
 from pooldrivers import Counter
 
 from pytest_httpleak.session.core import Session
-from pytest_httpleak.session.snapshots import pools
+from pytest_httpleak.session.poolfigures import pools
 
 Asked = tuple[Any, Callable[[], object]]  # a client after two requests, and what closes it
 

@@ -12,7 +12,7 @@ from pooldrivers import LIBRARIES, Counter, Driver, new_driver
 
 from pytest_httpleak.model.pools import PoolState
 from pytest_httpleak.session.core import Session
-from pytest_httpleak.session.snapshots import pools
+from pytest_httpleak.session.poolfigures import pools
 from pytest_httpleak.settings import default_settings
 
 Drive = Callable[..., Driver]
@@ -128,6 +128,16 @@ def test_a_connection_that_the_server_closes_is_made_anew(
     origin = {"origin": "(no connection)"} if library.partition(" ")[0] in ("httpx", "httpx2", "aiohttp") else {}
     assert told(state) == expected(library, own_server, counter, **origin)
     assert (state.connections_made, state.requests, state.reuse) == (3, 3, 1.0)
+
+
+def test_a_pool_that_another_thread_is_just_making_has_no_figures_yet(
+    session: Session, drive: Drive, own_server: str
+) -> None:
+    drive().get(f"{own_server}/ok")
+    (record,) = (each for each in session.watch.everything() if hasattr(each, "state") and each.state() is not None)
+    assert pools(session.watch)
+    record.owner = None  # as between its entry in the table and its birth
+    assert pools(session.watch) == ()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import tasks
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.session.looking import Looking
+from pytest_httpleak.session.poolfigures import pools_by_record
 
 # What grows has become more after so many different tests; what is made at first use becomes more after one or two.
 _FEWEST_RISES: Final = 8
@@ -117,13 +118,11 @@ class GrowthWatch:
             self._put(self._counts.setdefault(key, array("L")), counts.get(key, 0))
 
     def _pools(self) -> Iterator[tuple[_Key, int, Suspect]]:
-        for record in self._watch.everything():
-            state = getattr(record, "state", None)
-            figures = None if state is None else state()
-            if figures is not None and figures.created is not None:
+        for identity, figures in pools_by_record(self._watch).items():
+            if figures.created is not None:
                 key = (Kind.CONNECTIONS, figures.library, figures.created, _KEEPS)
                 told = Suspect(
-                    Kind.CONNECTIONS, figures.library, _KEEPS, State.OPEN, repr(figures), id(record), figures.created
+                    Kind.CONNECTIONS, figures.library, _KEEPS, State.OPEN, repr(figures), identity, figures.created
                 )
                 yield key, figures.idle, told
 

@@ -1,4 +1,4 @@
-"""How much of each kind is open in the process at one moment, and the figures of its pools."""
+"""How much of each kind is open in the process at one moment."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import threading
 from dataclasses import dataclass, fields
 
 from pytest_httpleak.model.kinds import Kind
-from pytest_httpleak.model.pools import PoolState
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import descriptors, infrastructure, tasks
+from pytest_httpleak.session.poolfigures import pools
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +56,3 @@ def snapshot(watch: Watch) -> Snapshot:
         clients=counts[Kind.CLIENTS],
         pools=len(pools(watch)),
     )
-
-
-def pools(watch: Watch) -> tuple[PoolState, ...]:
-    """The figures of every pool that is open, those of one library together, in the order in which they were made."""
-    return tuple(pools_by_record(watch).values())
-
-
-def pools_by_record(watch: Watch) -> dict[int, PoolState]:
-    """The same, by the identity of each pool's record."""
-    states: dict[int, PoolState] = {}
-    for record in watch.everything():
-        state = getattr(record, "state", None)
-        figures = None if state is None else state()
-        if figures is not None:
-            states[id(record)] = figures
-    return states

@@ -10,7 +10,7 @@ from pytest_httpleak.model.pools import PoolState
 from pytest_httpleak.model.rows import TrendPoint
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import descriptors, tasks
-from pytest_httpleak.session.snapshots import pools_by_record
+from pytest_httpleak.session.poolfigures import pools_by_record
 
 _KINDS = (Kind.FDS, Kind.SOCKETS, Kind.THREADS, Kind.TASKS)
 # Pools that a report can show; those with the most requests are kept.
