@@ -251,6 +251,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:It looks like `register_random`")  # Hypothesis says so of its own, on Python 3.14
 @settings(
     derandomize=True,
     deadline=None,
