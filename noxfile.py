@@ -12,7 +12,7 @@ nox.options.sessions = ["pytests", "libraries"]
 nox.options.default_venv_backend = "venv"
 
 PARALLEL = ["-q", "-n", "4"]
-PYTHONS = ["3.11", "3.12", "3.13"]
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 PYTESTS = {"8.2": "pytest==8.2.*", "8.4": "pytest==8.4.*", "9.0": "pytest==9.0.*", "latest": "pytest"}
 TESTED = tomllib.loads(Path(__file__).with_name("pyproject.toml").read_text())["tool"]["pytest-httpleak"]["tested"]
 LIBRARIES = [
@@ -20,7 +20,10 @@ LIBRARIES = [
 ]
 OF_PYTEST = "verdict guard confirming gate api settings_marker settings_run runners field_lessons".split()
 # Releases without wheels for a newer Python, and the first that have them.
-OLDEST_ON = {"3.13": {"aiohttp==3.9.5": "aiohttp==3.10.5"}}
+OLDEST_ON = {
+    "3.13": {"aiohttp==3.9.5": "aiohttp==3.10.5"},
+    "3.14": {"aiohttp==3.9.5": "aiohttp==3.13.0"},
+}
 
 
 @nox.session(python=PYTHONS)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_httpleak.clocks import Real
 from pytest_httpleak.finish import Ending
 from pytest_httpleak.model.kinds import Outcome
 from pytest_httpleak.protocol import run_held
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pytest_httpleak.session.trend import Trend
 
 FIXTURE = "httpleak"
-
-_clock = time.perf_counter
 
 
 class Guard:
@@ -128,10 +126,10 @@ class Guard:
         """A test's set-up begins: from now on it answers for what is made. A re-run is a new life."""
         if not self.session.is_on:
             return
-        began = _clock()
+        began = Real.perf_counter()
         self._active = item
         self.session.safely(self._begin, item)
-        self.session.seconds += _clock() - began
+        self.session.seconds += Real.perf_counter() - began
 
     def _begin(self, item: pytest.Item) -> None:
         self._checks[id(item)] = self.session.begin(item.nodeid, "function", self.settings_of(item))

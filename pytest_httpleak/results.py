@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_httpleak import __version__
+from pytest_httpleak.clocks import Real
 from pytest_httpleak.model.kinds import Outcome
 from pytest_httpleak.model.run import Run
 
@@ -26,8 +26,6 @@ CLEAN = "clean"
 # By test function and kind: how many leaks are tolerated, and how many there were.
 Needs = dict[str, dict[str, list[int]]]
 
-_clock = time.perf_counter
-
 
 class Results:
     """What has been found so far. Of a test that ran more than once the last run counts."""
@@ -43,7 +41,7 @@ class Results:
         self._seconds = 0.0
         self._lost_workers = False
         self.usage_error = ""
-        self._began = _clock()
+        self._began = Real.perf_counter()
         self.needed: dict[str, dict[str, tuple[int, int]]] = {}
 
     def take(self, report: pytest.TestReport) -> None:
@@ -124,7 +122,7 @@ class Results:
             python=sys.version.partition(" ")[0],
             platform=sys.platform,
             rootdir=self._rootdir,
-            seconds=_clock() - self._began,
+            seconds=Real.perf_counter() - self._began,
         )
         run.fixtures = list(self._fixtures)
         run.pools = self._pools + ([] if trend is None else trend.pools())

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any, ClassVar, Final
 
 from pytest_httpleak.adapters import Hooks
+from pytest_httpleak.clocks import Real
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.records import Bystander
 
 MODULES = ("pycares",)
 
 # Bound here, so that a test which puts something else in their place cannot mislead the watch.
-_listdir, _fstat, _clock, _sleep = os.listdir, os.fstat, time.monotonic, time.sleep
+_listdir, _fstat = os.listdir, os.fstat
 
 _PATIENCE: Final = 0.05  # seconds; a channel is destroyed within one of them, in a thread of pycares's
 
@@ -53,11 +53,11 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 
     def let_end() -> None:
         """Wait for channels that are being destroyed: their numbers would be given to the next one, and not be seen."""
-        end = _clock() + _PATIENCE
+        end = Real.monotonic() + _PATIENCE
         for record in [record for record in alive if record.is_ending()]:
             alive.remove(record)
-            while _open(record.identities) and _clock() < end:
-                _sleep(0.001)
+            while _open(record.identities) and Real.monotonic() < end:
+                Real.sleep(0.001)
 
     def make(original: Any) -> Any:
         def born(channel: Any, *args: Any, **kwargs: Any) -> None:

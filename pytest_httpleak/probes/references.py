@@ -1,7 +1,8 @@
 """What keeps an object alive: the shortest path to it from a module, a class, a fixture, a frame or a task.
 
 Every question is a scan of the heap, so only leaks that are about to be reported are asked about, within a limit of
-processor time: a long one where the answer decides, a short one where it only explains.
+processor time, which does not depend on what else the machine has to do: a long one where the answer decides, a short
+one where it only explains.
 
 A search passes over what `gc.freeze` has set aside, where the dicts of all modules may be, so whoever searches takes it
 back first: that takes no time. It is not frozen again, for that would keep the garbage of the whole run.
@@ -12,16 +13,14 @@ from __future__ import annotations
 import functools
 import gc
 import threading
-import time
 import types
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, TypeVar
 
 from pytest_httpleak.asking import attributes_of, is_a, module_of
+from pytest_httpleak.clocks import Real
 
-# Processor time, so that what is found does not depend on what else the machine has to do.
-_clock = time.thread_time
 _CACHE: Final = type(functools.lru_cache(lambda: None))
 _LOCAL: Final = threading.local
 _LEVELS: Final = 8
@@ -78,7 +77,7 @@ def held_by(thing: object, *, seconds: float = 0.3) -> str | None:
 
 def _climb(thing: object, *, through_containers: bool, seconds: float) -> Root | None:
     gc.unfreeze()
-    end = _clock() + seconds
+    end = Real.thread_time() + seconds
     level = [_Step(thing, "", None)]
     seen = {id(thing), id(level)}
     if is_a(thing, threading.Thread):
@@ -95,7 +94,7 @@ def _climb(thing: object, *, through_containers: bool, seconds: float) -> Root |
             if part is not None:
                 fallback = fallback or (_live(part) if through_containers else None)
                 above.append(part)
-            if _clock() > end:
+            if Real.thread_time() > end:
                 return fallback
         if fallback is not None or not above:
             return fallback

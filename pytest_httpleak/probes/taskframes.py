@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import gc
-import time
 import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from pytest_httpleak.asking import is_a, module_of
+from pytest_httpleak.clocks import Real
 from pytest_httpleak.sites import frame_of, is_user_file
-
-# Processor time: the answer decides, so it must not depend on what else the machine has to do.
-_clock = time.thread_time
 
 _DOWN: Final = 7  # steps from a frame to what a library keeps inside: five from httpx's response to httpcore's request
 _UP: Final = 12  # the way back, with the containers that it may lie in
@@ -53,7 +50,7 @@ def is_kept_elsewhere(
     A loop and a hub - a pool, a client - keep everything, and do not count.
     """
     gc.unfreeze()  # see probes.references
-    end = _clock() + seconds
+    end = Real.thread_time() + seconds  # of the processor: the answer decides, and must not depend on other programs
     inside = list(suspended)
     own = {id(each) for each in inside} | {id(frame_of(each)) for each in inside}
     level = [thing]
@@ -69,7 +66,7 @@ def is_kept_elsewhere(
                 return True
             if not is_a(referrer, _PASSED_OVER) and not is_hub(referrer) and not _is_of_loop(referrer):
                 above.append(referrer)
-        if not above or _clock() > end:
+        if not above or Real.thread_time() > end:
             break
         level = above[:_WIDEST]
     return False

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import gc
 import sys
-import time
 from collections.abc import Iterator
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Final
 
+from pytest_httpleak.clocks import Real
 from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS
 from pytest_httpleak.sites import awaits, frame_of
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Site
-
-# Bound here, so that a test which freezes time cannot freeze a loop that is let run.
-_clock, _sleep = time.monotonic, time.sleep
 
 _TURNS: Final = 20  # of a loop between two pauses, so that a chain of callbacks needs no pause for each
 _PAUSE: Final = 0.001  # seconds
@@ -65,14 +62,14 @@ def let_run(loop: Any, seconds: float) -> None:
 
 def _turn(loop: Any, seconds: float) -> None:
     """Turn a loop again and again: its clock may be one that a test has stopped, so a timer need not end."""
-    end = _clock() + seconds
+    end = Real.monotonic() + seconds
     while not loop.is_closed():
         for _ in range(_TURNS):
             _run(loop, loop.call_soon(loop.stop))
-        left = end - _clock()
+        left = end - Real.monotonic()
         if left <= 0:
             return
-        _sleep(min(_PAUSE, left))
+        Real.sleep(min(_PAUSE, left))
 
 
 def _run(loop: Any, stop: Any) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
-import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from pytest_httpleak import adapters as adapters_package
 from pytest_httpleak.adapters import Adapter, Hooks, Unsupported
 from pytest_httpleak.asking import attribute, is_a
+from pytest_httpleak.clocks import Real
 from pytest_httpleak.importing import AfterImport
 from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.owners import Owner
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from pytest_httpleak.session.growth import GrowthWatch
     from pytest_httpleak.session.loopends import LoopEnds
 
-_clock = time.perf_counter
 _running: list[Session] = []
 
 # The scope of a checked block: its leaks are raised, and no baseline knows them.
@@ -232,7 +231,7 @@ class Session:
         """Judge an owner whose life is over. Never raises: an error of the plugin's own is named in the summary."""
         if check.judged or not self.watch.on:
             return
-        began = _clock()
+        began = Real.perf_counter()
         check.judged = True
         owner = check.owner
         self.watch.pop(owner)
@@ -254,7 +253,7 @@ class Session:
             if owner.peaks is not None:
                 owner.peaks = None
                 self.watch.peaking -= 1
-            self.seconds += _clock() - began
+            self.seconds += Real.perf_counter() - began
 
     def accept_defaults(self) -> None:
         """Let what a wider fixture has changed for the whole process, or put back, be no test's doing."""

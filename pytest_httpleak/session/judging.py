@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from pytest_httpleak import hints, rules
+from pytest_httpleak.clocks import Real
 from pytest_httpleak.model.findings import Suspect, replace
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
@@ -17,7 +18,7 @@ from pytest_httpleak.probes import descriptors, infrastructure, references, task
 from pytest_httpleak.records import Record
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.session.looking import Looking
-from pytest_httpleak.session.settling import pauses, sleep
+from pytest_httpleak.session.settling import pauses
 from pytest_httpleak.sites import is_user_module
 
 # Seconds in which a thread that is interrupted between making something and having it recorded goes on.
@@ -72,7 +73,7 @@ class Judging:
         before = {each.key: descriptors.identity(-1 - each.key) for each in suspects if _is_unborn(each)}
         if not before or _thread._count() == 0:
             return suspects
-        sleep(_UNTIL_RECORDED)
+        Real.sleep(_UNTIL_RECORDED)
         after = {each.key for each in self._looking.look(owner, tasks_before) if before.get(each.key) is not None}
         lasting = {key for key in after if descriptors.identity(-1 - key) == before[key]}
         return [each for each in suspects if each.key not in before or each.key in lasting]
@@ -109,7 +110,7 @@ class Judging:
     def _wait(self, pause: float) -> None:
         loops = list(self._runnable_loops())
         if not loops:
-            sleep(pause)
+            Real.sleep(pause)
         for loop in loops:
             tasks.let_run(loop, pause / len(loops))
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-# Bound here, in a module that is imported before any test, so that one which freezes time cannot freeze the grace.
-_clock = time.monotonic
-sleep = time.sleep
+from pytest_httpleak.clocks import Real
 
 _FIRST_PAUSE: Final = 0.001  # seconds
 _LONGEST_PAUSE: Final = 0.05  # seconds
 _FEWEST_LOOKS: Final = 10
+_LONGEST_WAIT: Final = 4  # times the grace, in pauses: a tool may have stopped the clock itself
 
 
 def pauses(grace: float) -> Iterator[float]:
@@ -21,11 +19,12 @@ def pauses(grace: float) -> Iterator[float]:
 
     The number keeps a loaded machine, whose one pause may take all of the time, from cutting the grace short.
     """
-    end = _clock() + grace
-    pause, looks = _FIRST_PAUSE, 0
-    while grace > 0 and (looks < _FEWEST_LOOKS or _clock() < end):
+    end = Real.monotonic() + grace
+    pause, looks, waited = _FIRST_PAUSE, 0, 0.0
+    while grace > 0 and (looks < _FEWEST_LOOKS or (Real.monotonic() < end and waited < _LONGEST_WAIT * grace)):
         yield pause
         looks += 1
+        waited += pause
         pause = min(pause * 2, _LONGEST_PAUSE)
 
 
