@@ -210,6 +210,7 @@ class Recorder(Protocol):
     """What an adapter is given to report births to."""
 
     on: bool
+    peaking: int  # by how many the highest number open at once is asked for
     root: Any  # the owner of what belongs to the process
     changes: dict[str, Birth]  # by what was changed for the whole process: where
 
@@ -219,7 +220,7 @@ class Recorder(Protocol):
     def add_with(self, record: Record, other: Record) -> None:
         """The same for what is made on the way of another record, which has just been given its birth and owner."""
 
-    def hand_over(self, record: Record) -> None:
+    def hand_over(self, record: Record, *, depth: int = 4) -> None:
         """Let whoever is running answer for a record that there is already, from here on."""
 
     def opened(self, record: Record) -> None:
