@@ -202,12 +202,12 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             answer.birth = sent[0]
 
     def released(response: Any) -> None:
-        record = responses.get(response) if responses.records else None
+        record = responses.get(response)
         if record is not None:
             record.released = True
 
     def closing(response: Any) -> None:
-        record = responses.get(response) if responses.records else None
+        record = responses.get(response)
         if record is not None and not record.released and record.is_unread(response) and _is_dying(response):
             record.collected = True
 
@@ -217,8 +217,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         hooks.after(cls, "connect", connected)
     _put_own_way(connection_class, hooks, put, sent)
     hooks.after(connection_class, "getresponse", answered)
-    hooks.before(response_class, "close", closing)
-    hooks.before(response_class, "_close_conn", released)
+    for name, note in (("close", closing), ("_close_conn", released)):  # of those of a pool there is nothing to tell
+        hooks.patches.before_while(hooks.wall, response_class, name, note, responses.records)
 
 
 def _put_own_way(cls: Any, hooks: Hooks, put: Callable[..., None], sent: Callable[..., None]) -> None:
@@ -282,7 +282,7 @@ def _is_dying(response: Any) -> bool:
     """Whether a finalizer closes the response: its own, or that of the temporary-file wrapper inside an `HTTPError`."""
     if "_finalizing" in response.__dict__:
         return True
-    frame: FrameType | None = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(3)  # outside the wrapper
     for _ in range(6):
         if frame is None:
             break
