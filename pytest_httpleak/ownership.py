@@ -214,9 +214,9 @@ class Watch:
         thread = None if ident == self._main else _active_threads.get(ident)
         return None if thread is None else weakref.ref(thread)
 
-    def add(self, record: Record, *, opened: bool = True) -> None:
+    def add(self, record: Record, *, opened: bool = True, depth: int = 4) -> None:
         """Give a record its birth and its owner, and let the owner keep it."""
-        owner = self._place(record, 4)
+        owner = self._place(record, depth)
         if owner.over:
             owner = self.root
         record.owner = owner

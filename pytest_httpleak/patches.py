@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sized
 from types import FrameType, TracebackType
 from typing import Any
 
-from pytest_httpleak.wrappers import Calls, Make, Note, Notes, wrapper_for, wrapper_while
+from pytest_httpleak.wrappers import Calls, Make, Note, Notes, wrapper_for, wrapper_of_first, wrapper_while
 
 _MISSING: Any = object()
 
@@ -111,6 +111,10 @@ class Patches:
     def after(self, wall: Wall, owner: Any, name: str, note: Note) -> None:
         """Call `note(result, *args, **kwargs)` after each call of `owner.name` that returned."""
         self._note(owner, name, (), ((wall, note),))
+
+    def after_of_first(self, wall: Wall, owner: Any, name: str, note: Note) -> None:
+        """The same, for a note that does without all arguments but the first; where others note it too, it gets all."""
+        self._note(owner, name, (), ((wall, note),), wrapper_of_first)
 
     def before(self, wall: Wall, owner: Any, name: str, note: Note) -> None:
         """Call `note(*args, **kwargs)` before each call of `owner.name`."""

@@ -214,8 +214,8 @@ class Recorder(Protocol):
     root: Any  # the owner of what belongs to the process
     changes: dict[str, Birth]  # by what was changed for the whole process: where
 
-    def add(self, record: Record, *, opened: bool = True) -> None:
-        """Give a record its birth and its owner: whoever is responsible for what is made right now."""
+    def add(self, record: Record, *, opened: bool = True, depth: int = 4) -> None:
+        """Give a record its birth, `depth` frames up, and its owner: whoever is responsible for what is made right now."""
 
     def add_with(self, record: Record, other: Record) -> None:
         """The same for what is made on the way of another record, which has just been given its birth and owner."""

@@ -149,7 +149,7 @@ class ConnectionRecord(Record):
         if self.answering is not None and self.answering.is_unfinished():
             return True
         pool = None if self.pool is None else self.pool()
-        if pool is not None and any(each is connection for each in queued(pool)):
+        if pool is not None and any(each is connection for each in reversed(queued(pool))):
             return True
         return self.answering is None and is_at_work(self.maker, self.threads)
 

@@ -65,6 +65,25 @@ def wrapper_while(there_are: Sized, notes: Notes) -> Callable[..., Any] | None:
     return wrapper
 
 
+def wrapper_of_first(notes: Notes) -> Callable[..., Any] | None:
+    """A wrapper for one note, told after each call, that needs the first argument of a method and no other."""
+    if notes.before or len(notes.after) != 1:
+        return None
+    original, ((wall, note),) = notes.original, notes.after
+
+    def wrapper(thing: Any, /, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        result = original(thing, *args, **kwargs)
+        if wall.on:
+            try:
+                note(result, thing)
+            except Exception as error:  # noqa: BLE001  # this is the wall
+                wall.fall(error)
+        return result
+
+    return wrapper
+
+
 def number_of_arguments(function: Any) -> int:
     """How many a function takes, each by its place or its name; 0 where that may vary, or cannot be told."""
     code = function.__code__ if type(function) is FunctionType else None
