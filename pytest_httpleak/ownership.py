@@ -229,10 +229,7 @@ class Watch:
 
     def _place(self, record: Record, depth: int) -> Owner:
         """Give a record its birth and its maker; the answer is whoever is running."""
-        # Written out, as this is on the way of every request: `_is_plain()`, at the cost of no call.
-        if self.running_loop() is None and (
-            _get_ident() == self._main and self.lent is None if self.birth_in_trio is None else self._is_plain()
-        ):
+        if self.running_loop() is None and self._is_plain():
             record.birth, record.maker = capture(depth), None
             return self.stack[-1]
         record.birth, owner = self._origin(depth + 1)

@@ -78,9 +78,10 @@ class Birth:
     def place(self) -> tuple[CodeType, int] | None:
         """The same as a raw pair, which tells places apart and costs less."""
         birth: Birth | None = self
+        sort_of = _sorts.get
         while birth is not None:
             for frame in birth.frames:
-                if _sorts.get(frame[0].co_filename, _LIBRARY) == _USER:
+                if sort_of(frame[0].co_filename) == _USER:
                     return frame
             birth = birth.parent
         return None
