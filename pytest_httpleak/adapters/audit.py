@@ -62,7 +62,7 @@ def _urllib3(module: ModuleType, hooks: Hooks) -> None:
 
     def returning(pool: Any, connection: Any = None, /) -> None:
         queue = pool.pool
-        if queue is not None and is_full(queue) and getattr(connection, "sock", None) is not None:
+        if queue is not None and getattr(connection, "sock", None) is not None and is_full(queue):
             watch.note(
                 "pool-overflow",
                 f"urllib3: {_OVERFLOW}",
