@@ -91,9 +91,14 @@ def _is_partial(session: pytest.Session) -> bool:
 
 
 def _found(run: Run) -> list[str]:
-    is_clean = not any(row.findings or row.notes for row in run.tests) and not any(row.findings for row in run.fixtures)
-    if is_clean and not run.growth:
-        return []  # nothing to format, so that a clean run does not import what formats it
-    from pytest_httpleak.reports.text import grouped_text, growth_text, notes_text
+    """What the summary has to show; what would format the rest of it is not imported, least of all in a clean run."""
+    lines: list[str] = []
+    if run.growth or any(row.findings for row in run.tests) or any(row.findings for row in run.fixtures):
+        from pytest_httpleak.reports.text import grouped_text, growth_text
 
-    return [*grouped_text(run), *growth_text(run), *notes_text(run)]
+        lines += [*grouped_text(run), *growth_text(run)]
+    if any(row.notes for row in run.tests):
+        from pytest_httpleak.reports.notes import notes_text
+
+        lines += notes_text(run)
+    return lines

@@ -16,6 +16,29 @@ if TYPE_CHECKING:
 _PRUNE_AT = 512
 
 
+class Taken:
+    """An audit note, as often as it was taken one time after the other from the same lines."""
+
+    __slots__ = ("birth", "count", "hint", "message", "name")
+
+    def __init__(self, name: str, message: str, hint: str, birth: Birth) -> None:
+        self.name = name
+        self.message = message
+        self.hint = hint
+        self.birth = birth
+        self.count = 1
+
+    def says(self, message: str, hint: str, birth: Birth) -> bool:
+        """Whether it is the same once more: then neither another stack is kept, nor another place is told."""
+        mine = self.birth
+        return (
+            birth.frames == mine.frames
+            and birth.parent is mine.parent
+            and message == self.message
+            and hint == self.hint
+        )
+
+
 class Owner:
     """The process, a fixture of a wider scope, a test, or a checked block: what it made, until it is judged."""
 
@@ -24,6 +47,7 @@ class Owner:
         "grace",
         "left",
         "name",
+        "noted",
         "notes",
         "over",
         "parent",
@@ -39,7 +63,8 @@ class Owner:
         self.parent = parent
         self.records: list[Record] = []
         self.left: list[Suspect] = []  # tasks that were pending when their loop ended
-        self.notes: list[tuple[str, str, str, Birth]] = []  # audit notes: name, message, hint, where
+        self.notes: list[Taken] = []  # audit notes
+        self.noted = 0  # all that were taken, of the same as well
         self.descriptors = 0  # bare ones that it was given, so that a look knows whether there is any to ask for
         self.grace = 0.5  # seconds
         self.over = False

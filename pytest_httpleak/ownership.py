@@ -13,7 +13,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from pytest_httpleak.model.kinds import Kind
-from pytest_httpleak.owners import Owner, TaskRecord
+from pytest_httpleak.owners import Owner, Taken, TaskRecord
 from pytest_httpleak.patches import Patches, Wall
 from pytest_httpleak.records import RUNNER_TASKS, Record, Table, Worker
 from pytest_httpleak.sites import Birth, capture
@@ -237,9 +237,9 @@ class Watch:
         thread = None if ident == self._main else _active_threads.get(ident)
         return None if thread is None else weakref.ref(thread)
 
-    def add(self, record: Record, *, opened: bool = True) -> None:
+    def add(self, record: Record, *, opened: bool = True, depth: int = 4) -> None:
         """Give a record its birth and its owner, and let the owner keep it."""
-        owner = self._place(record)
+        owner = self._place(record, depth)
         if owner.over:
             owner = self.root
         record.owner = owner
@@ -250,12 +250,12 @@ class Watch:
         if self.peaking and opened:
             self.opened(record)
 
-    def _place(self, record: Record) -> Owner:
+    def _place(self, record: Record, depth: int) -> Owner:
         """Give a record its birth and its maker; the answer is whoever is running."""
         if self.running_loop() is None and self._is_plain():
-            record.birth, record.maker = capture(4), None
+            record.birth, record.maker = capture(depth), None
             return self.stack[-1]
-        record.birth, owner = self._origin(5)
+        record.birth, owner = self._origin(depth + 1)
         record.maker = self.maker()
         return owner
 
@@ -276,9 +276,9 @@ class Watch:
         if self.peaking:
             self.opened(record)
 
-    def hand_over(self, record: Record) -> None:
+    def hand_over(self, record: Record, *, depth: int = 4) -> None:
         """Let whoever is running answer for a record that there is already, from here on."""
-        owner = self._place(record)
+        owner = self._place(record, depth)
         if owner is not record.owner:
             record.owner = self.root if owner.over else owner
             if record.owner is not self.root:
@@ -322,8 +322,16 @@ class Watch:
     def note(self, name: str, message: str, hint: str, birth: Birth | None = None) -> None:
         """Take an audit note for whoever is running: code that allows a leak in production."""
         owner = self._answering()
-        if owner is not self.root and not owner.over and len(owner.notes) < _MOST_NOTES:
-            owner.notes.append((name, message, hint, self.birth(4) if birth is None else birth))
+        if owner is self.root or owner.over or owner.noted >= _MOST_NOTES:
+            return
+        owner.noted += 1
+        if birth is None:
+            birth = self.birth(4)
+        last = owner.notes[-1] if owner.notes else None
+        if last is not None and last.name == name and last.says(message, hint, birth):
+            last.count += 1
+        else:
+            owner.notes.append(Taken(name, message, hint, birth))
 
     def opened(self, record: Record) -> None:
         """Let whoever is running count a resource that is open from now on, and the test or block around it too."""

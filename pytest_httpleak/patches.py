@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
-from types import FrameType, FunctionType, TracebackType
+from collections.abc import Callable, Iterator, Sized
+from types import FrameType, TracebackType
 from typing import Any
+
+from pytest_httpleak.wrappers import Calls, Make, Note, Notes, wrapper_for, wrapper_of_first, wrapper_while
 
 _MISSING: Any = object()
 
@@ -86,27 +87,12 @@ def _is_of_a_signal(frames: list[FrameType]) -> bool:
     return False
 
 
-# What to call, each behind its own wall.
-_Calls = tuple[tuple[Wall, Callable[..., object]], ...]
-
-
-class _Notes:
-    """What one wrapper calls: the function that it stands for, and what is told before and after."""
-
-    __slots__ = ("after", "before", "original")
-
-    def __init__(self, original: Any, before: _Calls, after: _Calls) -> None:
-        self.original = original
-        self.before = before
-        self.after = after
-
-
 class Patches:
     """All wrappers of one watch, each with its undo."""
 
     def __init__(self) -> None:
         self._done: list[tuple[Any, str, Any, Any, str]] = []
-        self._notes: dict[int, _Notes] = {}  # by wrapper
+        self._notes: dict[int, Notes] = {}  # by wrapper
         self._who = ""
         self._earlier: dict[tuple[int, str], Any] = {}
 
@@ -122,23 +108,38 @@ class Patches:
         finally:
             self._who, self._earlier = "", {}
 
-    def after(self, wall: Wall, owner: Any, name: str, note: Callable[..., object]) -> None:
+    def after(self, wall: Wall, owner: Any, name: str, note: Note) -> None:
         """Call `note(result, *args, **kwargs)` after each call of `owner.name` that returned."""
         self._note(owner, name, (), ((wall, note),))
 
-    def before(self, wall: Wall, owner: Any, name: str, note: Callable[..., object]) -> None:
+    def after_of_first(self, wall: Wall, owner: Any, name: str, note: Note) -> None:
+        """The same, for a note that does without all arguments but the first; where others note it too, it gets all."""
+        self._note(owner, name, (), ((wall, note),), wrapper_of_first)
+
+    def before(self, wall: Wall, owner: Any, name: str, note: Note) -> None:
         """Call `note(*args, **kwargs)` before each call of `owner.name`."""
         self._note(owner, name, ((wall, note),), ())
 
-    def _note(self, owner: Any, name: str, before: _Calls, after: _Calls) -> None:
+    def before_while(self, wall: Wall, owner: Any, name: str, note: Note, there_are: Sized) -> None:
+        """The same, but only while there is anything in `there_are`; where others note it too, each call is told."""
+        self._note(owner, name, ((wall, note),), (), functools.partial(wrapper_while, there_are))
+
+    def around(self, wall: Wall, owner: Any, name: str, notes: tuple[Note, Note], make: Make) -> None:
+        """Call the first note before each call and the second after it, from a wrapper that `make` has made to measure.
+
+        It may answer None where it does not suit; a later note of somebody else's makes the wrapper a plain one.
+        """
+        before, after = notes
+        self._note(owner, name, ((wall, before),), ((wall, after),), make)
+
+    def _note(self, owner: Any, name: str, before: Calls, after: Calls, make: Make = wrapper_for) -> None:
         """Wrap the function, or take the place of one of these wrappers: one call serves all notes, and not one each."""
         original = outermost = getattr(owner, name)
         there = None if (id(owner), name) in self._earlier else self._notes.get(id(vars(owner).get(name)))
         if there is not None:
             original, before, after = there.original, before + there.before, there.after + after
-        notes = _Notes(original, before, after)
-        make = _bare_wrapper if _is_bare(original) else _wrapper
-        wrapper = functools.wraps(outermost)(make(notes))
+        notes = Notes(original, before, after)
+        wrapper = functools.wraps(outermost)(make(notes) or wrapper_for(notes))
         if self.put(owner, name, wrapper):
             self._notes[id(wrapper)] = notes
 
@@ -168,64 +169,6 @@ class Patches:
                 delattr(owner, name)
             else:
                 setattr(owner, name, found)
-
-
-def _is_bare(function: Any) -> bool:
-    """Whether it takes one argument and no other: to hand on what may be any number costs as much as what is noted."""
-    code = function.__code__ if type(function) is FunctionType else None
-    return (
-        code is not None
-        and code.co_argcount == 1
-        and code.co_kwonlyargcount == 0
-        and not code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
-    )
-
-
-def _wrapper(notes: _Notes) -> Callable[..., Any]:
-    original, before, after = notes.original, notes.before, notes.after
-
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        __tracebackhide__ = True
-        for wall, note in before:
-            if wall.on:
-                try:
-                    note(*args, **kwargs)
-                except Exception as error:  # noqa: BLE001  # this is the wall
-                    wall.fall(error)
-        result = original(*args, **kwargs)
-        for wall, note in after:
-            if wall.on:
-                try:
-                    note(result, *args, **kwargs)
-                except Exception as error:  # noqa: BLE001  # this is the wall
-                    wall.fall(error)
-        return result
-
-    return wrapper
-
-
-def _bare_wrapper(notes: _Notes) -> Callable[..., Any]:
-    """The same for a function of one argument."""
-    original, before, after = notes.original, notes.before, notes.after
-
-    def wrapper(thing: Any) -> Any:
-        __tracebackhide__ = True
-        for wall, note in before:
-            if wall.on:
-                try:
-                    note(thing)
-                except Exception as error:  # noqa: BLE001  # this is the wall
-                    wall.fall(error)
-        result = original(thing)
-        for wall, note in after:
-            if wall.on:
-                try:
-                    note(result, thing)
-                except Exception as error:  # noqa: BLE001  # this is the wall
-                    wall.fall(error)
-        return result
-
-    return wrapper
 
 
 def _is_within(wrapper: Any, outermost: Any) -> bool:

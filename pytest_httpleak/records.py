@@ -210,16 +210,17 @@ class Recorder(Protocol):
     """What an adapter is given to report births to."""
 
     on: bool
+    peaking: int  # by how many the highest number open at once is asked for
     root: Any  # the owner of what belongs to the process
     changes: dict[str, Birth]  # by what was changed for the whole process: where
 
-    def add(self, record: Record, *, opened: bool = True) -> None:
-        """Give a record its birth and its owner: whoever is responsible for what is made right now."""
+    def add(self, record: Record, *, opened: bool = True, depth: int = 4) -> None:
+        """Give a record its birth, `depth` frames up, and its owner: whoever is responsible for what is made right now."""
 
     def add_with(self, record: Record, other: Record) -> None:
         """The same for what is made on the way of another record, which has just been given its birth and owner."""
 
-    def hand_over(self, record: Record) -> None:
+    def hand_over(self, record: Record, *, depth: int = 4) -> None:
         """Let whoever is running answer for a record that there is already, from here on."""
 
     def opened(self, record: Record) -> None:

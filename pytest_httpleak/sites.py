@@ -23,8 +23,8 @@ _HTTP_PACKAGES: Final = frozenset(
 )
 _RUNNERS: Final = frozenset(("_pytest", "pluggy"))
 
-_USER: Final = 0
-_LIBRARY: Final = 1
+_LIBRARY: Final = 0  # false, as most frames are a library's
+_USER: Final = 1
 _RUNNER: Final = 2
 
 # Deep enough for the longest way from a library's socket call to the user's line (httpx over anyio needs about 40).
@@ -77,9 +77,10 @@ class Birth:
     def place(self) -> tuple[CodeType, int] | None:
         """The same as a raw pair, which tells places apart and costs less."""
         birth: Birth | None = self
+        sort_of = _sorts.get
         while birth is not None:
             for frame in birth.frames:
-                if _sorts.get(frame[0].co_filename, _LIBRARY) == _USER:
+                if sort_of(frame[0].co_filename) == _USER:
                     return frame
             birth = birth.parent
         return None
@@ -119,22 +120,26 @@ class Birth:
 
 def capture(depth: int, outermost: FrameType | None = None) -> Birth:
     """The stack of the caller `depth` frames up, as far as a few frames of the user's code, or the `outermost` frame."""
-    # Written for speed: this is the dearest thing that happens at a birth, and half of it is to ask for `f_back`.
+    # Written for speed: this is the dearest thing that happens at a birth, and most frames are a library's.
     frame: Any = _getframe(depth)
     frames: list[tuple[CodeType, int]] = []
+    sorts, append = _sorts, frames.append
     users = 0
     for _ in _DEPTHS:
         code = frame.f_code
         try:
-            sort = _sorts[code.co_filename]
+            sort = sorts[code.co_filename]
         except KeyError:
             sort = _sort_of(frame)
-        if sort != _LIBRARY:
+        if sort:
             if sort == _RUNNER:
                 break
             users += 1
-        frames.append((code, frame.f_lasti))
-        if frame is outermost or users == _USER_FRAMES:
+            if users == _USER_FRAMES:
+                append((code, frame.f_lasti))
+                break
+        append((code, frame.f_lasti))
+        if frame is outermost:
             break
         frame = frame.f_back
         if frame is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -174,3 +175,10 @@ def origin_of(pool: Any) -> str:
 def queued(pool: Any) -> list[Any]:
     """The connections in a pool's queue; a place without one is None. A closed pool has no queue."""
     return [] if pool.pool is None else list(pool.pool.queue)
+
+
+def is_full(places: Any) -> bool:
+    """Whether a pool's queue has no place left; asked of each request, so without its lock where it is the stock one."""
+    if type(places) is queue.LifoQueue:
+        return 0 < places.maxsize <= len(places.queue)
+    return bool(places.full())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Final
 
@@ -31,6 +32,7 @@ class ConnectionRecord(Record):
         "origin",
         "pool",
         "pools",
+        "record_of_pool",
         "request",
         "socket",
         "sockets",
@@ -52,6 +54,7 @@ class ConnectionRecord(Record):
         self.socket: SocketRecord | None = None
         self.counted: SocketRecord | None = None  # the socket that is among those its pool has made
         self.pool: Callable[[], Any] | None = None
+        self.record_of_pool: PoolRecord | None = None
         self.request = ("", "")
         self.answering: ResponseRecord | None = None
         self.destined: PoolRecord | None = None  # the pool that it was made for
@@ -70,6 +73,13 @@ class ConnectionRecord(Record):
             self.answering is not None and self.answering.is_open()
         )
 
+    def checked_out(self, pool: Any) -> None:
+        """Be there for a request, and for the response that comes of it."""
+        if self.pool is None or self.pool() is not pool:
+            self.pool, self.record_of_pool = weakref.ref(pool), self.pools.get(pool)
+        self.answering = None
+        self.is_idle = False
+
     def sending(self, connection: Any) -> None:
         """Count a request, at once or when the connection is established."""
         self.is_unsent = True
@@ -77,14 +87,10 @@ class ConnectionRecord(Record):
             self._count_request()
 
     def _count_request(self) -> None:
-        pool = self._pool_record()
+        pool = self.record_of_pool
         if self.is_unsent and pool is not None:
             pool.requests += 1
         self.is_unsent = False
-
-    def _pool_record(self) -> PoolRecord | None:
-        pool = None if self.pool is None else self.pool()
-        return None if pool is None else self.pools.get(pool)
 
     def note_socket(self) -> SocketRecord | None:
         """Let this connection speak for its present socket."""
@@ -103,8 +109,8 @@ class ConnectionRecord(Record):
         """Speak for that socket from now on; one that is new means that the connection was established."""
         if self.counted is not socket and not self.is_connecting:
             self.counted = socket
-            pool = self._pool_record()
-            if pool is not None:
+            pool = self.record_of_pool
+            if pool is not None and pool.ref() is not None:
                 pool.made += 1
                 self.destined = pool
             self._count_request()
@@ -143,7 +149,7 @@ class ConnectionRecord(Record):
         if self.answering is not None and self.answering.is_unfinished():
             return True
         pool = None if self.pool is None else self.pool()
-        if pool is not None and any(each is connection for each in queued(pool)):
+        if pool is not None and any(each is connection for each in reversed(queued(pool))):
             return True
         return self.answering is None and is_at_work(self.maker, self.threads)
 

@@ -12,7 +12,8 @@ from pytest_httpleak.errors import HttpLeakWarning, LeakError
 from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.model.rows import AuditNote, FixtureRow
 from pytest_httpleak.protocol import FAILED, will_stop
-from pytest_httpleak.reports.text import leak_text, note_lines, one_line, section_text
+from pytest_httpleak.reports.notes import note_lines
+from pytest_httpleak.reports.text import leak_text, one_line, section_text
 
 if TYPE_CHECKING:
     from pytest_httpleak.guard import Guard

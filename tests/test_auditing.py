@@ -12,7 +12,8 @@ from inner import Inner
 from pooldrivers import new_driver
 
 from pytest_httpleak.model.rows import AuditNote
-from pytest_httpleak.session.auditnotes import counted
+from pytest_httpleak.owners import Taken
+from pytest_httpleak.session.auditing import counted
 from pytest_httpleak.session.core import Session
 from pytest_httpleak.settings import default_settings
 from pytest_httpleak.sites import capture
@@ -21,20 +22,26 @@ Noted = Callable[[Callable[[], object]], dict[str, AuditNote]]
 
 
 @pytest.fixture
-def noted(request: pytest.FixtureRequest) -> Any:
-    """Runs a function as if it were a test, and gives its audit notes by name."""
+def all_noted(request: pytest.FixtureRequest) -> Any:
+    """Runs a function as if it were a test, and gives its audit notes."""
     session = Session(rootdir=str(request.path.parent), audit=True)
     session.start()
 
-    def run(function: Callable[[], object]) -> dict[str, AuditNote]:
+    def run(function: Callable[[], object]) -> tuple[AuditNote, ...]:
         check = session.begin("test_x", "function", default_settings())
         function()
         session.end(check)
-        return {note.name: note for note in check.notes}
+        return check.notes
 
     yield run
     session.stop()
     assert session.errors() == []
+
+
+@pytest.fixture
+def noted(all_noted: Callable[[Callable[[], object]], tuple[AuditNote, ...]]) -> Noted:
+    """The same, with its notes by name."""
+    return lambda function: {note.name: note for note in all_noted(function)}
 
 
 def test_a_request_without_a_timeout_is_noted_with_its_line(noted: Noted, server: str) -> None:
@@ -379,11 +386,46 @@ def test_a_default_that_a_wider_fixture_changes_and_puts_back_is_no_tests_doing(
 
 def test_notes_of_one_line_are_counted_together_only_where_they_say_the_same() -> None:
     birth = capture(1)
-    taken = [("no-timeout", "waits", hint, birth) for hint in ("pass one", "pass one", "set one")]
+    taken = [Taken("no-timeout", "waits", hint, birth) for hint in ("pass one", "pass one", "set one")]
     assert [(each.hint, each.count) for each in counted(taken)] == [("pass one", 2), ("set one", 1)]
 
 
 def test_notes_that_say_the_same_are_counted_for_each_line() -> None:
-    taken = [("no-timeout", "waits", "pass one", capture(1))]
-    taken += [("no-timeout", "waits", "pass one", capture(1))]
+    taken = [Taken("no-timeout", "waits", "pass one", capture(1))]
+    taken += [Taken("no-timeout", "waits", "pass one", capture(1))]
     assert [each.count for each in counted(taken)] == [1, 1]
+
+
+@pytest.mark.parametrize("options", [{}, {"connect": None, "read": None}])
+def test_each_request_is_counted_and_each_line_has_its_own_note(
+    all_noted: Callable[[Callable[[], object]], tuple[AuditNote, ...]], server: str, options: dict[str, Any]
+) -> None:
+    urllib3 = pytest.importorskip("urllib3")
+
+    def often(pools: Any) -> None:
+        for _ in range(3):
+            pools.request("GET", f"{server}/ok")
+
+    def careless() -> None:
+        with urllib3.PoolManager(timeout=urllib3.Timeout(**options)) as pools:
+            often(pools)
+            pools.request("GET", f"{server}/ok")
+            often(pools)
+
+    places = [(note.created and note.created.function, note.count) for note in all_noted(careless)]
+    assert places == [("often", 6), ("careless", 1)]
+
+
+@pytest.mark.parametrize(
+    "options", [{"total": 5}, {"connect": 5}, {"read": 5, "connect": None}, {"total": 1.5, "read": None}]
+)
+@pytest.mark.parametrize("is_stock", [True, False])
+def test_any_bound_of_a_timeout_is_one(noted: Noted, server: str, options: dict[str, Any], is_stock: bool) -> None:
+    urllib3 = pytest.importorskip("urllib3")
+    own = type("Own", (urllib3.Timeout,), {"clone": lambda self: self})
+
+    def careful() -> None:
+        with urllib3.PoolManager() as pools:
+            pools.request("GET", f"{server}/ok", timeout=(urllib3.Timeout if is_stock else own)(**options))
+
+    assert noted(careful) == {}

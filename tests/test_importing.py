@@ -102,3 +102,16 @@ def test_what_watches_a_module_never_imports_one_that_is_watched() -> None:
     code = ALL.replace("{watched}", repr(watched))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+@pytest.mark.parametrize(("module", "findings"), [("notes", False), ("text", True)])
+def test_what_shows_notes_does_not_import_what_shows_findings(module: str, findings: bool) -> None:
+    """A run that has notes and no more would pay for it: of what it shows nothing needs a pattern for secrets."""
+    names = [f"pytest_httpleak.reports.{each}" for each in ("causes", "wording")]
+    code = (
+        f"import sys, pytest_httpleak.reports.{module} as shown; print(all(each in sys.modules for each in {names}))\n"
+    )
+    code += "shown.safe('plain'); print('pytest_httpleak.reports.redaction' in sys.modules)\n"
+    code += "shown.safe('http://me:secret@host/'); print('pytest_httpleak.reports.redaction' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout.split(), done.stderr) == ([str(findings), "False", "True"], "")

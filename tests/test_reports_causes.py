@@ -23,8 +23,9 @@ from report_samples import (
 
 from pytest_httpleak.model.findings import Site
 from pytest_httpleak.model.kinds import State, Verdict
-from pytest_httpleak.reports.causes import causes, first_names, notes, owner_of_test
-from pytest_httpleak.reports.places import callers, code_line, is_below, place, relative_path
+from pytest_httpleak.reports.causes import causes, first_names
+from pytest_httpleak.reports.notes import notes
+from pytest_httpleak.reports.places import callers, code_line, is_below, owner_of_test, place, relative_path
 
 if TYPE_CHECKING:
     from pathlib import Path

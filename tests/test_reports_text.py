@@ -24,10 +24,10 @@ from report_samples import (
 from pytest_httpleak.model.findings import Finding, Held
 from pytest_httpleak.model.kinds import Kind, State, Verdict
 from pytest_httpleak.reports.closing import closing_line, closing_lines
+from pytest_httpleak.reports.notes import notes_text
 from pytest_httpleak.reports.text import (
     grouped_text,
     leak_text,
-    notes_text,
     one_line,
     section_text,
 )

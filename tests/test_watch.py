@@ -584,9 +584,29 @@ def test_notes_are_taken_for_whoever_is_running_where_they_are_made(watch: Watch
     user()
     user(NOWHERE)
     (made, given) = test.notes
-    assert made[:3] == given[:3] == ("name", "message", "hint")
-    assert first(made[3]) == "user"
-    assert given[3] is NOWHERE
+    for taken in (made, given):
+        assert (taken.name, taken.message, taken.hint, taken.count) == ("name", "message", "hint", 1)
+    assert first(made.birth) == "user"
+    assert given.birth is NOWHERE
+
+
+def test_notes_that_say_the_same_of_the_same_lines_are_kept_as_one(watch: Watch, test: Owner) -> None:
+    def user(message: str = "message", hint: str = "hint") -> None:
+        watch.note("name", message, hint, capture(2))
+
+    for _ in range(3):
+        user()
+    user()
+    user(message="other")
+    user(hint="other")
+    user(hint="other")
+    assert [(taken.message, taken.hint, taken.count) for taken in test.notes] == [
+        ("message", "hint", 3),
+        ("message", "hint", 1),
+        ("other", "hint", 1),
+        ("message", "other", 1),
+        ("message", "other", 1),
+    ]
 
 
 def test_no_notes_are_taken_for_the_process_and_for_what_is_over(watch: Watch) -> None:
@@ -600,7 +620,7 @@ def test_no_notes_are_taken_for_the_process_and_for_what_is_over(watch: Watch) -
 def test_of_notes_that_never_end_two_hundred_are_taken(watch: Watch, test: Owner) -> None:
     for _ in range(201):
         watch.note("name", "message", "hint", NOWHERE)
-    assert len(test.notes) == 200
+    assert sum(taken.count for taken in test.notes) == 200
 
 
 @pytest.fixture

@@ -54,29 +54,33 @@ def _requests(module: ModuleType, hooks: Hooks) -> None:
 
 
 def _urllib3(module: ModuleType, hooks: Hooks) -> None:
+    from pytest_httpleak.urllib3pools import is_full  # here, as no other library needs it
+
     watch: Any = hooks.watch
     pools, connections = watch.table("urllib3 pools"), watch.table("urllib3 connections")
+    message, stock = f"urllib3: {_NO_TIMEOUT}", getattr(module, "Timeout", None)
 
     def returning(pool: Any, connection: Any = None, /) -> None:
         queue = pool.pool
-        if queue is not None and getattr(connection, "sock", None) is not None and queue.full():
+        if queue is not None and getattr(connection, "sock", None) is not None and is_full(queue):
             watch.note(
                 "pool-overflow",
                 f"urllib3: {_OVERFLOW}",
                 f"make `maxsize` (now {queue.maxsize}) as large as the number of requests at once, or set `block=True`",
             )
 
-    def sending(pool: Any, connection: Any = None, /, *args: Any, **kwargs: Any) -> None:
-        timeout = kwargs.get("timeout")
-        if timeout is None or not _waits_for_ever(timeout):
+    def sending(pool: Any, connection: Any = None, /, *args: Any, timeout: Any = None, **kwargs: Any) -> None:
+        if timeout is None or not _waits_for_ever(timeout, stock):
             return
-        record = pools.get(pool)
+        checkout = connections.get(connection)  # which was noted a moment ago
+        record = None if checkout is None else checkout.record_of_pool
+        if record is None:
+            record = pools.get(pool)
         if record is not None and record.front is not None:  # what is built on it says it itself
             return
         if sys.modules["socket"].getdefaulttimeout() is None:
-            checkout = connections.get(connection)  # which was noted a moment ago
             birth = checkout.birth if checkout is not None and checkout.is_direct else None
-            watch.note("no-timeout", f"urllib3: {_NO_TIMEOUT}", _SET_TIMEOUT, birth)
+            watch.note("no-timeout", message, _SET_TIMEOUT, birth)
 
     hooks.before(module.connectionpool.HTTPConnectionPool, "_put_conn", returning)
     hooks.before(module.connectionpool.HTTPConnectionPool, "_make_request", sending)
@@ -85,8 +89,14 @@ def _urllib3(module: ModuleType, hooks: Hooks) -> None:
 _SET_TIMEOUT = "pass `timeout=`, in seconds, to the request or to its pool"
 
 
-def _waits_for_ever(timeout: Any) -> bool:
+def _waits_for_ever(timeout: Any, stock: Any) -> bool:
     """Whether a `Timeout` of urllib3 bounds neither connecting nor reading; what is no number stands for the socket's."""
+    if type(timeout) is stock:  # whose properties come to the same
+        return not (
+            isinstance(timeout.total, _NUMBERS)
+            or isinstance(timeout._connect, _NUMBERS)
+            or isinstance(timeout._read, _NUMBERS)
+        )
     return not isinstance(timeout.connect_timeout, _NUMBERS) and not isinstance(timeout.read_timeout, _NUMBERS)
 
 

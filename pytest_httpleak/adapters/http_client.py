@@ -187,8 +187,6 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             watch.opened(record)
 
     def answered(response: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
-        if _pooled.get(type(connection)):
-            return
         record = connections.get(connection)
         if record is None:
             return
@@ -202,12 +200,12 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             answer.birth = sent[0]
 
     def released(response: Any) -> None:
-        record = responses.get(response) if responses.records else None
+        record = responses.get(response)
         if record is not None:
             record.released = True
 
     def closing(response: Any) -> None:
-        record = responses.get(response) if responses.records else None
+        record = responses.get(response)
         if record is not None and not record.released and record.is_unread(response) and _is_dying(response):
             record.collected = True
 
@@ -215,14 +213,15 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     hooks.after(connection_class, "__init__", born)
     for cls in {connection_class, getattr(module, "HTTPSConnection", connection_class)}:  # no TLS without `ssl`
         hooks.after(cls, "connect", connected)
-    _put_own_way(connection_class, hooks, put, sent)
-    hooks.after(connection_class, "getresponse", answered)
-    hooks.before(response_class, "close", closing)
-    hooks.before(response_class, "_close_conn", released)
+    _put_own_way(connection_class, hooks, put, sent, answered)
+    for name, note in (("close", closing), ("_close_conn", released)):  # of those of a pool there is nothing to tell
+        hooks.patches.before_while(hooks.wall, response_class, name, note, responses.records)
 
 
-def _put_own_way(cls: Any, hooks: Hooks, put: Callable[..., None], sent: Callable[..., None]) -> None:
-    """Let the connections of a pool pass: these two are on the way of each of their requests, which others note."""
+def _put_own_way(
+    cls: Any, hooks: Hooks, put: Callable[..., None], sent: Callable[..., None], answered: Callable[..., None]
+) -> None:
+    """Let the connections of a pool pass: these three are on the way of each of their requests, which others note."""
     wall = hooks.wall
 
     def make_putrequest(original: Any) -> Any:
@@ -252,6 +251,19 @@ def _put_own_way(cls: Any, hooks: Hooks, put: Callable[..., None], sent: Callabl
 
         return endheaders
 
+    def make_getresponse(original: Any) -> Any:
+        def getresponse(connection: Any) -> Any:
+            __tracebackhide__ = True
+            response = original(connection)
+            if wall.on and not _pooled.get(type(connection)):
+                try:
+                    answered(response, connection)
+                except Exception as error:  # noqa: BLE001  # this is the wall
+                    wall.fall(error)
+            return response
+
+        return getresponse
+
     if _is_stock(cls.putrequest):
         hooks.patches.replace(cls, "putrequest", make_putrequest)
     else:  # somebody else's, who may take more
@@ -260,6 +272,10 @@ def _put_own_way(cls: Any, hooks: Hooks, put: Callable[..., None], sent: Callabl
         hooks.patches.replace(cls, "endheaders", make_endheaders)
     else:
         hooks.after(cls, "endheaders", sent)
+    if _is_stock(cls.getresponse):
+        hooks.patches.replace(cls, "getresponse", make_getresponse)
+    else:
+        hooks.after(cls, "getresponse", answered)
 
 
 def _is_stock(function: Any) -> bool:
@@ -282,7 +298,7 @@ def _is_dying(response: Any) -> bool:
     """Whether a finalizer closes the response: its own, or that of the temporary-file wrapper inside an `HTTPError`."""
     if "_finalizing" in response.__dict__:
         return True
-    frame: FrameType | None = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(3)  # outside the wrapper
     for _ in range(6):
         if frame is None:
             break

@@ -66,7 +66,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     def request_born(_: None, pool_request: Any, /, *args: Any, **kwargs: Any) -> None:
         record = RequestRecord(library, pool_request.request, threads)
         requests.put(pool_request, record)
-        watch.add(record, opened=False)
+        watch.add(record, opened=False, depth=5)  # outside the wrapper
         _sent.set(record)
 
     def given(_: None, pool_request: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -102,9 +102,10 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         if record.pool is None:
             record.pool = adopted(stream._pool)
         record.stream = weakref.ref(stream)
-        record.count()
+        if not record.counted:
+            record.count()
         slot = slots.get(pool_request.connection)
-        if slot is not None:
+        if slot is not None and not slot.established:
             slot.count()
         if slot is None or not slot.has_socket:  # once a connection has answered, its socket stays what it is
             socket = record_of(socket_of(pool_request.connection), sockets)
@@ -112,7 +113,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
                 socket.holder = slot
                 if slot is not None:
                     slot.has_socket = True
-        watch.opened(record)
+        if watch.peaking:
+            watch.opened(record)
 
     def status_known(_: None, response: Any, /, *args: Any, **kwargs: Any) -> None:
         if type(response.stream) in streams:
@@ -125,13 +127,13 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         hooks.after(flavour.pool, "__init__", pool_born)
         hooks.after(flavour.request, "__init__", request_born)
         hooks.after(flavour.request, flavour.give, given)
-        hooks.after(flavour.stream, "__init__", answered)
+        hooks.patches.after_of_first(hooks.wall, flavour.stream, "__init__", answered)
         for protocol in flavour.protocols:
             hooks.after(protocol, "__init__", established)
         if hasattr(flavour.pool, "_assign_requests_to_connections"):
             hooks.after(flavour.pool, "_assign_requests_to_connections", assigned)
         watch_connections(flavour.pool)
-    hooks.after(response_class, "__init__", status_known)
+    hooks.patches.after_of_first(hooks.wall, response_class, "__init__", status_known)
 
 
 class _Flavour:

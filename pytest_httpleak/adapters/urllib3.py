@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-import weakref
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks, Unsupported, require
 from pytest_httpleak.socketrecords import SocketRecord, record_of
-from pytest_httpleak.urllib3pools import PoolManagerRecord, PoolRecord
+from pytest_httpleak.urllib3pools import PoolManagerRecord, PoolRecord, is_full
 from pytest_httpleak.urllib3records import ConnectionRecord, ResponseRecord
+from pytest_httpleak.wrappers import Notes, number_of_arguments
 
 MODULES = ("urllib3",)
 
@@ -78,33 +79,32 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             record.is_connecting = False
 
     def checked_out(connection: Any, pool: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = known(connection)
+        record = connections.get(connection) or known(connection)
         if record.pool is not None:  # not its first request: from now on it is there for this caller
-            watch.hand_over(record)
-        record.pool = weakref.ref(pool)
+            watch.hand_over(record, depth=5)  # outside the wrapper
+        record.checked_out(pool)
         record.is_direct = sys._getframe(2).f_code is urlopen  # and not by somebody's own way to get a connection
-        record.answering = None
-        record.is_idle = False
 
     def put_back(pool: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
         if getattr(connection, "sock", None) is None or pool.pool is None:
             return
-        known = connections.get(connection)
-        if not pool.pool.full():
+        if not is_full(pool.pool):
+            known = connections.get(connection)
             if known is not None:
                 known.is_idle = True
         elif (record := pools.get(pool)) is not None:
             record.overflow += 1
 
     def requesting(pool: Any, connection: Any, method: str = "", url: str = "", /, *args: Any, **kwargs: Any) -> None:
-        record = known(connection)
+        record = connections.get(connection) or known(connection)
         record.request = (method, url)
         record.sending(connection)
 
     def requested(response: Any, pool: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = known(connection)
+        record = connections.get(connection) or known(connection)
         record.note_socket()
-        watch.opened(record)
+        if watch.peaking:
+            watch.opened(record)
         if isinstance(response, response_class) and response._connection is not None:  # else somebody's stand-in
             answered(response, record)
 
@@ -137,12 +137,12 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         return socket
 
     def released(response: Any) -> None:
-        record = responses.get(response) if responses.records else None
+        record = responses.get(response)
         if record is not None and (record.pool is None or response._connection is not None):
             record.released = True
 
     def closing(response: Any) -> None:
-        record = responses.get(response) if responses.records else None
+        record = responses.get(response)
         if record is None or not record.is_unfinished():
             return
         if "_finalizing" in response.__dict__ and record.has_connection(response):
@@ -163,14 +163,89 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     hooks.before(connection_class, "close", closed)
     hooks.after(pool_class, "_get_conn", checked_out)
     hooks.before(pool_class, "_put_conn", put_back)
-    hooks.before(pool_class, "_make_request", requesting)
-    hooks.after(pool_class, "_make_request", requested)
+    hooks.patches.around(hooks.wall, pool_class, "_make_request", (requesting, requested), _request_wrapper)
     if from_one:
         hooks.after(response_class, "__init__", wrapped)
     else:
         hooks.after(connection_class, "getresponse", answered_alone)
-    hooks.before(response_class, "release_conn", released)
-    hooks.before(response_class, "close", closing)
+    for name, note in (("release_conn", released), ("close", closing)):  # none is recorded that is read at once
+        hooks.patches.before_while(hooks.wall, response_class, name, note, responses.records)
+
+
+def _request_wrapper(notes: Notes) -> Callable[..., Any] | None:
+    """A wrapper for `_make_request()` of urllib3 2; to hand on whatever there is would cost more than all that is noted.
+
+    The plugin's own notes need but a few of the arguments. Where there are others, it is not for them.
+    """
+    original, before, after = notes.original, notes.before, notes.after
+    number = number_of_arguments(original)
+    if not notes.are_own() or number != len(_ARGUMENTS) or original.__code__.co_varnames[:number] != _ARGUMENTS:
+        return None
+
+    def _make_request(  # noqa: PLR0917  # as urllib3 has it
+        self: Any,
+        conn: Any,
+        method: Any,
+        url: Any,
+        body: Any = None,
+        headers: Any = None,
+        retries: Any = None,
+        timeout: Any = None,
+        chunked: Any = False,
+        response_conn: Any = None,
+        preload_content: Any = True,
+        decode_content: Any = True,
+        enforce_content_length: Any = True,
+    ) -> Any:
+        __tracebackhide__ = True
+        for wall, note in before:
+            if wall.on:
+                try:
+                    note(self, conn, method, url, timeout=timeout)
+                except Exception as error:  # noqa: BLE001  # this is the wall
+                    wall.fall(error)
+        response = original(
+            self,
+            conn,
+            method,
+            url,
+            body,
+            headers,
+            retries,
+            timeout,
+            chunked,
+            response_conn,
+            preload_content,
+            decode_content,
+            enforce_content_length,
+        )
+        for wall, note in after:
+            if wall.on:
+                try:
+                    note(response, self, conn)
+                except Exception as error:  # noqa: BLE001  # this is the wall
+                    wall.fall(error)
+        return response
+
+    _make_request.__defaults__ = original.__defaults__
+    return _make_request
+
+
+_ARGUMENTS = (
+    "self",
+    "conn",
+    "method",
+    "url",
+    "body",
+    "headers",
+    "retries",
+    "timeout",
+    "chunked",
+    "response_conn",
+    "preload_content",
+    "decode_content",
+    "enforce_content_length",
+)
 
 
 def _major(module: ModuleType) -> int:

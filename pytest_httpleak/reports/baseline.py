@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.model.kinds import Verdict
-from pytest_httpleak.reports.causes import Owner, each_finding
-from pytest_httpleak.reports.places import relative_path
+from pytest_httpleak.reports.causes import each_finding
+from pytest_httpleak.reports.places import Owner, relative_path
 from pytest_httpleak.reports.text_safety import plain
 from pytest_httpleak.reports.wording import subject
 

@@ -8,27 +8,18 @@ from typing import TYPE_CHECKING, Final
 
 from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.model.kinds import State, Verdict
-from pytest_httpleak.model.rows import AuditNote, FixtureRow, Growth, TestRow
+from pytest_httpleak.model.rows import FixtureRow, Growth
 from pytest_httpleak.model.run import Run
-from pytest_httpleak.reports.places import file_of_test, relative_path
+from pytest_httpleak.reports.notes import counted
+from pytest_httpleak.reports.places import Owner, owner_of_test, relative_path
 from pytest_httpleak.reports.text_safety import safe_name
-from pytest_httpleak.reports.wording import amount, counted
+from pytest_httpleak.reports.wording import amount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _WORST_FIRST: Final = tuple(Verdict(name) for name in ("leaked", "warned", "known", "tolerated", "ignored"))
 _NUMBER: Final = re.compile(r"\d+")
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """A test or fixture that left something behind; `name` is raw, `file` and `line` say where it is defined."""
-
-    name: str
-    file: str
-    line: int
-    is_fixture: bool = False
 
 
 @dataclass(slots=True)
@@ -49,20 +40,6 @@ class Cause:
         if self.finding.state is State.PEAK:
             return ", ".join(words)
         return ", ".join([*words, amount(self.finding.kind, self.resources)])
-
-
-@dataclass(slots=True)
-class NoteGroup:
-    """One audit note with all tests that it came up in."""
-
-    note: AuditNote
-    owners: list[Owner] = field(default_factory=list)
-    count: int = 0
-
-
-def owner_of_test(row: TestRow) -> Owner:
-    """A test as the owner of its findings."""
-    return Owner(row.nodeid, file_of_test(row.nodeid), 1)
 
 
 def owner_of_fixture(row: FixtureRow, rootdir: str) -> Owner:
@@ -100,19 +77,6 @@ def growing(run: Run) -> list[Growth]:
     """What grows test after test, save what fails its tests anyway: that is told of already."""
     told = {(finding.kind, finding.created) for _, finding in each_finding(run) if finding.verdict is Verdict.LEAKED}
     return [growth for growth in run.growth if (growth.kind, growth.created) not in told]
-
-
-def notes(run: Run) -> list[NoteGroup]:
-    """The audit notes of a run, the most frequent first."""
-    groups: dict[tuple[object, ...], NoteGroup] = {}
-    for row in run.tests:
-        for note in row.notes:
-            key = (note.name, note.created, None if note.created else _NUMBER.sub("#", note.message))
-            group = groups.setdefault(key, NoteGroup(note))
-            group.count += note.count
-            if owner_of_test(row) not in group.owners[-1:]:
-                group.owners.append(owner_of_test(row))
-    return sorted(groups.values(), key=lambda group: (-len(group.owners), -group.count, group.note.name))
 
 
 def first_names(owners: list[Owner], limit: int) -> str:

@@ -10,13 +10,14 @@ from importlib import resources
 from typing import TYPE_CHECKING, Final
 
 from pytest_httpleak.model.kinds import Kind, Outcome
-from pytest_httpleak.reports.causes import Cause, Owner, causes, growing, notes
+from pytest_httpleak.reports.causes import Cause, causes, growing
 from pytest_httpleak.reports.chart import growth_rows, line_chart
 from pytest_httpleak.reports.closing import closing_lines
 from pytest_httpleak.reports.markup import Html, tag, text
-from pytest_httpleak.reports.places import callers, code_line, line_of, place
+from pytest_httpleak.reports.notes import counted, notes
+from pytest_httpleak.reports.places import Owner, callers, code_line, line_of, place
 from pytest_httpleak.reports.text_safety import safe, safe_name
-from pytest_httpleak.reports.wording import UNKNOWN_LINE, counted, described, grown, held_label, held_lines, noun
+from pytest_httpleak.reports.wording import UNKNOWN_LINE, described, grown, held_label, held_lines, noun
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

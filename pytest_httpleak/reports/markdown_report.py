@@ -6,11 +6,12 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from pytest_httpleak.model.kinds import Verdict
-from pytest_httpleak.reports.causes import Cause, causes, first_names, growing, notes
+from pytest_httpleak.reports.causes import Cause, causes, first_names, growing
 from pytest_httpleak.reports.closing import closing_lines
+from pytest_httpleak.reports.notes import counted, notes
 from pytest_httpleak.reports.places import code_line, line_of, place
 from pytest_httpleak.reports.text_safety import safe, safe_name
-from pytest_httpleak.reports.wording import UNKNOWN_LINE, counted, described, grown, noun
+from pytest_httpleak.reports.wording import UNKNOWN_LINE, described, grown, noun
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.run import Run

@@ -6,15 +6,30 @@ import functools
 import linecache
 import os
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pytest_httpleak.reports.text_safety import safe_code, safe_name
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Finding, Site
+    from pytest_httpleak.model.rows import TestRow
 
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 _MAX_CALLERS: Final = 3
+
+
+class Owner(NamedTuple):
+    """A test or fixture that left something behind; `name` is raw, `file` and `line` say where it is defined."""
+
+    name: str
+    file: str
+    line: int
+    is_fixture: bool = False
+
+
+def owner_of_test(row: TestRow) -> Owner:
+    """A test as the owner of its findings."""
+    return Owner(row.nodeid, file_of_test(row.nodeid), 1)
 
 
 def relative_path(file: str, rootdir: str) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from pytest_httpleak.model.kinds import Kind, Verdict
-from pytest_httpleak.reports.causes import Owner, each_finding
-from pytest_httpleak.reports.places import callers, code_line, is_below, place, relative_path
+from pytest_httpleak.reports.causes import each_finding
+from pytest_httpleak.reports.places import Owner, callers, code_line, is_below, place, relative_path
 from pytest_httpleak.reports.text_safety import plain, safe, safe_name
 from pytest_httpleak.reports.wording import RULES, headline, noun
 

@@ -6,12 +6,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from pytest_httpleak.model.kinds import Verdict
-from pytest_httpleak.reports.causes import Cause, causes, first_names, growing, notes
-from pytest_httpleak.reports.places import callers, code_line, line_of, place
+from pytest_httpleak.reports.causes import Cause, causes, first_names, growing
+from pytest_httpleak.reports.notes import LABEL, labelled
+from pytest_httpleak.reports.places import callers, code_line, place
 from pytest_httpleak.reports.text_safety import safe, safe_name
 from pytest_httpleak.reports.wording import (
     UNKNOWN_LINE,
-    counted,
     described,
     grown,
     headline,
@@ -24,13 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_httpleak.model.findings import Finding, Site
-    from pytest_httpleak.model.rows import AuditNote
     from pytest_httpleak.model.run import Run
 
 _MAX_GROUPS: Final = 20
-_MAX_NOTES: Final = 10
 _MAX_NAMES: Final = 3
-_LABEL: Final = len("held by: ")
 
 _SECTIONS: Final = {
     Verdict.LEAKED: "It also leaks, which would fail it by itself:",
@@ -52,7 +49,7 @@ def leak_text(findings: Sequence[Finding], *, owner: str, rootdir: str) -> str:
     The first line stands alone, as that is what pytest's short summary shows. `owner` is a test id, or a
     description of a fixture; paths are shown relative to `rootdir`.
     """
-    left_by = _labelled("left by", safe_name(owner))
+    left_by = labelled("left by", safe_name(owner))
     if len(findings) == 1:
         return "\n".join([headline(findings[0]), left_by, *_details(findings[0], rootdir)])
     lines = [f"{len(findings)} leaks: {totals(findings)}", left_by]
@@ -115,53 +112,28 @@ def growth_text(run: Run) -> list[str]:
     return ["Growing, test after test:", *lines, ""] if lines else []
 
 
-def notes_text(run: Run) -> list[str]:
-    """One line and one hint for each audit note of the run, the most frequent first; ends with an empty line.
-
-    At most ten are shown; a report has them all.
-    """
-    lines: list[str] = []
-    found = notes(run)
-    for group in found[:_MAX_NOTES]:
-        lines += note_lines(group.note, counted(len(group.owners), "test"), run.rootdir)
-    if len(found) > _MAX_NOTES:
-        lines.append(f"and {len(found) - _MAX_NOTES:,} more notes; a report (--httpleak-report=PATH) has them all")
-    return [*lines, ""] if lines else []
-
-
-def note_lines(note: AuditNote, extent: str, rootdir: str) -> list[str]:
-    """An audit note with its line, its name and how to mend it."""
-    where = "" if note.created is None else f"{line_of(note.created, rootdir)}: "
-    lines = [f"note: {where}{safe(note.message)} [{safe_name(note.name)}] ({extent})"]
-    return [*lines, _labelled("fix", safe(note.hint))] if note.hint else lines
-
-
 def _details(finding: Finding, rootdir: str) -> list[str]:
     lines = _created(finding.created, rootdir)
-    lines += [_labelled("from", place(site, rootdir)) for site in callers(finding, rootdir)]
+    lines += [labelled("from", place(site, rootdir)) for site in callers(finding, rootdir)]
     for number, line in enumerate(held_lines(finding, rootdir)):
-        lines.append(_labelled("" if number else held_label(finding), line))
+        lines.append(labelled("" if number else held_label(finding), line))
     if finding.held_by:
-        lines.append(_labelled("held by", safe(finding.held_by)))
+        lines.append(labelled("held by", safe(finding.held_by)))
     if finding.hint:
-        lines.append(_labelled("fix", safe(finding.hint)))
+        lines.append(labelled("fix", safe(finding.hint)))
     return lines
 
 
 def _created(site: Site | None, rootdir: str) -> list[str]:
     if site is None:
-        return [_labelled("created", UNKNOWN_LINE)]
+        return [labelled("created", UNKNOWN_LINE)]
     code = code_line(site, rootdir)
-    gutter = " " * (_LABEL + 2)
-    return [_labelled("created", place(site, rootdir)), *([f"{gutter}{site.line} |  {code}"] if code else [])]
+    gutter = " " * (LABEL + 2)
+    return [labelled("created", place(site, rootdir)), *([f"{gutter}{site.line} |  {code}"] if code else [])]
 
 
 def _where(site: Site | None, rootdir: str) -> str:
     return UNKNOWN_LINE if site is None else place(site, rootdir)
-
-
-def _labelled(label: str, text: str) -> str:
-    return "  " + (f"{label}: " if label else "").ljust(_LABEL) + text
 
 
 def _cause(cause: Cause, rootdir: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.model.kinds import Kind, State, Verdict
 from pytest_httpleak.model.rows import Growth
+from pytest_httpleak.reports.notes import counted
 from pytest_httpleak.reports.places import shortened
 from pytest_httpleak.reports.text_safety import safe
 
@@ -64,11 +65,6 @@ _SAYS_OPEN: Final = re.compile(r"\b(?:still|not closed|never closed|unclosed|not
 def noun(kind: Kind, count: int = 1) -> str:
     """The name of a kind for a person, in the plural where `count` asks for it."""
     return _NOUNS[kind] if count == 1 else f"{_NOUNS[kind]}s"
-
-
-def counted(number: int, word: str) -> str:
-    """`1 test`, `31 tests`."""
-    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
 def grown(growth: Growth) -> str:

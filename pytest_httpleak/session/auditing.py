@@ -1,17 +1,18 @@
-"""Whether there is anything to note at the end of a test; on the way of every test, so the notes are made elsewhere."""
+"""The audit notes of a test at its end; on the way of every test, so that those which few have are made elsewhere."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.asking import attribute
 from pytest_httpleak.model.kinds import Kind
-from pytest_httpleak.owners import Owner
+from pytest_httpleak.owners import Owner, Taken
 from pytest_httpleak.ownership import Watch
 
 if TYPE_CHECKING:
+    from pytest_httpleak.model.findings import Site
     from pytest_httpleak.model.rows import AuditNote
 
 # So many clients from one line within one test, each with a connection of its own to one server, are one for each request.
@@ -53,8 +54,8 @@ class Auditing:
             or sum(record.kind is Kind.CLIENTS for record in made) >= CLIENTS_FROM_ONE_LINE
         )
         has_tasks = self._watch.births_of_tasks - tasks_before > TASKS_FROM_ONE_LINE
-        if not (is_changed or has_many or has_tasks or owner.notes):
-            return ()
+        if not (is_changed or has_many or has_tasks):
+            return counted(owner.notes) if owner.notes else ()
         from pytest_httpleak.session import auditnotes
 
         found: list[AuditNote] = []
@@ -65,7 +66,21 @@ class Auditing:
             found += [*auditnotes.many_clients(made), *auditnotes.many_tries(made)]
         if has_tasks:
             found += auditnotes.many_tasks(birth for birth, of, _ in list(self._watch.tasks.values()) if of is owner)
-        return (*found, *auditnotes.counted(owner.notes))
+        return (*found, *counted(owner.notes))
+
+
+def counted(taken: Sequence[Taken]) -> tuple[AuditNote, ...]:
+    """The notes that the adapters have taken, each once for each line."""
+    from pytest_httpleak.model.rows import AuditNote  # here, as a run without notes needs none
+
+    if len(taken) == 1:  # as in nearly every test that has one
+        (one,) = taken
+        return (AuditNote(one.name, one.message, one.hint, one.birth.site(), one.count),)
+    counts: dict[tuple[str, str, str, Site | None], int] = {}
+    for each in taken:
+        key = (each.name, each.message, each.hint, each.birth.site())
+        counts[key] = counts.get(key, 0) + each.count
+    return tuple([AuditNote(*key, number) for key, number in counts.items()])
 
 
 def shared_defaults() -> tuple[Any, ...]:

@@ -96,17 +96,3 @@ def many_tasks(births: Iterable[Birth]) -> Iterator[AuditNote]:
                 "let a fixed number of workers, or a semaphore, bound them",
                 site,
             )
-
-
-def counted(notes: Iterable[tuple[str, str, str, Birth]]) -> Iterator[AuditNote]:
-    """The notes that the adapters have taken, each once for each line."""
-    counts: Counter[tuple[str, str, str, Site | None]] = Counter()
-    last: Birth | None = None
-    site: Site | None = None
-    for name, message, hint, birth in notes:
-        # As a rule one line does it again and again: then the frames need not be told.
-        if last is None or birth.frames != last.frames or birth.parent is not last.parent:
-            site = birth.site()
-        counts[name, message, hint, site] += 1
-        last = birth
-    return (AuditNote(*key, count=number) for key, number in counts.items())

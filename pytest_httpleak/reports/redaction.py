@@ -1,0 +1,111 @@
+"""Finds the secrets in a text: the patterns, which a run that shows neither a URL nor a line of code does without."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_HIDDEN: Final = "***"
+
+# A port may still be a placeholder in a line of code: {port}, {self.port:d}, %s.
+_PLACEHOLDER: Final = re.compile(r"\{[^{}]*\}|%[sd]")
+_AUTHORITY: Final = re.compile(r"""(?:\[[^\]]*\]|[^:]*)(?::\d*)?[.,;:!?)\]}>'"]*""")
+_TRAILING: Final = re.compile(r"""[.,;)\]}>'"]*\Z""")
+
+# In prose a URL ends at white space: a raw path may hold any other character, a quotation mark too.
+_URL: Final = re.compile(r"://(?P<authority>[^\s/?#]*)(?P<path>[^\s?#]*)(?P<rest>[?#]\S*)?")
+_QUERY: Final = re.compile(r"(?<=[\w/.~%*)\]}-])\?(?P<query>[\w%\[~&+*=.-]\S*)")
+
+# In code it ends at the quotation mark that closes its string.
+_CODE_URL: Final = re.compile(r"""://(?P<authority>[^\s/?#"'`]*)(?P<path>[^\s?#"'`]*)(?P<rest>[?#][^\s"'`]*)?""")
+_CODE_QUERY: Final = re.compile(r"""\?[\w.%\[\]{}-]+=[^\s"'`]*""")
+
+# Arguments of every HTTP library that carry headers, query values or credentials.
+_SECRET_ARGUMENT: Final = re.compile(r"\b(?:headers|params|auth|cookies)\s*=\s*[\w.]*")
+_SECRET_HEADER: Final = re.compile(
+    r"""(authorization|cookie|x-api-key)(["']?\]?\s*[:,=]\s*)"""
+    r"""(?:[bfru]{0,2}"[^"]*"?|[bfru]{0,2}'[^']*'?|[^"',)]+)""",
+    re.IGNORECASE,
+)
+_CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
+
+
+def without_secrets(text: str) -> str:
+    """A text in prose with the userinfo, the query and the fragment of every URL in it gone."""
+    return _QUERY.sub(_hide_query, _URL.sub(_hide_parts, text))
+
+
+def code_without_secrets(line: str) -> str:
+    """A line of source code with the URLs, headers, parameters and credentials in it made harmless."""
+    line = _CODE_QUERY.sub(f"?{_HIDDEN}", _CODE_URL.sub(_hide_code_parts, line))
+    return _SECRET_HEADER.sub(rf"\1\2{_HIDDEN}", _hide_arguments(line))
+
+
+def _hide_parts(match: re.Match[str]) -> str:
+    rest = match["rest"] or ""
+    return _without_userinfo(match, _hidden_query(rest[1:]) if rest.startswith("?") else _trailing(rest))
+
+
+def _hide_code_parts(match: re.Match[str]) -> str:
+    return _without_userinfo(match, f"?{_HIDDEN}" if (match["rest"] or "").startswith("?") else "")
+
+
+def _without_userinfo(match: re.Match[str], rest: str) -> str:
+    authority = match["authority"].rpartition("@")[2]
+    if not _AUTHORITY.fullmatch(_PLACEHOLDER.sub("0", authority)):
+        return f"://{_HIDDEN}"  # perhaps the beginning of a password with a slash in it
+    return f"://{authority}{match['path']}{rest}"
+
+
+def _hide_query(match: re.Match[str]) -> str:
+    return _hidden_query(match["query"])
+
+
+def _hidden_query(query: str) -> str:
+    trailing = _trailing(query)
+    return "?" + (_HIDDEN if len(trailing) < len(query) else "") + trailing
+
+
+def _trailing(text: str) -> str:
+    match = _TRAILING.search(text)
+    return match[0] if match else ""
+
+
+def _hide_arguments(line: str) -> str:
+    done = 0
+    pieces: list[str] = []
+    for match in _SECRET_ARGUMENT.finditer(line):
+        if match.start() < done:
+            continue
+        end = _end_of_literal(line, match.end())
+        if end > match.end():
+            opening = line[match.end()]
+            call = opening == "(" and line[match.end() - 1] not in "= "
+            pieces += [line[done : match.end()], f"({_HIDDEN})" if call else _HIDDEN]
+            done = end
+    return "".join(pieces) + line[done:]
+
+
+def _end_of_literal(line: str, start: int) -> int:
+    """Where the brackets or the string that begin at `start` end; `start` where neither does."""
+    closing: list[str] = []
+    quote = ""
+    at = start
+    while at < len(line):
+        char = line[at]
+        if quote:
+            at += char == "\\"
+            if char == quote:
+                quote = ""
+        elif char in "\"'":
+            quote = char
+        elif char in _CLOSING:
+            closing.append(_CLOSING[char])
+        elif closing and char == closing[-1]:
+            closing.pop()
+        elif not closing:
+            return start
+        at += 1
+        if not quote and not closing:
+            return at
+    return len(line)
