@@ -289,6 +289,10 @@ class Guard:
         self.session.watch.pop(check.owner)
         self.session.ledger.adopt(check.owner)
         self.session.accept_defaults()
+        result = fixturedef.cached_result
+        if result is not None and result[2] is None:
+            check.owner.value = result[0]
+            self.session.watch.keepers.append(check.owner)
         # The last of its finalizers runs first.
         fixturedef.addfinalizer(lambda: self.session.safely(self._resume_fixture, request, check))
 
@@ -300,6 +304,8 @@ class Guard:
         self.session.resume(check)
 
     def _end_fixture(self, fixturedef: pytest.FixtureDef[Any], check: Check) -> None:
+        check.owner.value = None
+        self.session.watch.keepers = [each for each in self.session.watch.keepers if each is not check.owner]
         self.session.accept_defaults()
         if self.settings.mode is Mode.MARKED:
             self.session.drop(check)

@@ -55,6 +55,7 @@ class Owner:
         "prune_at",
         "records",
         "scope",
+        "value",
     )
 
     def __init__(self, name: str, scope: str, parent: Owner | None = None) -> None:
@@ -68,6 +69,7 @@ class Owner:
         self.descriptors = 0  # bare ones that it was given, so that a look knows whether there is any to ask for
         self.grace = 0.5  # seconds
         self.over = False
+        self.value: object = None  # of a fixture that is set up
         self.peaks: Peaks | None = None
         self.prune_at = _PRUNE_AT
 

@@ -43,6 +43,9 @@ class Watch:
         self.on = False
         self.root = Owner("<the process>", "process")
         self.stack: list[Owner] = [self.root]
+        self.keepers: list[
+            Owner
+        ] = []  # wider fixtures that are set up, whose values may make what they need when asked
         self.patches = Patches()
         self.walls: list[Wall] = []
         self.births = 0  # of all but responses, which hold what others have opened
@@ -87,18 +90,45 @@ class Watch:
             self.stack.remove(owner)
         self._context.set(self.stack[-1])
 
+    def lend(self, owner: Owner) -> Callable[[], None]:
+        """Let an owner on the stack answer for what the running task or helper thread makes; gives the way back."""
+        loop = self.running_loop()
+        task = None if loop is None else self.current_task(loop)
+        if task is not None:
+            known = self.tasks.get(id(task))
+            self.tasks[id(task)] = (self.birth(), owner, id(task.get_coro()))
+
+            def give_back() -> None:
+                if known is None:
+                    self.tasks.pop(id(task), None)
+                else:
+                    self.tasks[id(task)] = known
+
+            return give_back
+        ident = _get_ident()
+        if ident == self._main:
+            return lambda: None
+        self.stack.remove(owner)
+        borrowed = self.borrowed.setdefault(ident, [])
+        borrowed.append(Worker(owner, self.birth()))
+
+        def give_back_thread() -> None:
+            borrowed.pop()
+            if not borrowed:
+                self.borrowed.pop(ident, None)
+
+        return give_back_thread
+
     @contextlib.contextmanager
-    def responsible(self, owner: Owner) -> Iterator[None]:
-        """Make `owner` answer for what is made in a block."""
+    def acting_for(self, owner: Owner) -> Iterator[None]:
+        """Let an owner answer for what is made in a block, in whatever task or thread it runs."""
         self.push(owner)
+        give_back = self.lend(owner)
         try:
             yield
         finally:
+            give_back()
             self.pop(owner)
-
-    def is_main(self, ident: int) -> bool:
-        """Whether that is the thread in which the watch began, where the stack of owners counts."""
-        return ident == self._main
 
     def pass_on(self, owner: Owner, heir: Owner) -> None:
         """Let `heir` answer for the tasks and descriptors of `owner`."""

@@ -22,6 +22,7 @@ _HTTP_PACKAGES: Final = frozenset(
     "aiohttp anyio h11 h2 httpcore httpcore2 httpx httpx2 requests sniffio trio urllib3 urllib3_future uvloop".split()
 )
 _RUNNERS: Final = frozenset(("_pytest", "pluggy"))
+_KEEPERS: Final = frozenset(("concurrent", "multiprocessing"))
 
 _LIBRARY: Final = 0  # false, as most frames are a library's
 _USER: Final = 1
@@ -103,6 +104,24 @@ class Birth:
                 if not importer or importer.startswith("<frozen importlib"):
                     return True
         return False
+
+    def makers(self) -> frozenset[str]:
+        """The packages whose code lies between the user's line and what was made: they may keep it for themselves.
+
+        Of the standard library only those that keep workers.
+        """
+        makers: set[str] = set()
+        birth: Birth | None = self
+        while birth is not None:
+            for code, _ in birth.frames:
+                filename = code.co_filename
+                if _sorts.get(filename) == _USER:
+                    return frozenset(makers)
+                package = _modules.get(filename, "").partition(".")[0]
+                if package in _KEEPERS or any(part in filename for part in _INSTALLED):
+                    makers.add(package)
+            birth = birth.parent
+        return frozenset(makers)
 
     def stack(self) -> tuple[Site, ...]:
         """All recorded frames as sites, innermost first; frames of the plugin are left out."""

@@ -125,11 +125,28 @@ def test_an_owner_below_may_go_first(watch: Watch, test: Owner, other: Owner) ->
     assert watch.owner() is watch.root
 
 
-def test_an_owner_is_responsible_for_a_block_also_if_it_raises(watch: Watch, test: Owner, other: Owner) -> None:
-    with pytest.raises(ValueError, match="on purpose"), watch.responsible(other):
+def test_an_owner_is_acted_for_in_a_block_also_if_it_raises(watch: Watch, test: Owner, other: Owner) -> None:
+    with pytest.raises(ValueError, match="on purpose"), watch.acting_for(other):
         assert watch.owner() is other
         raise ValueError("on purpose")
     assert watch.owner() is test
+
+
+def test_it_is_acted_for_inside_a_task_too(watch: Watch, test: Owner, other: Owner) -> None:
+    known(watch, task := Task(), test, NOWHERE)
+    running(watch, task)
+    with watch.acting_for(other):
+        assert watch.owner() is other
+    assert watch.owner() is test
+
+
+def test_it_is_acted_for_in_a_thread_and_nowhere_else(watch: Watch, test: Owner, other: Owner) -> None:
+    def asked() -> tuple[Owner, Owner]:
+        with watch.acting_for(other):
+            return watch.owner(), watch.stack[-1]
+
+    assert in_thread(asked) == (other, test)
+    assert watch.borrowed == {}
 
 
 def test_for_an_owner_that_is_over_the_process_answers(watch: Watch, test: Owner) -> None:
@@ -210,11 +227,6 @@ def test_a_borrowed_thread_works_for_whoever_submitted_last(watch: Watch, test: 
         return watch.owner()
 
     assert in_thread(asked) is other
-
-
-def test_only_the_thread_in_which_the_watch_began_is_the_main_one(watch: Watch) -> None:
-    assert watch.is_main(threading.get_ident()) is True
-    assert in_thread(lambda: watch.is_main(threading.get_ident())) is False
 
 
 def test_an_heir_answers_for_tasks_and_descriptors_of_one_owner_alone(

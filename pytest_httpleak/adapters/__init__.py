@@ -94,7 +94,7 @@ def _lazy(name: str) -> Adapter:
             declared = next((line for line in source if line.startswith("MODULES = (")), None)
     except OSError:  # an archive, or compiled files alone
         declared = None
-    if declared is None:
+    if declared is None or ")" not in declared:
         return cast(Adapter, importlib.import_module(name))
     return Lazy(name, tuple(declared.split('"')[1::2]))
 

@@ -7,11 +7,11 @@ import threading
 import weakref
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 from pytest_httpleak.adapters import Hooks
-from pytest_httpleak.model.kinds import Kind
-from pytest_httpleak.records import Bystander, Worker
+from pytest_httpleak.executorrecords import record_executors
+from pytest_httpleak.records import Worker
 
 MODULES = ("concurrent.futures.thread", "multiprocessing.pool", "anyio._backends._asyncio", "trio._core._thread_cache")
 
@@ -21,24 +21,9 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     _ATTACH[module.__name__](module, hooks)
 
 
-class ExecutorRecord(Bystander):
-    """A `ThreadPoolExecutor`; its workers are what leaks, so it is never suspect itself."""
-
-    __slots__ = ()
-
-    kind: ClassVar[Kind] = Kind.THREADS
-    LIBRARY = "concurrent.futures"
-
-
 def _executors(module: ModuleType, hooks: Hooks) -> None:
     watch: Any = hooks.watch
-    executors = watch.table("executors")
     jobs: Any = weakref.WeakKeyDictionary()
-
-    def born(_: None, executor: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = ExecutorRecord()
-        executors.put(executor, record)
-        watch.add(record, opened=False)
 
     def submitted(_: None, item: Any, /, *args: Any, **kwargs: Any) -> None:
         jobs[item] = Worker(watch.owner(), watch.birth())
@@ -53,7 +38,7 @@ def _executors(module: ModuleType, hooks: Hooks) -> None:
 
         return run
 
-    hooks.after(module.ThreadPoolExecutor, "__init__", born)
+    record_executors(module.ThreadPoolExecutor, hooks)
     item_class = getattr(module, "_WorkItem", None)
     if item_class is not None:
         hooks.after(item_class, "__init__", submitted)

@@ -15,7 +15,7 @@ import gc
 import threading
 import types
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 from pytest_httpleak.asking import attributes_of, is_a, module_of
@@ -27,6 +27,8 @@ _LEVELS: Final = 8
 _WIDEST: Final = 400
 _OWN: Final = "pytest_httpleak"
 _CONTAINERS: Final = (list, tuple, set, frozenset, deque)
+# What must be ended with the program is listed in them, whoever has forgotten it.
+_REGISTRARS: Final = ("concurrent.", "multiprocessing.")
 _SKIPPED: Final = (types.TracebackType, types.BuiltinFunctionType)
 
 
@@ -43,12 +45,13 @@ class Root(NamedTuple):
 class _Step:
     """One referrer on the way up: what it is, and the text that leads from it to the object below."""
 
-    __slots__ = ("below", "text", "thing")
+    __slots__ = ("below", "contains", "text", "thing")
 
-    def __init__(self, thing: Any, text: str, below: _Step | None) -> None:
+    def __init__(self, thing: Any, text: str, below: _Step | None, *, contains: bool = False) -> None:
         self.thing = thing
         self.text = text
         self.below = below
+        self.contains = contains  # a list, a dict or the like, which may hold any number of such objects
 
     def path(self) -> str:
         parts = []
@@ -59,23 +62,51 @@ class _Step:
         return "".join(parts)
 
 
-def process_wide(thing: object, *, seconds: float = 5.0) -> Root | None:
+class _Way:
+    """Which references a search follows, and where it may end.
+
+    `is_any` is for one that only explains, and follows them all. Else it follows attributes, and containers of a class
+    or module of `packages` alone. `values` are by identity the objects that it may end at.
+    """
+
+    __slots__ = ("is_any", "packages", "values")
+
+    def __init__(
+        self, *, is_any: bool, packages: frozenset[str] = frozenset(), values: Mapping[int, Root] | None = None
+    ) -> None:
+        self.is_any = is_any
+        self.packages = packages
+        self.values = values or {}
+
+    def may_contain(self, module: str) -> bool:
+        """Whether a container that belongs to that module is a part of what its library keeps for itself."""
+        return self.is_any or module.partition(".")[0] in self.packages
+
+
+def process_wide(
+    thing: object,
+    packages: frozenset[str] = frozenset(),
+    values: Mapping[int, Root] | None = None,
+    *,
+    seconds: float = 5.0,
+) -> Root | None:
     """The module or class attribute, or the cached function, that holds `thing` through attributes alone; else None.
 
     Such a client is made once and lives as long as the process. A list or dict on the way makes it a registry, which
-    can grow, so it does not count; one by class, as of singletons, cannot. A variable of its own in a function's
-    closure is an attribute of that function.
+    can grow, so it does not count; one by class, as of singletons, cannot. What a library has made itself it may also
+    keep in a container of its own: `packages` are those that made `thing`. A variable of its own in a function's
+    closure is an attribute of that function. The way may end at one of `values` too, by identity: then its Root is given.
     """
-    return _climb(thing, through_containers=False, seconds=seconds)
+    return _climb(thing, _Way(is_any=False, packages=packages, values=values), seconds)
 
 
 def held_by(thing: object, *, seconds: float = 0.3) -> str | None:
     """What still refers to `thing`, in words: `module attribute app.api._last`; None if that cannot be told in time."""
-    root = _climb(thing, through_containers=True, seconds=seconds)
+    root = _climb(thing, _Way(is_any=True), seconds)
     return None if root is None else root.text
 
 
-def _climb(thing: object, *, through_containers: bool, seconds: float) -> Root | None:
+def _climb(thing: object, way: _Way, seconds: float) -> Root | None:
     gc.unfreeze()
     end = Real.thread_time() + seconds
     level = [_Step(thing, "", None)]
@@ -85,14 +116,18 @@ def _climb(thing: object, *, through_containers: bool, seconds: float) -> Root |
     for _ in range(_LEVELS):
         above: list[_Step] = []
         fallback: Root | None = None
-        for step in _referring(level, above, seen, through_containers):
+        for step in _referring(level, above, seen, way):
             owners = gc.get_referrers(step.thing) if is_a(step.thing, dict) else []
             root = _root(step, owners)
             if root is not None:
-                return Root(root.module, root.text + step.path())
-            part = _part(step, owners, seen, through_containers)
-            if part is not None:
-                fallback = fallback or (_live(part) if through_containers else None)
+                if _may_lead_on(step, root.module, way, is_end=True):
+                    return Root(root.module, root.text + step.path())
+                continue
+            part = _part(step, owners, seen, way)
+            if part is not None and _may_lead_on(part, module_of(part.thing), way):
+                if id(part.thing) in way.values and not part.contains:
+                    return way.values[id(part.thing)]
+                fallback = fallback or (_live(part) if way.is_any else None)
                 above.append(part)
             if Real.thread_time() > end:
                 return fallback
@@ -102,22 +137,31 @@ def _climb(thing: object, *, through_containers: bool, seconds: float) -> Root |
     return None
 
 
-def _referring(level: list[_Step], above: list[_Step], seen: set[int], through_containers: bool) -> Iterator[_Step]:
+def _may_lead_on(step: _Step, module: str, way: _Way, *, is_end: bool = False) -> bool:
+    """Whether the way may go on from a step of that module, or end there: to a container only from what it belongs to."""
+    below = step.below
+    if step.contains or below is None or not below.contains:
+        return True
+    return way.may_contain(module) and not (is_end and not way.is_any and module.startswith(_REGISTRARS))
+
+
+def _referring(level: list[_Step], above: list[_Step], seen: set[int], way: _Way) -> Iterator[_Step]:
     """Whatever refers to the objects of a level, and has not been seen yet."""
     by_id = {id(step.thing): step for step in level}
     for referrer in gc.get_referrers(*(step.thing for step in level)):
         if id(referrer) not in seen and type(referrer) not in _SKIPPED and not _is_ours(referrer, by_id, level, above):
             seen.add(id(referrer))
-            yield from _steps(referrer, by_id, through_containers)
+            yield from _steps(referrer, by_id, way)
 
 
-def _part(step: _Step, owners: list[Any], seen: set[int], through_containers: bool) -> _Step | None:
+def _part(step: _Step, owners: list[Any], seen: set[int], way: _Way) -> _Step | None:
     """The step to go on from: an object in the place of the dict of its attributes; None where the way ends."""
     if not is_a(step.thing, dict):
         return step
     part = _owner_of(step, owners)
     if part.thing is step.thing:
-        return part if through_containers or _is_by_class(step.thing) else None
+        part.contains = not _is_by_class(step.thing)
+        return part if way.is_any or way.packages or not part.contains else None
     if id(part.thing) in seen:
         return None
     seen.add(id(part.thing))
@@ -141,7 +185,7 @@ def _is_ours(referrer: Any, *ours: object) -> bool:
     return module_of(referrer).startswith((_OWN, "weakref"))
 
 
-def _steps(referrer: Any, by_id: dict[int, _Step], through_containers: bool) -> list[_Step]:
+def _steps(referrer: Any, by_id: dict[int, _Step], way: _Way) -> list[_Step]:
     """How a referrer refers to the objects below: by attribute, item, closure or local variable."""
     if is_a(referrer, dict):
         keys = [(key, by_id[id(value)]) for key, value in list(referrer.items()) if id(value) in by_id]
@@ -150,7 +194,7 @@ def _steps(referrer: Any, by_id: dict[int, _Step], through_containers: bool) -> 
     if is_a(referrer, _CACHE):
         return [_Step(referrer, "", step) for step in list(by_id.values())[:1]]
     if is_a(referrer, types.FrameType):
-        if not through_containers:
+        if not way.is_any:
             return []
         return [
             _Step(referrer, f" variable {name!r}", by_id[id(value)])
@@ -159,18 +203,19 @@ def _steps(referrer: Any, by_id: dict[int, _Step], through_containers: bool) -> 
         ][:1]
     if is_a(referrer, (types.CellType, types.FunctionType)) or _is_closure(referrer):
         parts = [by_id[id(part)] for part in gc.get_referents(referrer) if id(part) in by_id]
-        if not through_containers and is_a(referrer, types.CellType):  # what a closure leads to may be anything at all
+        if not way.is_any and is_a(referrer, types.CellType):  # what a closure leads to may be anything at all
             parts = [part for part in parts if part.below is None]
         return [_Step(referrer, _variable(referrer, part), part) for part in parts][:1]
     if is_a(referrer, _CONTAINERS):
-        if not through_containers:
+        if not way.is_any and not way.packages:
             return []
         found = [(index, by_id[id(value)]) for index, value in enumerate(list(referrer)) if id(value) in by_id]
         indexed = is_a(referrer, (list, tuple, deque))
-        return [_Step(referrer, f"[{index}]" if indexed else "[...]", below) for index, below in found[:1]]
+        label = "[{}]" if indexed else "[...]"
+        return [_Step(referrer, label.format(index), below, contains=True) for index, below in found[:1]]
     if is_a(referrer, types.MethodType):
-        return [_Step(referrer, "", step) for step in list(by_id.values())[:1]] if through_containers else []
-    return _attribute_steps(referrer, by_id, through_containers)
+        return [_Step(referrer, "", step) for step in list(by_id.values())[:1]] if way.is_any else []
+    return _attribute_steps(referrer, by_id, way)
 
 
 def _variable(function: Any, below: _Step) -> str:
@@ -189,7 +234,7 @@ def _item(key: object) -> str:
         return "[...]"
 
 
-def _attribute_steps(referrer: object, by_id: dict[int, _Step], through_containers: bool) -> list[_Step]:
+def _attribute_steps(referrer: object, by_id: dict[int, _Step], way: _Way) -> list[_Step]:
     for name, value in attributes_of(referrer).items():
         if id(value) in by_id:
             return [_Step(referrer, f".{name}", by_id[id(value)])]
@@ -202,7 +247,7 @@ def _attribute_steps(referrer: object, by_id: dict[int, _Step], through_containe
                 continue
             if id(value) in by_id:
                 return [_Step(referrer, f".{name}", by_id[id(value)])]
-    return [_Step(referrer, "", step) for step in list(by_id.values())[:1]] if through_containers else []
+    return [_Step(referrer, "", step) for step in list(by_id.values())[:1]] if way.is_any else []
 
 
 def _root(step: _Step, owners: list[Any]) -> Root | None:

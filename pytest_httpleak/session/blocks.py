@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-
 from pytest_httpleak.owners import Owner
-from pytest_httpleak.ownership import Watch
-from pytest_httpleak.records import Worker
 from pytest_httpleak.session.core import Check, Session
 from pytest_httpleak.settings import Settings
 
@@ -20,7 +15,7 @@ class Block:
         self._parent = parent
         self.check: Check = session.begin("<checked block>", "block", settings, parent=parent)
         # `begin` puts the owner on the stack, which a task or a helper thread does not look at.
-        self._restore = _lend(session.watch, self.check.owner)
+        self._restore = session.watch.lend(self.check.owner)
 
     def end(self) -> Check:
         """Judge what the block has left behind."""
@@ -45,33 +40,3 @@ class Block:
                     self._parent.keep(record)
             self._session.watch.pass_on(owner, self._parent)
         self._session.drop(self.check)
-
-
-def _lend(watch: Watch, owner: Owner) -> Callable[[], None]:
-    """Let `owner` answer for what the running task or helper thread makes; gives the way back."""
-    loop = watch.running_loop()
-    task = None if loop is None else watch.current_task(loop)
-    if task is not None:
-        known = watch.tasks.get(id(task))
-        watch.tasks[id(task)] = (watch.birth(), owner, id(task.get_coro()))
-
-        def give_back() -> None:
-            if known is None:
-                watch.tasks.pop(id(task), None)
-            else:
-                watch.tasks[id(task)] = known
-
-        return give_back
-    ident = threading.get_ident()
-    if watch.is_main(ident):
-        return lambda: None
-    watch.stack.remove(owner)
-    borrowed = watch.borrowed.setdefault(ident, [])
-    borrowed.append(Worker(owner, watch.birth()))
-
-    def give_back_thread() -> None:
-        borrowed.pop()
-        if not borrowed:
-            watch.borrowed.pop(ident, None)
-
-    return give_back_thread

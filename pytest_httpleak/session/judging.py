@@ -5,10 +5,12 @@ from __future__ import annotations
 import _thread
 import gc
 import sys
+import types
 from collections.abc import Iterator
 from typing import Any, Final
 
 from pytest_httpleak import hints, rules
+from pytest_httpleak.asking import is_a, module_of
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.model.findings import Suspect, replace
 from pytest_httpleak.model.kinds import Kind, State
@@ -26,6 +28,9 @@ _UNTIL_RECORDED: Final = 0.002
 
 # A client like these may live as long as the process, if one module attribute or cached function is its only holder.
 _MAY_BE_PROCESS_WIDE: Final = (Kind.CLIENTS, Kind.CONNECTIONS)
+_MAY_BE_KEPT: Final = (*_MAY_BE_PROCESS_WIDE, Kind.SOCKETS, Kind.THREADS, Kind.LOOPS)
+
+_CONTAINERS: Final = (list, tuple, set, frozenset, dict, types.ModuleType, type)
 
 # Each question about what refers to a resource is a scan of the heap: a line that leaks a thousand may not take minutes.
 _QUESTIONS: Final = 20
@@ -59,7 +64,7 @@ class Judging:
             suspects = self._looking.tasks.with_lost(self._looking.with_holdings(suspects), records)
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._looking.wall.note(error)
-        found = rules.causes([*freed, *suspects], self._excused(suspects, records))
+        found = rules.causes([*freed, *suspects], self._excused(owner, suspects, records))
         del waiting
         self._ledger.open()
         asked: dict[Any, int] = {}
@@ -114,8 +119,13 @@ class Judging:
         for loop in loops:
             tasks.let_run(loop, pause / len(loops))
 
-    def _excused(self, suspects: list[Suspect], records: dict[int, Record]) -> set[int]:
-        """Keys of suspects that live as long as the process: first-use globals, and clients in an attribute of their own."""
+    def _excused(self, owner: Owner, suspects: list[Suspect], records: dict[int, Record]) -> set[int]:
+        """Keys of suspects that live as long as the process: first-use globals, and clients in an attribute of their own.
+
+        So are those that the value of a wider fixture has made when it needed them: that fixture answers for them then.
+        """
+        keepers = {id(each): each for each in self._watch.keepers if each is not owner and _may_keep(each.value)}
+        values = {id(each.value): references.Root(str(key), "") for key, each in keepers.items()}
         excused: set[int] = set()
         asked: dict[Any, int] = {}
         for suspect in suspects:
@@ -123,14 +133,26 @@ class Judging:
             thing = None if record is None or suspect.state is State.COLLECTED else record.ref()
             if suspect.kind is Kind.THREADS and any(map(infrastructure.is_tool_thread, suspect.names[:1])):
                 excused.add(suspect.key)
-            if thing is None or suspect.kind not in (*_MAY_BE_PROCESS_WIDE, Kind.SOCKETS, Kind.THREADS):
+            if thing is None or record is None or suspect.kind not in _MAY_BE_KEPT:
                 continue
-            root = references.process_wide(thing) if _may_ask(asked, suspect) else None
+            makers = frozenset() if record.birth is None else record.birth.makers()
+            ends = None if suspect.kind is Kind.LOOPS else values  # a loop policy keeps those of its tests
+            root = references.process_wide(thing, makers, ends) if _may_ask(asked, suspect) else None
             if root is None:
+                continue
+            keeper = keepers.get(int(root.module)) if not root.text else None
+            if keeper is not None:
+                record.owner = keeper
+                keeper.keep(record)
+                excused.add(suspect.key)
                 continue
             asked[suspect.kind, suspect.created] = 0  # a line that makes such things: each is asked about
             file = getattr(sys.modules.get(root.module), "__file__", None)
-            if suspect.kind in _MAY_BE_PROCESS_WIDE or (file is not None and not is_user_module(root.module, file)):
+            if suspect.kind is Kind.LOOPS:  # one that the tested code has made and set is also in a place of asyncio's
+                is_excused = root.module.partition(".")[0] in makers
+            else:
+                is_excused = file is not None and not is_user_module(root.module, file)
+            if is_excused or suspect.kind in _MAY_BE_PROCESS_WIDE:
                 excused.add(suspect.key)
         return excused
 
@@ -155,6 +177,13 @@ class Judging:
             for claim in suspect.claims:
                 if isinstance(claim, tuple) and claim[0] == "fd":
                     self._ledger.disown(claim[1])
+
+
+def _may_keep(value: object) -> bool:
+    """Whether a fixture's value is an object that may make what it needs; a list or dict keeps what a test puts there."""
+    return (
+        value is not None and not is_a(value, _CONTAINERS) and not module_of(value).startswith(("_pytest", "builtins"))
+    )
 
 
 def _may_ask(asked: dict[Any, int], suspect: Suspect) -> bool:

@@ -1,0 +1,246 @@
+"""What an object makes when it first needs it belongs to whoever keeps the object: a wider fixture, or its library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from inner import Inner
+
+API = """
+import socket
+import threading
+from urllib.parse import urlsplit
+
+import requests
+
+
+class Api:
+    def __init__(self, url):
+        self.url = url
+        self.session = self.sock = self.thread = None
+        self.sessions = []
+        self.stop = threading.Event()
+
+    def ask(self):
+        if self.session is None:
+            self.session = requests.Session()
+        assert self.session.get(self.url).ok
+
+    def connect(self):
+        if self.sock is None:
+            self.sock = socket.create_connection((urlsplit(self.url).hostname, urlsplit(self.url).port))
+
+    def work(self):
+        if self.thread is None:
+            self.thread = threading.Thread(target=self.stop.wait)
+            self.thread.start()
+
+    def collect(self):
+        self.sessions.append(requests.Session())
+        assert self.sessions[-1].get(self.url).ok
+
+    def close(self):
+        self.stop.set()
+        for each in (self.session, self.sock, *self.sessions):
+            if each is not None:
+                each.close()
+        if self.thread is not None:
+            self.thread.join()
+"""
+
+SUITE = """
+import pytest
+from api import Api
+
+
+@pytest.fixture(scope="{scope}")
+def api():
+    api = Api("{server}/ok")
+    yield api
+    {end}
+
+
+@pytest.mark.parametrize("way", ["ask", "connect", "work"])
+def test_first(api, way):
+    getattr(api, way)()
+
+
+@pytest.mark.parametrize("way", ["ask", "connect", "work"])
+def test_second(api, way):
+    getattr(api, way)()
+"""
+
+NAMES = [f"test_{number}[{way}]" for number in ("first", "second") for way in ("ask", "connect", "work")]
+
+
+def fixtures(inner: Inner) -> dict[str, set[str]]:
+    return {row["name"]: {finding["kind"] for finding in row["findings"]} for row in inner.report["fixtures"]}
+
+
+@pytest.mark.parametrize("scope", ["session", "module"])
+def test_a_wider_fixture_that_closes_what_it_has_made_on_demand_is_clean(inner: Inner, server: str, scope: str) -> None:
+    inner.write(api=API, test_a=SUITE.format(scope=scope, server=server, end="api.close()"))
+    inner.judge(**dict.fromkeys(NAMES, "clean"))
+    assert fixtures(inner) == {}
+
+
+def test_a_wider_fixture_that_does_not_answers_for_it_at_its_end(inner: Inner, server: str) -> None:
+    inner.write(api=API, test_a=SUITE.format(scope="module", server=server, end="KEPT.append(api)") + "\nKEPT = []\n")
+    inner.write(conftest="def pytest_unconfigure():\n    import test_a\n    test_a.KEPT[0].close()\n")
+    inner.run()
+    assert set(inner.outcomes().values()) == {"clean"}
+    assert fixtures(inner) == {"api": {"clients", "sockets", "threads"}}
+
+
+def test_what_a_test_puts_into_a_list_of_a_wider_fixture_is_the_tests_leak(inner: Inner, server: str) -> None:
+    inner.write(
+        api=API,
+        test_a=f"""
+        import pytest
+        from api import Api
+
+        @pytest.fixture(scope="module")
+        def api():
+            api = Api("{server}/ok")
+            yield api
+            api.close()
+
+        def test_collects(api):
+            api.collect()
+        """,
+    )
+    inner.judge(test_collects="leaked")
+
+
+def test_a_fixture_of_the_tests_own_scope_takes_nothing_over(inner: Inner, server: str) -> None:
+    inner.write(api=API, test_a=SUITE.format(scope="function", server=server, end="KEPT.append(api)") + "\nKEPT = []\n")
+    inner.write(conftest="def pytest_unconfigure():\n    import test_a\n    [each.close() for each in test_a.KEPT]\n")
+    inner.run()
+    assert set(inner.outcomes().values()) == {"leaked"}
+
+
+POOL = """
+import asyncio
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import pytest
+
+KEPT = []
+
+@pytest.fixture(scope="module")
+def pool():
+    with ProcessPoolExecutor(1, get_context("{method}")) as pool:
+        yield pool
+
+def test_first(pool):
+    assert pool.submit(abs, -1).result() == 1
+
+def test_in_a_loop(pool):
+    async def main():
+        return await asyncio.get_running_loop().run_in_executor(pool, abs, -1)
+
+    assert asyncio.run(main()) == 1
+
+def test_leaks_its_own():
+    pool = ProcessPoolExecutor(1, get_context("{method}"))
+    assert pool.submit(abs, -1).result() == 1
+    KEPT.append(pool)
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn"])
+def test_processes_of_a_wider_pool_are_no_leak_of_the_first_to_use_it(inner: Inner, method: str) -> None:
+    inner.write(test_a=POOL.format(method=method))
+    inner.write(conftest="def pytest_unconfigure():\n    import test_a\n    test_a.KEPT[0].shutdown()\n")
+    inner.run()
+    assert inner.outcomes() == {"test_first": "clean", "test_in_a_loop": "clean", "test_leaks_its_own": "leaked"}
+    assert fixtures(inner) == {}
+
+
+# What a library makes itself and keeps in a list or dict of its own is a part of it.
+LIBRARY = """
+import asyncio
+import threading
+
+import urllib3
+
+LOOP = [None]
+
+
+class Node:
+    def __init__(self, host, port):
+        self.pool = urllib3.HTTPConnectionPool(host, port)
+
+
+class Client:
+    def __init__(self, url):
+        self.url = urllib3.util.parse_url(url)
+        self.nodes = {url: Node(self.url.host, self.url.port)}
+        self.extra = {}
+
+    def get(self):
+        for node in self.nodes.values():
+            assert node.pool.request("GET", "/ok").status == 200
+
+
+def shared_loop():
+    if LOOP[0] is None:
+        LOOP[0] = asyncio.new_event_loop()
+    return LOOP[0]
+"""
+
+USING = """
+import functools
+
+import requests
+import sdk
+
+URL = "{server}"
+client = None
+
+def test_global():
+    global client
+    client = client or sdk.Client(URL)
+    client.get()
+
+@functools.cache
+def cached():
+    return sdk.Client(URL)
+
+def test_cached():
+    cached().get()
+
+def test_loop():
+    sdk.shared_loop()
+
+def test_puts_one_of_its_own_into_it():
+    session = requests.Session()
+    assert session.get(URL + "/ok").ok
+    cached().extra["session"] = session
+
+CLIENTS = {{}}
+
+def test_registers_it():
+    CLIENTS["a"] = sdk.Client(URL)
+    CLIENTS["a"].get()
+"""
+
+
+def test_what_a_library_keeps_in_its_own_containers_is_a_part_of_it(
+    inner: Inner, server: str, monkeypatch: Any
+) -> None:
+    folder = inner.path / "site-packages"
+    folder.mkdir()
+    (folder / "sdk.py").write_text(LIBRARY, "utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")
+    inner.write(test_a=USING.format(server=server))
+    inner.run()
+    assert inner.outcomes() == {
+        "test_global": "clean",
+        "test_cached": "clean",
+        "test_loop": "clean",
+        "test_puts_one_of_its_own_into_it": "leaked",
+        "test_registers_it": "leaked",
+    }
