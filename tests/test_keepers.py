@@ -113,6 +113,42 @@ def test_what_a_test_puts_into_a_list_of_a_wider_fixture_is_the_tests_leak(inner
     inner.judge(test_collects="leaked")
 
 
+@pytest.mark.parametrize("library", ["urllib3", "http.client"])
+def test_a_connection_that_a_test_has_taken_from_a_pool_is_its_leak_wherever_it_is_kept(
+    inner: Inner, server: str, library: str
+) -> None:
+    inner.write(
+        test_a=f"""
+        import http.client
+        from urllib.parse import urlsplit
+
+        import pytest
+        import urllib3
+
+        HOST, PORT = urlsplit("{server}").hostname, urlsplit("{server}").port
+
+        class Holder:
+            connection = None
+
+        @pytest.fixture(scope="module")
+        def holder():
+            holder = Holder()
+            with urllib3.HTTPConnectionPool(HOST, PORT) as holder.pool:
+                yield holder
+            holder.connection.close()
+
+        def test_takes_one(holder):
+            if "{library}" == "urllib3":
+                holder.connection = holder.pool._get_conn()
+            else:
+                holder.connection = http.client.HTTPConnection(HOST, PORT)
+            holder.connection.request("GET", "/ok")
+            holder.connection.getresponse().read()
+        """
+    )
+    inner.judge(test_takes_one="leaked" if library == "urllib3" else "clean")
+
+
 def test_a_fixture_of_the_tests_own_scope_takes_nothing_over(inner: Inner, server: str) -> None:
     inner.write(api=API, test_a=SUITE.format(scope="function", server=server, end="KEPT.append(api)") + "\nKEPT = []\n")
     inner.write(conftest="def pytest_unconfigure():\n    import test_a\n    [each.close() for each in test_a.KEPT]\n")

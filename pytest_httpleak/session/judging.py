@@ -135,8 +135,13 @@ class Judging:
                 excused.add(suspect.key)
             if thing is None or record is None or suspect.kind not in _MAY_BE_KEPT:
                 continue
-            makers = frozenset() if record.birth is None else record.birth.makers()
-            ends = None if suspect.kind is Kind.LOOPS else values  # a loop policy keeps those of its tests
+            is_whole = suspect.kind not in (
+                Kind.CONNECTIONS,
+                Kind.SOCKETS,
+            )  # else a pool keeps those too that it has lost
+            makers = record.birth.makers() if is_whole and record.birth is not None else frozenset()
+            is_taken = suspect.kind is Kind.CONNECTIONS and suspect.library != "http.client"  # from a pool
+            ends = None if is_taken or suspect.kind is Kind.LOOPS else values  # a loop policy keeps those of its tests
             root = references.process_wide(thing, makers, ends) if _may_ask(asked, suspect) else None
             if root is None:
                 continue
