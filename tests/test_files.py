@@ -7,6 +7,7 @@ import builtins
 import contextlib
 import ctypes
 import gzip
+import importlib
 import io
 import logging
 import logging.handlers
@@ -246,6 +247,34 @@ def test_a_database_leaks_once_whatever_files_it_keeps(marked: Marked, kept: lis
 
     marked(leaking)
     marked(closing)
+
+
+@needs_linux
+def test_a_database_leaks_at_its_line_by_whichever_name_it_is_opened(
+    marked: Marked, kept: list[Any], tmp_path: Path
+) -> None:
+    def leaking() -> None:
+        kept.append(sqlite3.dbapi2.connect(tmp_path / "data.db"))  # leak: fds
+
+    def closing() -> None:
+        sqlite3.dbapi2.connect(tmp_path / "data.db").close()
+        kept.append(sqlite3.dbapi2.connect(":memory:"))
+
+    marked(leaking)
+    marked(closing)
+
+
+@needs_linux
+@pytest.mark.parametrize("module", [sqlite3, sqlite3.dbapi2])
+def test_a_database_that_is_opened_is_noted_once(
+    session: Session, leaks: Leaks, kept: list[Any], tmp_path: Path, module: Any
+) -> None:
+    def opening() -> None:
+        before = session.watch.births
+        kept.append(module.connect(tmp_path / "data.db"))
+        assert session.watch.births == before + 1
+
+    assert sum(finding.count for finding in leaks(opening)) == 1
 
 
 def test_a_descriptor_that_is_put_at_a_free_number_leaks_there(marked: Marked, kept: list[Any], path: Path) -> None:
@@ -511,7 +540,12 @@ def test_a_poller_from_a_descriptor_is_still_made(session: Session) -> None:
 def test_everything_is_put_back() -> None:
     def places() -> list[Any]:
         names = [(builtins, "open"), (io, "open"), (os, "open"), (os, "pipe"), (os, "dup2"), (mmap, "mmap")]
-        names += [(sqlite3, "connect"), (socket.socket, "detach"), (selectors.DefaultSelector, "__init__")]
+        names += [
+            (sqlite3, "connect"),
+            (sqlite3.dbapi2, "connect"),
+            (socket.socket, "detach"),
+            (selectors.DefaultSelector, "__init__"),
+        ]
         return [getattr(place, name) for place, name in names]
 
     before = places()
@@ -521,6 +555,19 @@ def test_everything_is_put_back() -> None:
     session.stop()
     assert not any(one is other for one, other in zip(before, during, strict=True))
     assert places() == before
+
+
+def test_everything_is_put_back_in_a_module_that_is_loaded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = sqlite3.dbapi2.connect
+    session = Session(rootdir="/")
+    session.start()
+    monkeypatch.delitem(sys.modules, "sqlite3")
+    again = importlib.import_module("sqlite3")
+    during = again.connect, sqlite3.connect, sqlite3.dbapi2.connect
+    session.stop()
+    assert original not in during
+    assert len({*during}) == 1
+    assert [again.connect, sqlite3.connect, sqlite3.dbapi2.connect] == [original] * 3
 
 
 def test_open_is_still_found_and_pickled_by_its_name(session: Session) -> None:

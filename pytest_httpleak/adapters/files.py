@@ -170,7 +170,18 @@ def _databases(module: ModuleType, hooks: Hooks) -> None:
 
         return connect
 
-    hooks.patches.replace(module, "connect", make)
+    # Django and SQLAlchemy know the function by its other name, that of the module which it comes from.
+    library: Any = sys.modules.get("sqlite3.dbapi2", module)
+    original = library.connect
+    hooks.patches.replace(library, "connect", make)
+    wrapper = library.connect
+    if wrapper is original:  # patched already, and copied from there by a module that is loaded again
+        original = wrapper.__wrapped__
+    if module.connect in (original, wrapper):
+        module.connect = original  # type: ignore[attr-defined]  # to be put back
+        hooks.patches.put(module, "connect", wrapper)
+    else:
+        hooks.patches.replace(module, "connect", make)
 
 
 _ATTACH: dict[str, Callable[[ModuleType, Hooks], None]] = {
