@@ -54,6 +54,8 @@ class Watch:
         self.tasks: dict[int, TaskOrigin] = {}
         self.sent: dict[int, TaskOrigin] = {}  # by coroutine: tasks that are about to be made
         self.fds: dict[int, tuple[Birth | None, Owner, tuple[int, int] | None]] = {}
+        # Descriptors of maps which are kept beside the one that is mapped: their birth, that one, and its birth.
+        self.maps: dict[int, tuple[Birth, int, Birth]] = {}
         self.borrowed: dict[int, list[Worker]] = {}
         self.loops: dict[int, Any] = {}
         self.lent: tuple[int, Birth] | None = None  # by thread: the birth of all that is made inside another's making

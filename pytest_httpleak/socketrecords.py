@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _fstat = os.fstat
 
 _STANDARD_ERROR: Final = 2
+_UNIX: Final = getattr(_socket_module, "AF_UNIX", None)
 _PROTOCOLS: Final[dict[Any, str]] = {_socket_module.SOCK_STREAM: "TCP", _socket_module.SOCK_DGRAM: "UDP"}
 
 
@@ -145,20 +146,35 @@ def serves_a_living_client(sock: Any, table: Table) -> bool:
     record = table.get(sock)
     if record is None or not record.accepted or record.fd() < 0:
         return False
-    client = _address(sock, "getpeername")
-    if client is None:
+    if sock.family == _UNIX:  # clients have no name of their own, so the one that has closed is known by its hanging up
+        client, ask = None if _is_hung_up(record.fd()) else _address(sock, "getsockname"), "getpeername"
+    else:
+        client, ask = _address(sock, "getpeername"), "getsockname"
+    if not client:
         return False
     others = (other.ref() for other in table if not other.accepted and other.fd() >= 0)
-    return any(_address(other, "getsockname") == client for other in others)
+    return any(_address(other, ask) == client for other in others)
 
 
-def _address(sock: Any, ask: str) -> tuple[str, int] | None:
-    """Host and port of one end of an internet socket, or None."""
+def _address(sock: Any, ask: str) -> object:
+    """Host and port of one end of an internet socket, the name of one end of another, or None."""
     try:
         name = getattr(sock, ask)()
     except (AttributeError, OSError):
         return None
-    return name[:2] if isinstance(name, tuple) else None
+    # A server for both families is told of a client of IPv4's by an address of IPv6's.
+    return tuple(str(part).removeprefix("::ffff:") for part in name[:2]) if isinstance(name, tuple) else name
+
+
+def _is_hung_up(fd: int) -> bool:
+    """Whether the other end of a unix socket is closed; False where the system does not tell."""
+    import select  # here, as it is watched, too
+
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return any(events & select.POLLHUP for _, events in poll.poll(0))
 
 
 def holding(record: Record, name: str, idle: list[Any], sockets: Table, *, depth: int) -> Suspect | None:

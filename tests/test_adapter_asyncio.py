@@ -848,6 +848,44 @@ def test_a_loop_that_the_policy_makes_for_whoever_asks_is_the_processs(marked: M
     marked(clean)
 
 
+@pytest.fixture
+def renewed_policy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """asyncio's policy, without a loop, and with another function to make one: what `nest_asyncio.apply()` does to it."""
+
+    def get_event_loop(policy: Any) -> Any:
+        if policy._local._loop is None:
+            policy.set_event_loop(policy.new_event_loop())
+        return policy._local._loop
+
+    asyncio.set_event_loop(None)
+    monkeypatch.setattr(type(_policy()), "get_event_loop", get_event_loop)
+    yield
+    asyncio.set_event_loop(None)
+
+
+def _policy() -> Any:
+    """asyncio's policy, for which it warns to ask from Python 3.14 on."""
+    return asyncio.events._event_loop_policy  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("renewed_policy")
+def test_a_loop_is_the_processs_also_where_the_policy_has_got_another_function_to_make_it(marked: Marked) -> None:
+    def clean() -> None:
+        marked.kept.append(_policy().get_event_loop())
+        assert _policy().get_event_loop() is marked.kept[-1]
+
+    marked(clean)
+
+
+@pytest.mark.usefixtures("renewed_policy")
+def test_a_loop_that_is_given_to_such_a_policy_leaks_like_any_other(marked: Marked) -> None:
+    def leaking() -> None:
+        asyncio.set_event_loop(asyncio.new_event_loop())  # leak: loops
+        marked.kept.append(_policy().get_event_loop())
+
+    marked(leaking)
+
+
 def test_a_loop_that_runs_in_a_thread_is_found_as_running(leaks: Leaks) -> None:
     made: list[Any] = []
 

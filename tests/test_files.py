@@ -7,6 +7,7 @@ import builtins
 import contextlib
 import ctypes
 import gzip
+import importlib
 import io
 import logging
 import logging.handlers
@@ -23,6 +24,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,25 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "data"
     path.write_bytes(b"x" * 5000)
     return path
+
+
+@pytest.fixture
+def unlinked() -> Iterator[list[SharedMemory]]:
+    """Shared memory that is taken out of the system at the test's end."""
+    memories: list[SharedMemory] = []
+    yield memories
+    for memory in memories:
+        memory.close()
+        memory.unlink()
+
+
+@pytest.fixture
+def open_and_map() -> Any:
+    """A library's function that opens a file and maps it."""
+    namespace: dict[str, Any] = {}
+    code = "import mmap\ndef both(path):\n    file = open(path, 'r+b')\n    return file, mmap.mmap(file.fileno(), 0)\n"
+    exec(compile(code, str(Path(os.__file__).with_name("a_library.py")), "exec"), namespace)
+    return namespace["both"]
 
 
 @pytest.fixture
@@ -232,6 +253,75 @@ def test_a_map_has_a_descriptor_of_its_own(marked: Marked, kept: list[Any], path
 
 
 @needs_linux
+def test_a_file_and_its_map_that_are_both_kept_are_two_leaks_of_the_users(
+    marked: Marked, kept: list[Any], path: Path
+) -> None:
+    def leaking() -> None:
+        kept.append(open(path, "r+b"))  # leak: fds
+        kept.append(mmap.mmap(kept[0].fileno(), 0))  # leak: fds
+
+    marked(leaking)
+
+
+@needs_linux
+def test_shared_memory_is_one_leak_at_its_line(marked: Marked, kept: list[Any], unlinked: list[SharedMemory]) -> None:
+    def leaking() -> None:
+        unlinked.append(SharedMemory(create=True, size=100))  # leak: fds
+        for _ in range(2):
+            kept.append(SharedMemory(unlinked[0].name))  # leak: fds x2
+
+    def closing() -> None:
+        unlinked.append(SharedMemory(create=True, size=100))
+        unlinked[-1].close()
+
+    marked(leaking)
+    marked(closing)
+
+
+@needs_linux
+def test_the_map_of_shared_memory_leaks_where_its_descriptor_alone_is_closed(
+    marked: Marked, unlinked: list[SharedMemory]
+) -> None:
+    def leaking() -> None:
+        memory: Any = SharedMemory(create=True, size=100)  # leak: fds
+        unlinked.append(memory)
+        os.close(memory._fd)
+        memory._fd = -1
+
+    marked(leaking)
+
+
+@needs_linux
+@pytest.mark.parametrize("is_closed", [False, True], ids=["both kept", "map kept"])
+def test_what_a_library_opens_and_maps_is_told_as_long_as_one_of_the_two_is_open(
+    leaks: Leaks, kept: list[Any], path: Path, open_and_map: Callable[[Path], tuple[Any, Any]], is_closed: bool
+) -> None:
+    def leaking() -> None:
+        kept.extend(open_and_map(path))
+        if is_closed:
+            kept[0].close()
+
+    (finding,) = leaks(leaking)
+    assert finding.count == 1
+    assert finding.created is not None
+    assert finding.created.file == __file__
+
+
+@needs_linux
+def test_a_map_is_not_told_by_another_file_that_has_got_the_number_of_its_own(
+    leaks: Leaks, kept: list[Any], path: Path, open_and_map: Callable[[Path], tuple[Any, Any]]
+) -> None:
+    def leaking() -> None:
+        kept.extend(open_and_map(path))
+        number = kept[0].fileno()
+        kept[0].close()
+        kept.append(open(path))
+        assert kept[-1].fileno() == number
+
+    assert sum(finding.count for finding in leaks(leaking)) == 2
+
+
+@needs_linux
 def test_a_database_leaks_once_whatever_files_it_keeps(marked: Marked, kept: list[Any], tmp_path: Path) -> None:
     def leaking() -> None:
         connection = sqlite3.connect(tmp_path / "data.db")  # leak: fds
@@ -246,6 +336,34 @@ def test_a_database_leaks_once_whatever_files_it_keeps(marked: Marked, kept: lis
 
     marked(leaking)
     marked(closing)
+
+
+@needs_linux
+def test_a_database_leaks_at_its_line_by_whichever_name_it_is_opened(
+    marked: Marked, kept: list[Any], tmp_path: Path
+) -> None:
+    def leaking() -> None:
+        kept.append(sqlite3.dbapi2.connect(tmp_path / "data.db"))  # leak: fds
+
+    def closing() -> None:
+        sqlite3.dbapi2.connect(tmp_path / "data.db").close()
+        kept.append(sqlite3.dbapi2.connect(":memory:"))
+
+    marked(leaking)
+    marked(closing)
+
+
+@needs_linux
+@pytest.mark.parametrize("module", [sqlite3, sqlite3.dbapi2])
+def test_a_database_that_is_opened_is_noted_once(
+    session: Session, leaks: Leaks, kept: list[Any], tmp_path: Path, module: Any
+) -> None:
+    def opening() -> None:
+        before = session.watch.births
+        kept.append(module.connect(tmp_path / "data.db"))
+        assert session.watch.births == before + 1
+
+    assert sum(finding.count for finding in leaks(opening)) == 1
 
 
 def test_a_descriptor_that_is_put_at_a_free_number_leaks_there(marked: Marked, kept: list[Any], path: Path) -> None:
@@ -510,8 +628,15 @@ def test_a_poller_from_a_descriptor_is_still_made(session: Session) -> None:
 
 def test_everything_is_put_back() -> None:
     def places() -> list[Any]:
-        names = [(builtins, "open"), (io, "open"), (os, "open"), (os, "pipe"), (os, "dup2"), (mmap, "mmap")]
-        names += [(sqlite3, "connect"), (socket.socket, "detach"), (selectors.DefaultSelector, "__init__")]
+        names: list[Any] = [(builtins, "open"), (io, "open"), (os, "open"), (os, "pipe"), (os, "dup2"), (mmap, "mmap")]
+        names += [
+            (sqlite3, "connect"),
+            (sqlite3.dbapi2, "connect"),
+            (socket.socket, "detach"),
+            (selectors.DefaultSelector, "__init__"),
+        ]
+        shared = sys.modules.get("_posixshmem")
+        names += [] if shared is None else [(shared, "shm_open")]
         return [getattr(place, name) for place, name in names]
 
     before = places()
@@ -521,6 +646,19 @@ def test_everything_is_put_back() -> None:
     session.stop()
     assert not any(one is other for one, other in zip(before, during, strict=True))
     assert places() == before
+
+
+def test_everything_is_put_back_in_a_module_that_is_loaded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = sqlite3.dbapi2.connect
+    session = Session(rootdir="/")
+    session.start()
+    monkeypatch.delitem(sys.modules, "sqlite3")
+    again = importlib.import_module("sqlite3")
+    during = again.connect, sqlite3.connect, sqlite3.dbapi2.connect
+    session.stop()
+    assert original not in during
+    assert len({*during}) == 1
+    assert [again.connect, sqlite3.connect, sqlite3.dbapi2.connect] == [original] * 3
 
 
 def test_open_is_still_found_and_pickled_by_its_name(session: Session) -> None:

@@ -20,7 +20,8 @@ for name in LIBRARIES:
 def inventory():
     found = {}
     names = ["os", "io", "_io", "builtins", "socket", "select", "selectors", "sqlite3", "mmap", "threading", "_thread",
-             "concurrent.futures.thread", "http.client", "urllib.request", "ssl", "signal", "gc", "importlib._bootstrap"]
+             "concurrent.futures.thread", "http.client", "urllib.request", "ssl", "signal", "gc", "importlib._bootstrap",
+             "sqlite3.dbapi2"]
     packages = ("asyncio", *LIBRARIES)
     names += [name for name in sys.modules if name.partition(".")[0] in packages]
     for name in names:

@@ -1,5 +1,8 @@
 """A server in the tests' own process: its threads and sockets live as long as its clients do, and are no leak of their own."""
 
+import socket
+import textwrap
+
 import pytest
 from inner import Inner
 
@@ -112,4 +115,113 @@ def test_a_handler_that_never_ends_is_its_servers_leak(inner: Inner, beside: str
     inner.run()
     (fixture,) = inner.report["fixtures"]
     assert fixture["name"] == "port"
+    assert [(leak["kind"], leak["count"]) for leak in fixture["findings"]] == [("threads", 1)]
+
+
+# How a server of each kind is made, and the address that its clients are told.
+OTHER_SERVERS = {
+    "both families": """
+        class Server(http.server.ThreadingHTTPServer):  # as that of `python -m http.server`
+            daemon_threads = True
+            address_family = socket.AF_INET6
+
+            def server_bind(self):
+                self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                super().server_bind()
+
+        ADDRESS = "::", 0
+
+        def connect(server):
+            return socket.create_connection(("127.0.0.1", server.server_port))
+    """,
+    "unix": """
+        class Server(socketserver.ThreadingUnixStreamServer):
+            daemon_threads = True
+
+        ADDRESS = "s"  # relative, as the names of such sockets are short
+
+        def connect(server):
+            client = socket.socket(socket.AF_UNIX)
+            client.connect(server.server_address)
+            return client
+    """,
+}
+
+OTHER_FIXTURE = """
+    @pytest.fixture(scope="session")
+    def server():
+        server = Server(ADDRESS, Handler)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        server.server_close()
+        thread.join()
+"""
+
+ASK = """
+    from conftest import connect
+
+    KEPT = []
+
+    def ask(server, path):
+        client = connect(server)
+        client.sendall(f"GET {path} HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n".encode())
+        while not client.recv(1000).endswith(b"ok"):
+            pass
+        return client
+"""
+
+OTHER_LEAK = (
+    ASK
+    + """
+    def test_leaks(server):
+        KEPT.append(ask(server, "/"))
+"""
+)
+
+OTHER_CLEAN = (
+    ASK
+    + """
+    def test_clean(server):
+        ask(server, "/").close()
+"""
+)
+
+OTHER_HANGS = (
+    ASK
+    + """
+    def test_whose_handler_never_ends(server):
+        ask(server, "/hang").close()
+"""
+)
+
+
+@pytest.fixture(params=OTHER_SERVERS)
+def other_server(inner: Inner, request: pytest.FixtureRequest) -> Inner:
+    if request.param == "unix" and not hasattr(socket, "AF_UNIX"):
+        pytest.skip("no unix sockets")
+    if request.param == "both families" and not socket.has_dualstack_ipv6():
+        pytest.skip("no server for both families")
+    server = "import socketserver\n" + "".join(
+        map(textwrap.dedent, (SERVER, OTHER_SERVERS[request.param], OTHER_FIXTURE))
+    )
+    inner.write(conftest=server)
+    return inner
+
+
+@pytest.mark.parametrize("tests", [OTHER_LEAK, OTHER_CLEAN], ids=["leaked", "closed"])
+def test_a_client_is_known_to_a_server_by_whatever_address_it_has(other_server: Inner, tests: str) -> None:
+    other_server.write(test_a=tests)
+    other_server.run().assert_outcomes(**{"failed" if tests == OTHER_LEAK else "passed": 1})
+    assert other_server.report["fixtures"] == []
+
+
+@pytest.mark.parametrize("beside", ["", OTHER_LEAK], ids=["alone", "beside a leak"])
+def test_a_handler_whose_client_is_closed_is_its_servers_leak_whatever_the_address(
+    other_server: Inner, beside: str
+) -> None:
+    other_server.write(test_a=OTHER_HANGS, test_b=beside)
+    other_server.run()
+    (fixture,) = other_server.report["fixtures"]
     assert [(leak["kind"], leak["count"]) for leak in fixture["findings"]] == [("threads", 1)]

@@ -8,7 +8,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_httpleak.adapters import Hooks
@@ -140,7 +140,8 @@ def _loops(cls: Any, hooks: Hooks) -> None:
     watch: Any = hooks.watch
     loops, sockets = watch.table("loops"), watch.table("sockets")
     library = cls.__module__.partition(".")[0]
-    policies = sys.modules["asyncio.events"].__file__
+    events: Any = sys.modules["asyncio.events"]
+    policies = ("get_event_loop", events.__file__)
 
     def born(_: None, loop: Any, /, *args: Any, **kwargs: Any) -> None:
         record = LoopRecord(type_name(loop), sockets)
@@ -148,7 +149,8 @@ def _loops(cls: Any, hooks: Hooks) -> None:
         loops.put(loop, record)
         watch.add(record)
         frames = () if record.birth is None else record.birth.frames
-        if any(code.co_name == "get_event_loop" and code.co_filename == policies for code, _ in frames):
+        changed = _changed_policy(events)
+        if any(code is changed or (code.co_name, code.co_filename) == policies for code, _ in frames):
             record.owner = watch.root  # asyncio's own for the thread, which the next one to ask will be given too
         watch.loops[id(loop)] = weakref.ref(loop)
 
@@ -199,6 +201,13 @@ def _loops(cls: Any, hooks: Hooks) -> None:
             hooks.patches.replace(each, "_make_self_pipe", make)
     hooks.before(cls, "close", closing)
     hooks.before(cls, "run_forever", running)
+
+
+def _changed_policy(events: Any) -> CodeType | None:
+    """What gives each thread its loop where somebody, as nest_asyncio does, has put it into the class of asyncio's policy."""
+    policy: Any = type(getattr(events, "_event_loop_policy", None))
+    is_asyncios = policy.__module__.startswith("asyncio.")
+    return getattr(policy.get_event_loop, "__code__", None) if is_asyncios else None
 
 
 def _tasks(cls: Any, hooks: Hooks) -> None:

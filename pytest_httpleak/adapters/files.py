@@ -12,8 +12,9 @@ from types import ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks
+from pytest_httpleak.sites import is_user_file
 
-MODULES = ("os", "select", "selectors", "socket", "sqlite3", "mmap")
+MODULES = ("os", "select", "selectors", "socket", "sqlite3", "mmap", "_posixshmem")
 
 _ONE = ("open", "dup", "memfd_create", "eventfd", "timerfd_create", "pidfd_open", "posix_openpt")
 _TWO = ("pipe", "pipe2", "openpty")
@@ -141,14 +142,36 @@ def _maps(module: ModuleType, hooks: Hooks) -> None:
     watch: Any = hooks.watch
     cls = module.mmap
 
-    def before(args: Any) -> set[int]:
-        return _numbers() if args and args[0] != -1 else set()
+    def before(args: Any) -> tuple[int, set[int]]:
+        return (args[0], _numbers()) if args and args[0] != -1 else (-1, set())
 
-    def made(_: Any, before: set[int]) -> None:
+    def made(_: Any, known: tuple[int, set[int]] | None) -> None:
+        mapped, before = known or (-1, set())
         for fd in _numbers() - before if before else ():
             watch.descriptor_made(fd, 6)
+            ours, others = watch.fds.get(fd), watch.fds.get(mapped)
+            if ours is not None and others is not None and _is_of_one_call(ours, others):
+                watch.maps[fd] = ours[0], mapped, others[0]
 
     hooks.patches.put(module, "mmap", _stand_in(cls, (cls,), hooks, before, made))
+
+
+def _is_of_one_call(of_map: Any, of_mapped: Any) -> bool:
+    """Whether a function of some library has opened what it then maps, as that of `SharedMemory` does."""
+    (birth, *rest), (other, *others) = of_map, of_mapped
+    if rest != others or other is None or not birth.frames:  # not of one owner, or not of one file
+        return False
+    code = birth.frames[0][0]
+    return not is_user_file(code.co_filename) and any(each is code for each, _ in other.frames)
+
+
+def _shared_memory(module: ModuleType, hooks: Hooks) -> None:
+    watch: Any = hooks.watch
+
+    def opened(fd: Any, /, *args: Any, **kwargs: Any) -> None:
+        watch.descriptor_made(fd)
+
+    hooks.after(module, "shm_open", opened)
 
 
 def _databases(module: ModuleType, hooks: Hooks) -> None:
@@ -170,10 +193,22 @@ def _databases(module: ModuleType, hooks: Hooks) -> None:
 
         return connect
 
-    hooks.patches.replace(module, "connect", make)
+    # Django and SQLAlchemy know the function by its other name, that of the module which it comes from.
+    library: Any = sys.modules.get("sqlite3.dbapi2", module)
+    original = library.connect
+    hooks.patches.replace(library, "connect", make)
+    wrapper = library.connect
+    if wrapper is original:  # patched already, and copied from there by a module that is loaded again
+        original = wrapper.__wrapped__
+    if module.connect in (original, wrapper):
+        module.connect = original  # type: ignore[attr-defined]  # to be put back
+        hooks.patches.put(module, "connect", wrapper)
+    else:
+        hooks.patches.replace(module, "connect", make)
 
 
 _ATTACH: dict[str, Callable[[ModuleType, Hooks], None]] = {
+    "_posixshmem": _shared_memory,
     "mmap": _maps,
     "os": _os,
     "select": _pollers,

@@ -145,7 +145,7 @@ class Ledger:
         listing = descriptors.listing()
         places: dict[Any, list[int]] = {}
         for fd, identity in listing.items():
-            if fd in explained or fd in _STANDARD:
+            if fd in explained or fd in _STANDARD or self._is_beside_its_file(fd, identity):
                 continue
             birth, _, born = self._watch.fds.get(fd, (None, None, None))
             place = birth.place() if birth is not None and born == identity else None
@@ -156,7 +156,7 @@ class Ledger:
     def _told(self, unaccounted: Open, explained: set[int]) -> list[Suspect]:
         found: dict[str, Suspect] = {}
         for fd, identity in unaccounted.items():
-            if fd in explained or descriptors.identity(fd) != identity:
+            if fd in explained or descriptors.identity(fd) != identity or self._is_beside_its_file(fd, identity):
                 continue
             known = self._birth(fd)
             birth = None if known is None else known[0]
@@ -173,6 +173,14 @@ class Ledger:
             found[f"{target} {fd}"] = _suspect(fd, target, birth, is_socket=is_socket)
         paths = {suspect.names[0] for suspect in found.values()}
         return [suspect for suspect in found.values() if not _is_companion(suspect, paths)]
+
+    def _is_beside_its_file(self, fd: int, identity: descriptors.Identity) -> bool:
+        """Whether it is of a map that a library keeps with the descriptor of what it maps: one cause, told by that one."""
+        pair = self._watch.maps.get(fd)
+        if pair is None:
+            return False
+        known, of_mapped = self._birth(fd, identity), self._birth(pair[1])
+        return known is not None and of_mapped is not None and (known[0] is pair[0]) and (of_mapped[0] is pair[2])
 
     def _birth(self, fd: int, now: descriptors.Identity | None = None) -> tuple[Birth | None, Owner] | None:
         """Birth and owner of the descriptor that is open `now`, and not of an earlier one with the same number."""
