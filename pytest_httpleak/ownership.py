@@ -317,11 +317,15 @@ class Watch:
                 owner.keep(record)
 
     def task_made(self, task: Any, coro: object) -> None:
-        """Note the birth and the owner of an asyncio task; by its identity alone, since tasks are many and short."""
-        coroutine = id(coro)
-        sent = self.sent.pop(coroutine, None) if self.sent else None
+        """Note the birth and the owner of an asyncio task; by its identity alone, since tasks are many and short.
+
+        The coroutine that it runs need not be `coro`: task factories and wrappers put others around it.
+        """
+        sent = self.sent.pop(id(coro), None) if self.sent else None
         birth, owner = sent[:2] if sent else self._origin(4)
-        self.tasks[id(task)] = (birth, self.root if owner.over else owner, coroutine)
+        # Not asked of a task that is over: an eager one has no coroutine left, at which Python 3.12.1 crashes.
+        runs = task.get_coro() if hasattr(task, "get_coro") and not task.done() else coro
+        self.tasks[id(task)] = (birth, self.root if owner.over else owner, id(runs))
         self.births_of_tasks += 1
         if self.peaking:
             self.opened(TaskRecord(task, birth))

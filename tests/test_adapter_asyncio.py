@@ -215,6 +215,69 @@ def test_what_an_eager_task_makes_before_it_is_handed_out_has_its_line(marked: M
     marked(leaking)
 
 
+def wrapping(loop: asyncio.AbstractEventLoop, coroutine: Any, **kwargs: Any) -> asyncio.Task[Any]:
+    """A task factory that puts a coroutine of its own around each, as instrumentations do."""
+
+    async def wrapped() -> Any:
+        return await coroutine
+
+    return asyncio.Task(wrapped(), loop=loop, **kwargs)
+
+
+def test_a_task_whose_factory_wraps_its_coroutine_leaks_with_its_line(marked: Marked, loop: Loop) -> None:
+    loop.loop.set_task_factory(wrapping)
+
+    def leaking() -> None:
+        async def main() -> None:
+            asyncio.create_task(beat())  # leak: tasks
+            await asyncio.sleep(0)
+
+        loop.run(main())
+
+    marked(leaking)
+
+
+def test_a_task_whose_factory_wraps_its_coroutine_is_clean_once_it_is_awaited(marked: Marked, loop: Loop) -> None:
+    loop.loop.set_task_factory(wrapping)
+
+    def clean() -> None:
+        async def main() -> None:
+            await asyncio.create_task(asyncio.sleep(0))
+
+        loop.run(main())
+
+    marked(clean)
+
+
+@pytest.fixture
+def wrapped_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`create_task` that was given a wrapper around each coroutine before the watch began."""
+    original = asyncio.BaseEventLoop.create_task
+
+    def create_task(loop: Any, coroutine: Any, **kwargs: Any) -> Any:
+        async def wrapped() -> Any:
+            return await coroutine
+
+        return original(loop, wrapped(), **kwargs)
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "create_task", create_task)
+
+
+@pytest.mark.usefixtures("wrapped_before")
+def test_a_task_whose_coroutine_was_wrapped_before_the_watch_saw_it_leaks_with_its_line(
+    request: pytest.FixtureRequest,
+) -> None:
+    marked, loop = request.getfixturevalue("marked"), request.getfixturevalue("loop")
+
+    def leaking() -> None:
+        async def main() -> None:
+            asyncio.create_task(beat())  # leak: tasks
+
+        loop.run(main())
+
+    marked(leaking)
+
+
 def test_a_task_factory_that_makes_something_else_is_let_be(marked: Marked, loop: Loop) -> None:
     def clean() -> None:
         async def main() -> None:
@@ -731,9 +794,23 @@ def test_a_coroutine_that_is_left_in_another_threads_loop_leaks_at_the_line_that
     marked(leaking)
 
 
-def test_a_coroutine_that_ends_in_another_threads_loop_is_clean(
+def test_a_coroutine_that_is_left_in_a_loop_with_a_task_factory_leaks_at_the_line_that_sent_it(
     marked: Marked, threaded: asyncio.AbstractEventLoop
 ) -> None:
+    threaded.set_task_factory(wrapping)
+
+    def leaking() -> None:
+        asyncio.run_coroutine_threadsafe(beat(), threaded)  # leak: tasks
+
+    marked(leaking)
+
+
+@pytest.mark.parametrize("factory", [None, wrapping])
+def test_a_coroutine_that_ends_in_another_threads_loop_is_clean(
+    marked: Marked, threaded: asyncio.AbstractEventLoop, factory: Any
+) -> None:
+    threaded.set_task_factory(factory)
+
     def clean() -> None:
         asyncio.run_coroutine_threadsafe(asyncio.sleep(0), threaded)
         assert asyncio.run_coroutine_threadsafe(asyncio.sleep(0, "done"), threaded).result(10) == "done"

@@ -272,6 +272,7 @@ PROBES: list[tuple[object, str]] = [
     (infrastructure, "descriptors"),
     (infrastructure, "is_of_a_tool"),
     (infrastructure, "is_tool_thread"),
+    (infrastructure, "runs_a_tool"),
     (references, "held_by"),
     (references, "process_wide"),
     (tasks, "pending"),

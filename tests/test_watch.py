@@ -42,6 +42,9 @@ class Task:
     def get_coro(self) -> object:
         return self.coroutine
 
+    def done(self) -> bool:
+        return False
+
 
 @pytest.fixture
 def watch() -> Watch:

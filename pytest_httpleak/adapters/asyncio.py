@@ -218,7 +218,8 @@ def _tasks(cls: Any, hooks: Hooks) -> None:
         """Make a task that may run before it is returned, or be something else."""
         __tracebackhide__ = True
         try:
-            watch.task_coming(coro, 4)
+            if id(coro) not in watch.sent:  # by another thread, whose line is the one to name
+                watch.task_coming(coro, 4)
         except Exception as error:  # noqa: BLE001  # this is the wall
             wall.fall(error)
         task = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterator
 from typing import Any, Final
@@ -15,29 +16,82 @@ _TOOLS: Final = frozenset(
     "_pydevd_bundle _pytest coverage debugpy ddtrace execnet hypothesis ipykernel IPython memray newrelic "
     "opentelemetry pluggy pydevd pyinstrument pytest pytest_cov pytest_timeout scalene sentry_sdk tqdm viztracer xdist".split()
 )
+# Where their code stands in the place of other functions, to watch the calls, and only hands them on.
+_PASSAGES: Final = (
+    "ddtrace/appsec/",
+    "ddtrace/contrib/",
+    "ddtrace/internal/wrapping/",
+    "ddtrace/vendor/",
+    "debugpy/_vendored/pydevd/_pydev_bundle/pydev_monkey.py",
+    "newrelic/api/",
+    "newrelic/common/async_",
+    "newrelic/common/coroutine.py",
+    "newrelic/common/object_wrapper.py",
+    "newrelic/hooks/",
+    "newrelic/packages/wrapt/",
+    "opentelemetry/instrumentation/",
+    "opentelemetry/util/",
+    "sentry_sdk/integrations/",
+    "sentry_sdk/tracing_utils.py",
+    "sentry_sdk/utils.py",  # has the decorator that its integrations put around their wrappers
+    "viztracer/patch.py",
+    "wrapt/",
+)
 _THREAD_PREFIXES: Final = ("pydevd.", "execnet", "pytest_timeout")
 
 
 def is_of_a_tool(suspect: Suspect) -> bool:
-    """Whether the innermost code outside the standard library that made something is that of a tool around the tests.
+    """Whether who asked for something was a tool around the tests: the innermost code that does more than hand on calls.
 
-    Where no line of the user's was on the way, another plugin of pytest's counts as a tool too, and so does the standard
-    library alone: somebody called it from outside the tests.
+    The standard library hands on, and so does what tools put around other functions to watch them. Where no line of the
+    user's was on the way, another plugin of pytest's counts as a tool too, and so do those that hand on, alone: somebody
+    called them from outside the tests.
     """
     for site in suspect.stack:
-        package = _package(site.file)
-        if package is not None:
+        place = _place(site.file)
+        if place is not None and not place.startswith(_PASSAGES):
+            package = _package(place)
             return package in _TOOLS or (suspect.created is None and package.startswith("pytest_"))
     return suspect.created is None and bool(suspect.stack)
 
 
-def _package(file: str) -> str | None:
-    """The top-level package of an installed file, "" for code that lies elsewhere, None for the standard library's."""
+def runs_a_tool(thread: Any, suspect: Suspect) -> bool:
+    """Whether a tool started a thread to run its own code, also where the innermost code is someone else's wrapper.
+
+    Somebody else's call that has a thread run a tool's function makes the thread theirs: the tool itself must be on the way.
+    """
+    places = [place for place in map(_place, (site.file for site in suspect.stack)) if place]
+    for thing in (type(thread), attribute(thread, "_target"), attribute(thread, "function")):
+        package = _definer(thing)
+        if package in _TOOLS:
+            of_package = [place for place in places if _package(place) == package]
+            if any(is_a(thing, type) or not place.startswith(_PASSAGES) for place in of_package):
+                return True
+    return False
+
+
+def _definer(thing: Any) -> str | None:
+    """The installed package that defines a class or function; a wrapper with manners says that of what it wraps."""
+    while is_a(thing, functools.partial):
+        thing = thing.func
+    module = attribute(thing, "__module__")
+    file = attribute(sys.modules.get(module), "__file__") if is_a(module, str) else None
+    place = _place(str(file or "<built-in>"))
+    return None if place is None else _package(place)
+
+
+def _place(file: str) -> str | None:
+    """The path of an installed file below its folder of packages, "" for code elsewhere, None for the standard library's."""
     path = file.replace("\\", "/")
     for folder in ("/site-packages/", "/dist-packages/"):
         if folder in path:
-            return path.rpartition(folder)[2].partition("/")[0].removesuffix(".py")
+            return path.rpartition(folder)[2]
     return None if path.startswith("<") or _is_standard(path) else ""
+
+
+def _package(place: str) -> str:
+    """The top-level package of an installed file."""
+    return place.partition("/")[0].removesuffix(".py")
 
 
 def _is_standard(path: str) -> bool:

@@ -97,10 +97,18 @@ class Looking:
             if suspect is not None and record.birth is not None and record.birth.is_import():
                 record.owner = self._watch.root
                 return None
-            return suspect
+            return None if suspect is not None and self._is_a_tools(suspect, record) else suspect
         except Exception as error:  # noqa: BLE001  # a library's objects may be half-way dead, or not what they were
             self.wall.note(error)
             return None
+
+    def _is_a_tools(self, suspect: Suspect, record: Record) -> bool:
+        """Whether it is a thread that a tool around the tests has started to run its own code."""
+        if suspect.kind is not Kind.THREADS:
+            return False
+        from pytest_httpleak.probes import infrastructure
+
+        return infrastructure.runs_a_tool(record.ref(), suspect)
 
     def _held_descriptors(self, *, sockets: bool) -> Iterator[int]:
         """Descriptors that a living client, pool, connection, response or loop answers for, whoever owns it."""
