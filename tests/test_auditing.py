@@ -93,6 +93,19 @@ def test_a_session_of_aiohttp_without_timeout_and_limit_is_noted(noted: Noted) -
     assert noted(lambda: asyncio.run(careful())) == {}
 
 
+def test_a_request_that_goes_round_the_pools_own_way_is_let_through(noted: Noted, server: str) -> None:
+    urllib3 = pytest.importorskip("urllib3")
+
+    def asking() -> None:
+        with urllib3.connection_from_url(server) as pool:
+            connection = pool._get_conn()
+            response = pool._make_request(connection, "GET", "/ok")  # with the pool's own timeout
+            response.read()
+            connection.close()
+
+    noted(asking)
+
+
 def test_a_pool_that_throws_connections_away_is_noted(noted: Noted, server: str) -> None:
     urllib3 = pytest.importorskip("urllib3")
 

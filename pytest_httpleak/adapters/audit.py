@@ -97,6 +97,8 @@ def _waits_for_ever(timeout: Any, stock: Any) -> bool:
             or isinstance(timeout._connect, _NUMBERS)
             or isinstance(timeout._read, _NUMBERS)
         )
+    if not hasattr(timeout, "connect_timeout"):  # a number; or the pool's own, where somebody goes round `urlopen()`
+        return False
     return not isinstance(timeout.connect_timeout, _NUMBERS) and not isinstance(timeout.read_timeout, _NUMBERS)
 
 
