@@ -31,6 +31,7 @@ def test_before():
 def test_is_interrupted_in_its_grace():
     thread = threading.Thread(target=STOP.wait, daemon=True)
     thread.start()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore it
     signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     signal.setitimer(signal.ITIMER_REAL, 0.3)
 
