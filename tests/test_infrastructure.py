@@ -17,7 +17,7 @@ from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.probes import infrastructure
 
 INSTALLED = "/venv/lib/python3/site-packages/"
-USER = "/work/tests/test_a.py"
+USER = "/project/tests/test_a.py"
 
 
 def suspect(*files: str) -> Suspect:
@@ -118,7 +118,7 @@ def threads_of(worker: Any) -> list[threading.Thread]:
     ]
 
 
-@pytest.mark.parametrize("outside", [(), (WRAPPER,), ("stranger/hooks.py",), ("/work/tests/conftest.py",)])
+@pytest.mark.parametrize("outside", [(), (WRAPPER,), ("stranger/hooks.py",), ("/project/tests/conftest.py",)])
 def test_a_thread_that_a_tool_starts_for_its_own_code_is_the_tools_whoever_wraps_the_start(
     worker: Any, outside: tuple[str, ...]
 ) -> None:

@@ -135,10 +135,8 @@ class Judging:
                 excused.add(suspect.key)
             if thing is None or record is None or suspect.kind not in _MAY_BE_KEPT:
                 continue
-            is_whole = suspect.kind not in (
-                Kind.CONNECTIONS,
-                Kind.SOCKETS,
-            )  # else a pool keeps those too that it has lost
+            # Of connections and sockets a pool keeps those too that it has lost.
+            is_whole = suspect.kind not in (Kind.CONNECTIONS, Kind.SOCKETS)
             makers = record.birth.makers() if is_whole and record.birth is not None else frozenset()
             is_taken = suspect.kind is Kind.CONNECTIONS and suspect.library != "http.client"  # from a pool
             ends = None if is_taken or suspect.kind is Kind.LOOPS else values  # a loop policy keeps those of its tests
