@@ -150,7 +150,7 @@ def is_of_loaded_code(fd: int) -> bool:
     path = target(fd)
     return path.startswith("/") and any(
         len(parts) == 6 and "x" in parts[1] and parts[5] == path  # the columns of proc(5)
-        for parts in (line.split(maxsplit=5) for line in _mappings().splitlines())
+        for parts in (line.split(maxsplit=5) for line in _mappings().splitlines() if line.endswith(path))
     )
 
 

@@ -57,6 +57,7 @@ class Ledger:
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._known: Open = {}
+        self._first: Open = {}  # what was open when the watch began
         self._counter = descriptors.Counter()
         self._count: int | None = None
         self._sockets = 0
@@ -68,6 +69,7 @@ class Ledger:
         """Take what is open at the beginning of the watch as accounted for."""
         self._counter.open()
         self.open()
+        self._first = self._known
 
     def stop(self) -> None:
         """Leave nothing of the ledger's own open."""
@@ -141,11 +143,13 @@ class Ledger:
 
     @_walled
     def census(self, explained: set[int]) -> list[tuple[Suspect, int]]:
-        """What is open and nothing explains, whoever has opened it: one of each place, and how many it stands for."""
+        """What is open and nothing explains, whoever has opened it since: one of each place, and how many it stands for."""
         listing = descriptors.listing()
         places: dict[Any, list[int]] = {}
         for fd, identity in listing.items():
-            if fd in explained or fd in _STANDARD or self._is_beside_its_file(fd, identity):
+            if fd in explained or fd in _STANDARD or self._first.get(fd) == identity:
+                continue
+            if self._is_beside_its_file(fd, identity):
                 continue
             birth, _, born = self._watch.fds.get(fd, (None, None, None))
             place = birth.place() if birth is not None and born == identity else None
