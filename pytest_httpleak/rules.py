@@ -39,8 +39,7 @@ def _merged(suspects: Iterable[Suspect]) -> list[Suspect]:
         if other is None:
             by_key[place] = suspect
         else:
-            holds = other.holds + tuple(held for held in suspect.holds if held not in other.holds)
-            by_key[place] = replace(other, claims=other.claims | suspect.claims, holds=holds)
+            by_key[place] = replace(other, claims=other.claims | suspect.claims, holds=other.holds + suspect.holds)
     return list(by_key.values())
 
 
@@ -95,13 +94,12 @@ def split_ignored(
 
 
 def _files(stack: Sequence[Site], relative: Mapping[str, str]) -> tuple[str, ...]:
-    files = [site.file.replace("\\", "/") for site in stack]
-    return tuple(dict.fromkeys([*files, *(relative[file] for file in files if file in relative)]))
+    files = {site.file for site in stack}
+    return (*(file.replace("\\", "/") for file in files), *(relative[file] for file in files if file in relative))
 
 
-def judged(found: Iterable[Finding], tolerate: Mapping[Kind, int], verdict: Verdict) -> list[Finding]:
+def judged(found: Collection[Finding], tolerate: Mapping[Kind, int], verdict: Verdict) -> list[Finding]:
     """The findings with their verdicts: a kind is tolerated as long as all its leaks together are no more than allowed."""
-    found = list(found)
     totals: dict[Kind, int] = {}
     for finding in found:
         totals[finding.kind] = totals.get(finding.kind, 0) + finding.count

@@ -39,6 +39,12 @@ def test_a_client_with_another_connection_is_a_cause_beside_its_response() -> No
     assert rules.causes([client, RESPONSE]) == [RESPONSE, client]
 
 
+def test_what_an_earlier_suspect_holds_stays_held_whatever_comes_between() -> None:
+    client = suspect(Kind.CLIENTS, 2, "another")
+    assert rules.causes([RESPONSE, client, SOCKET]) == [RESPONSE, client]
+    assert rules.causes([RESPONSE, client, suspect(Kind.SOCKETS, 4, "third")])[2].key == 4
+
+
 def test_two_responses_on_one_connection_are_two_causes() -> None:
     other = replace(RESPONSE, key=9)
     assert len(rules.causes([RESPONSE, other])) == 2
@@ -77,6 +83,17 @@ def test_parts_of_one_resource_are_one_suspect() -> None:
     assert [held.summary for held in merged.holds] == ["a", "b"]
 
 
+def test_what_several_parts_hold_is_named_once() -> None:
+    one, other = Held(Kind.SOCKETS, "a"), Held(Kind.SOCKETS, "b")
+    parts = [suspect(Kind.CLIENTS, 2, holds=holds) for holds in ((one,), (one, other))]
+    assert rules.findings(rules.causes(parts))[0].holds == (one, other)
+
+
+def test_resources_of_two_kinds_are_two_suspects_also_by_one_number() -> None:
+    given = [suspect(Kind.SOCKETS, 7), suspect(Kind.FDS, 7)]
+    assert rules.causes(given) == given
+
+
 def test_the_same_line_is_one_finding_with_a_count() -> None:
     (finding,) = rules.findings([suspect(Kind.SOCKETS, key) for key in range(3)])
     assert finding.count == 3
@@ -86,6 +103,7 @@ def test_a_finding_tells_what_the_first_of_its_resources_tells() -> None:
     first = replace(SOCKET, stack=(HERE, THERE), hint="close the first")
     (finding,) = rules.findings([first, replace(SOCKET, key=9, summary="thing 9", stack=(HERE,), hint="another")])
     assert (finding.summary, finding.stack, finding.hint) == ("thing 4", (HERE, THERE), "close the first")
+    assert finding.created == HERE
 
 
 def test_two_lines_are_two_findings() -> None:
@@ -98,7 +116,9 @@ def test_two_kinds_on_one_line_are_two_findings() -> None:
 
 def test_what_has_no_line_is_told_apart_by_what_it_is() -> None:
     unknown = replace(FD, created=None)
-    assert len(rules.findings([unknown, replace(unknown, summary="another")])) == 2
+    for other in (replace(unknown, summary="another"), replace(unknown, type="lib.Other")):
+        assert len(rules.findings([unknown, other])) == 2
+    assert len(rules.findings([unknown, replace(unknown, key=9)])) == 1
 
 
 def test_kinds_that_are_not_watched_are_left_out() -> None:
@@ -152,6 +172,17 @@ def test_a_file_without_a_short_name_is_matched_by_its_full_one() -> None:
     made = replace(SOCKET, stack=(HERE,))
     assert rules.split_ignored([made], [Pattern.parse("created:/src/*")], {}) == ([], [made])
     assert rules.split_ignored([made], [Pattern.parse("created:app.py")], {}) == ([made], [])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "ignored"),
+    [("created:C:/src/lib/app.py", True), ("created:lib/*", True), ("created:src/*", False), ("created:lib", False)],
+)
+def test_a_file_of_windows_is_matched_with_slashes_by_either_name(pattern: str, ignored: bool) -> None:
+    made = replace(SOCKET, stack=(Site(r"C:\src\lib\app.py", 3, "fetch"),))
+    short = {r"C:\src\lib\app.py": "lib/app.py"}
+    counted, left_out = rules.split_ignored([made], [Pattern.parse(pattern)], short)
+    assert (counted, left_out) == (([], [made]) if ignored else ([made], []))
 
 
 @pytest.mark.parametrize(("number", "last"), [(1, "fd 0"), (8, "fd 7"), (9, "and 1 more"), (20, "and 12 more")])
