@@ -115,7 +115,7 @@ class Peaks:
             if number > self.highest.get(kind, 0):
                 self.highest[kind] = number
                 if number > self.limits.get(kind, number):
-                    self.breaches[kind] = (number, list(alive))
+                    self.breaches[kind] = (number, alive)
         finally:
             self.busy = False
 

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from pytest_httpleak.model.kinds import Kind
-from pytest_httpleak.owners import Owner, Peaks, TaskRecord
+from pytest_httpleak.owners import Owner, Peaks, Taken, TaskRecord
 from pytest_httpleak.records import Record
 from pytest_httpleak.settings import default_settings
-from pytest_httpleak.sites import Birth
+from pytest_httpleak.sites import Birth, capture
 
 MANY = 512
+HERE, MAKER = capture(1), Birth([], False, None)
 
 
 class Thing(Record):
@@ -77,6 +78,24 @@ def test_where_few_are_open_as_many_may_come_together_again(owner: Owner) -> Non
     assert {thing.asked for thing in things} == {1}
 
 
+@pytest.mark.parametrize(
+    ("message", "hint", "birth", "is_same"),
+    [
+        ("message", "hint", HERE, True),
+        ("message", "hint", Birth(list(HERE.frames), False, None), True),
+        ("other", "hint", HERE, False),
+        ("message", "other", HERE, False),
+        ("message", "hint", Birth([], False, None), False),
+        ("message", "hint", Birth(HERE.frames, False, MAKER), False),
+    ],
+    ids=["the very same", "the same lines", "a message", "a hint", "a line", "a maker"],
+)
+def test_a_note_says_the_same_as_one_that_differs_in_nothing_that_is_told(
+    message: str, hint: str, birth: Birth, is_same: bool
+) -> None:
+    assert Taken("name", "message", "hint", HERE).says(message, hint, birth) is is_same
+
+
 def test_a_task_counts_as_open_until_it_is_done_and_no_longer_once_it_is_gone() -> None:
     async def nothing() -> None:
         pass
@@ -104,3 +123,71 @@ def test_what_one_kind_has_open_counts_for_no_other() -> None:
     assert peaks.breaches == {}
     peaks.born(Thing())
     assert peaks.breaches[Kind.SOCKETS][0] == 2
+
+
+def test_a_task_is_asyncios_and_has_the_birth_that_it_is_given() -> None:
+    class Task:
+        pass
+
+    record = TaskRecord(Task(), HERE)
+    assert (record.kind, record.library, record.birth, record.inner) == (Kind.TASKS, "asyncio", HERE, False)
+
+
+def test_the_highest_number_is_of_those_that_were_open_at_once() -> None:
+    peaks = Peaks({})
+    things = [Thing(), Thing(is_open=False), Thing(), Thing()]
+    for thing in things[:3]:
+        peaks.born(thing)
+    assert peaks.highest == {Kind.SOCKETS: 2}
+    things[0].opened = things[2].opened = False
+    peaks.born(things[3])
+    assert peaks.highest == {Kind.SOCKETS: 2}
+
+
+def test_what_is_opened_again_counts_once() -> None:
+    peaks, thing = Peaks({}), Thing()
+    for _ in range(2):
+        peaks.born(thing)
+    assert peaks.highest == {Kind.SOCKETS: 1}
+
+
+def test_a_breach_is_told_with_those_that_were_open_as_the_number_was_first_reached() -> None:
+    peaks = Peaks({Kind.SOCKETS: 1})
+    first = [Thing(), Thing()]
+    for thing in first:
+        peaks.born(thing)
+    assert peaks.breaches == {Kind.SOCKETS: (2, first)}
+    first[0].opened = False
+    peaks.born(Thing())
+    assert peaks.breaches == {Kind.SOCKETS: (2, first)}
+    peaks.born(last := Thing())
+    number, told = peaks.breaches[Kind.SOCKETS]
+    assert (number, told[0], told[-1]) == (3, first[1], last)
+
+
+def test_what_is_made_by_looking_at_a_resource_is_not_counted() -> None:
+    peaks = Peaks({})
+
+    class Curious(Thing):
+        def is_open(self) -> bool:
+            peaks.born(Thing())
+            return True
+
+    things = [Curious(), Curious(), Curious()]
+    for thing in things[:2]:
+        peaks.born(thing)
+    assert peaks.highest == {Kind.SOCKETS: 2}
+    peaks.born(things[2])
+    assert peaks.highest == {Kind.SOCKETS: 3}
+
+
+def test_the_clients_that_were_made_are_kept_without_what_is_inside_them() -> None:
+    class Client(Thing):
+        kind = Kind.CLIENTS
+
+    peaks = Peaks({})
+    closed, pool, client = Client(is_open=False), Client(), Client()
+    pool.inner = True
+    for record in (closed, pool, Thing(), client):
+        peaks.born(record)
+    assert peaks.clients() == [closed, client]
