@@ -152,6 +152,48 @@ def test_it_is_acted_for_in_a_thread_and_nowhere_else(watch: Watch, test: Owner,
     assert watch.borrowed == {}
 
 
+def test_a_task_that_nobody_saw_being_made_is_unknown_again_after_the_block(
+    watch: Watch, test: Owner, other: Owner
+) -> None:
+    running(watch, Task())
+    with watch.acting_for(other):
+        assert watch.owner() is other
+    assert watch.tasks == {}
+
+
+def test_blocks_in_a_thread_may_lie_in_one_another(watch: Watch, test: Owner, other: Owner) -> None:
+    def asked() -> list[Owner]:
+        with watch.acting_for(test):
+            with watch.acting_for(other):
+                inside = watch.owner()
+            return [inside, watch.owner()]
+
+    assert in_thread(asked) == [other, test]
+    assert watch.borrowed == {}
+
+
+def test_a_block_may_end_after_its_task_has_been_forgotten_or_its_thread_has_ended(
+    watch: Watch, test: Owner, other: Owner
+) -> None:
+    watch.push(other)
+    in_thread_back = in_thread(lambda: watch.lend(other))
+    running(watch, Task())
+    in_task_back = watch.lend(other)
+    watch.borrowed.clear()
+    watch.tasks.clear()
+    in_thread_back()
+    in_task_back()
+    assert (watch.borrowed, watch.tasks) == ({}, {})
+
+
+def test_where_no_loop_runs_no_task_is_asked_for(watch: Watch, test: Owner, other: Owner) -> None:
+    watch.current_task = lambda _: pytest.fail("there is no loop that could run one")
+    watch.birth_in_trio = capture  # so that the longer way is taken
+    with watch.acting_for(other):
+        watch.add(thing := Thing())
+    assert (thing.owner, thing.maker) == (other, None)
+
+
 def test_for_an_owner_that_is_over_the_process_answers(watch: Watch, test: Owner) -> None:
     assert watch.owner() is test
     test.over = True
@@ -201,10 +243,29 @@ def test_a_task_that_nobody_saw_being_made_is_of_its_context_unless_it_is_the_ru
     assert contextvars.Context().run(watch.owner) is other
 
 
+def test_a_task_of_a_coroutine_without_a_name_is_of_its_context(watch: Watch, test: Owner, other: Owner) -> None:
+    begun, task = contextvars.copy_context(), Task()
+    task.coroutine = SimpleNamespace()
+    watch.push(other)
+    running(watch, task)
+    assert begun.run(watch.owner) is test
+
+
 def test_a_thread_is_of_its_starter(watch: Watch, test: Owner, other: Owner) -> None:
     threads = watch.table("threads")
     record = thread_record(other)
     assert in_thread(watch.owner, lambda thread: threads.put(thread, record)) is other
+
+
+def test_what_a_thread_makes_is_of_its_starter(watch: Watch, test: Owner, other: Owner, fd: int) -> None:
+    threads, record, thing = watch.table("threads"), thread_record(other), Thing()
+
+    def body() -> None:
+        watch.add(thing)
+        watch.descriptor_made(fd, 2)
+
+    in_thread(body, lambda thread: threads.put(thread, record))
+    assert (thing.owner, watch.fds[fd][1]) == (other, other)
 
 
 def test_a_thread_that_is_older_than_the_watch_is_the_processs(watch: Watch, test: Owner) -> None:
@@ -389,6 +450,28 @@ def test_in_trio_a_birth_is_what_trios_adapter_says(watch: Watch) -> None:
     running(watch, None)
     assert first(user()) == "user"
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("tells", [True, False], ids=["trio tells", "trio cannot tell"])
+@pytest.mark.parametrize("is_inside", [True, False], ids=["inside", "outside"])
+def test_what_is_made_in_trio_has_the_place_that_trios_adapter_says(
+    watch: Watch, test: Owner, fd: int, is_inside: bool, tells: bool
+) -> None:
+    there = Birth([], True, NOWHERE)
+    watch.birth_in_trio = lambda _: there if is_inside else None
+    if tells:
+        watch.is_in_trio = lambda: is_inside
+    watch.add(thing := Thing())
+    watch.descriptor_made(fd, 2)
+    assert (thing.owner, watch.fds[fd][1]) == (test, test)
+    assert (thing.birth is there, watch.fds[fd][0] is there) == (is_inside, is_inside)
+
+
+def test_outside_trio_its_adapter_is_not_asked_for_a_place(watch: Watch, test: Owner) -> None:
+    watch.is_in_trio = lambda: False
+    watch.birth_in_trio = lambda _: pytest.fail("asking costs an error in old versions")
+    watch.add(thing := Thing())
+    assert thing.owner is test
 
 
 def test_where_trios_adapter_knows_nothing_the_stack_counts(watch: Watch) -> None:
