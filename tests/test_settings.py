@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import string
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from pytest_httpleak.settings import (
     option_table,
     settings_from_keywords,
 )
-from pytest_httpleak.settings.values import LIMIT_KEYS, REPORT_SUFFIXES, TRUTH
+from pytest_httpleak.settings.values import COUNT, LIMIT_KEYS, REPORT_SUFFIXES, TRUTH
 
 if TYPE_CHECKING:
     from pytest_httpleak.settings import OptionRow
@@ -210,8 +211,9 @@ def test_ignore_may_be_empty(value: object) -> None:
 
 @pytest.mark.parametrize("value", [None, 1, {"threads:a"}, ["threads:a", 1], Pattern(Kind.THREADS, "a")])
 def test_ignore_of_another_type_is_a_type_error(value: object) -> None:
-    with pytest.raises(TypeError, match=r"key 'ignore': .* is not a list of patterns"):
+    with pytest.raises(TypeError) as caught:
         settings(ignore=value)
+    assert str(caught.value) == f"{PLACE} key 'ignore': {value!r} is not a list of patterns"
 
 
 def test_an_unusable_pattern_is_named_with_its_key() -> None:
@@ -311,8 +313,16 @@ def test_a_truth_is_a_word_or_a_bool(raw: object, truth: bool) -> None:
 
 @pytest.mark.parametrize("raw", ["maybe", "", 1, None])
 def test_a_truth_that_is_neither_is_a_type_error(raw: object) -> None:
-    with pytest.raises(TypeError, match=r"is neither true nor false$"):
+    with pytest.raises(TypeError) as caught:
         TRUTH.read(raw)
+    assert str(caught.value) == f"{raw!r} is neither true nor false"
+
+
+@pytest.mark.parametrize("character", sorted(set(string.printable) - set(string.digits)))
+def test_a_number_in_a_text_is_of_digits_alone(character: str) -> None:
+    assert COUNT.read("12") == 12
+    with pytest.raises(TypeError, match="is not a whole number, 0 or more$"):
+        COUNT.read(f"12{character}")
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------

@@ -318,7 +318,9 @@ def test_the_option_for_confirm_wins_over_the_ini_file(configure: Configure) -> 
 @pytest.mark.parametrize("place", ["option", "ini"])
 def test_kinds_are_separated_by_commas_or_blanks(configure: Configure, place: str, text: str) -> None:
     args, ini = ([f"--httpleak-kinds={text}"], "") if place == "option" else ([], f"httpleak_kinds = {text}")
-    assert read_run_settings(configure(*args, ini=ini)).default.kinds == {Kind.TASKS, Kind.FDS}
+    kinds = read_run_settings(configure(*args, ini=ini)).default.kinds
+    assert kinds == {Kind.TASKS, Kind.FDS}
+    assert {type(kind) for kind in kinds} == {Kind}
 
 
 def test_kinds_may_stand_on_lines_of_their_own(configure: Configure) -> None:
@@ -551,6 +553,23 @@ def test_pyproject_may_hold_lists(configure: Configure) -> None:
 def test_a_wrong_value_in_pyproject_names_it(configure: Configure, pytester: pytest.Pytester) -> None:
     config = configure(ini='httpleak = "on"', name="pyproject.toml", section="[tool.pytest.ini_options]")
     assert complaint(config).startswith(f"{pytester.path / 'pyproject.toml'}: httpleak: unknown mode 'on'")
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("httpleak_kinds", "unknown kind '1'. Valid kinds: "),
+        ("httpleak_tolerate", "unknown key '1'. Valid keys: "),
+        ("httpleak_ignore", "[1] is not a list of patterns"),
+        ("httpleak_report", "1 is not a text"),
+        ("httpleak_audit", "unknown audit name '1'. Valid audit names: "),
+    ],
+)
+def test_a_list_in_pyproject_that_holds_no_text_is_named_with_file_and_key(
+    configure: Configure, pytester: pytest.Pytester, key: str, message: str
+) -> None:
+    config = configure(ini=f"{key} = [1]", name="pyproject.toml", section="[tool.pytest.ini_options]")
+    assert complaint(config).startswith(f"{pytester.path / 'pyproject.toml'}: {key}: {message}")
 
 
 @pytest.mark.skipif(pytest.version_tuple < (9, 2), reason="TOML values of more than one type came with pytest 9.2")
