@@ -106,7 +106,7 @@ class Watch(Answering):
         if self.peaking:
             self.opened(TaskRecord(task, birth))
 
-    def task_coming(self, coroutine: object, depth: int = 3) -> None:
+    def task_coming(self, coroutine: object, depth: int = 4) -> None:
         """Note the birth and the owner of a task before it is made: it may run at once, or be made in another thread."""
         self.sent[id(coroutine)] = (*self._origin(depth), id(coroutine))
         self.births_of_tasks += 1

@@ -205,6 +205,11 @@ def test_a_wrong_option_is_named_with_its_value_and_the_choices(configure: Confi
             "no-timeouts",
             "unknown audit name 'no-timeouts'; did you mean 'no-timeout'? Valid audit names: ",
         ),
+        (
+            "httpleak_audit",
+            "infrom",
+            "unknown audit name 'infrom'; did you mean 'inform'? Valid audit names: off, inform, fail, no-timeout, ",
+        ),
         ("httpleak_audit", "fail no-timeout", "'fail' stands alone; it cannot be combined with other words"),
     ],
 )

@@ -106,7 +106,13 @@ def test_a_new_watch_is_off_and_the_process_answers(watch: Watch) -> None:
     assert watch.changes == {}
 
 
-def test_until_somebody_wants_to_know_the_end_of_a_loop_is_nothing(watch: Watch) -> None:
+def test_a_new_watch_knows_of_nothing_that_is_open(watch: Watch) -> None:
+    assert watch.open_sockets == 0
+    assert (watch.loops, watch.maps, watch.keepers) == ({}, {}, [])
+
+
+def test_until_somebody_wants_to_know_the_life_of_a_loop_is_nothing(watch: Watch) -> None:
+    assert watch.loops_come() is None
     assert watch.loop_closing("loop", cancelled=()) is None
     assert watch.task_destroyed("task") is None
 
@@ -358,6 +364,21 @@ def test_a_task_is_born_where_the_wrapper_is_called(watch: Watch) -> None:
     assert (first(birth), owner, coroutine) == ("user", watch.root, id(task.get_coro()))
 
 
+def test_an_announced_task_is_born_where_the_wrapper_is_called(watch: Watch) -> None:
+    task = Task()
+
+    def wrapper() -> None:
+        watch.task_coming(task.get_coro())
+
+    def user() -> None:
+        wrapper()
+
+    user()
+    known = watch.of_task(task)
+    assert known is not None
+    assert first(known[0]) == "user"
+
+
 class TestTasksMadeInsideATask:
     """The watch keeps the last birth in a task's own frame, which the next task of the same line shares."""
 
@@ -422,10 +443,13 @@ def test_a_descriptor_is_born_where_the_outer_of_two_wrappers_is_called(watch: W
     def user() -> None:
         outer()
 
-    user()
-    birth, owner, identity = watch.fds[fd]
     status = os.fstat(fd)
-    assert (first(birth), owner, identity) == ("user", test, (status.st_dev, status.st_ino))
+    for loops in (False, True):
+        if loops:
+            running(watch, None)
+        user()
+        birth, owner, identity = watch.fds[fd]
+        assert (first(birth), owner, identity) == ("user", test, (status.st_dev, status.st_ino))
 
 
 def test_a_birth_may_be_lent_to_all_that_one_thread_makes(watch: Watch) -> None:
@@ -560,9 +584,11 @@ def test_what_a_users_thread_makes_has_its_own_place(watch: Watch, test: Owner) 
 
 
 def test_what_the_running_owner_makes_is_kept_by_it(watch: Watch, test: Owner) -> None:
-    thing = Thing()
-    watch.add(thing)
-    assert (thing.owner, test.records, watch.births) == (test, [thing], 1)
+    things = [Thing(), Thing()]
+    for thing in things:
+        watch.add(thing)
+        assert thing.owner is test
+    assert (test.records, watch.births) == (things, 2)
 
 
 def test_a_response_is_no_birth(watch: Watch, test: Owner) -> None:
@@ -647,8 +673,16 @@ def test_the_maker_outside_any_task_is_the_thread_unless_it_is_the_main_one(watc
 
 
 def test_a_descriptor_counts_as_a_birth_and_for_its_owner(watch: Watch, test: Owner, fd: int) -> None:
+    for _ in range(2):
+        watch.descriptor_made(fd, 2)
+    assert (watch.births, test.descriptors, watch.fds[fd][1]) == (2, 2, test)
+
+
+def test_a_descriptor_that_a_task_makes_is_of_the_tasks_maker(watch: Watch, test: Owner, other: Owner, fd: int) -> None:
+    known(watch, task := Task(frame=sys._getframe()), other, NOWHERE)
+    running(watch, task)
     watch.descriptor_made(fd, 2)
-    assert (watch.births, test.descriptors, watch.fds[fd][1]) == (1, 1, test)
+    assert watch.fds[fd][1] is other
 
 
 @pytest.mark.parametrize(
@@ -710,6 +744,12 @@ def test_notes_that_say_the_same_of_the_same_lines_are_kept_as_one(watch: Watch,
     ]
 
 
+def test_a_note_is_held_against_the_last_one_alone_and_against_its_name(watch: Watch, test: Owner) -> None:
+    for name in ("one", "other", "other", "one"):
+        watch.note(name, "message", "hint", NOWHERE)
+    assert [(taken.name, taken.count) for taken in test.notes] == [("one", 1), ("other", 2), ("one", 1)]
+
+
 def test_no_notes_are_taken_for_the_process_and_for_what_is_over(watch: Watch) -> None:
     watch.note("name", "message", "hint")
     watch.push(over := Owner("test", "function"))
@@ -760,11 +800,49 @@ def test_nothing_is_counted_while_nobody_asks(watch: Watch, counted: Owner) -> N
 
 
 def test_tasks_are_counted_as_they_are_announced_or_made(watch: Watch, test: Owner) -> None:
-    task = Task()
-    watch.task_made(task, task.get_coro())
-    assert watch.births_of_tasks == 1
+    tasks = [Task(), Task()]
+    for number, task in enumerate(tasks, 1):
+        watch.task_made(task, task.get_coro())
+        assert watch.births_of_tasks == number
     watch.task_coming(Task().get_coro())
-    assert watch.births_of_tasks == 2
+    assert watch.births_of_tasks == 3
+
+
+def test_tasks_that_are_pending_at_once_are_counted_while_somebody_asks(watch: Watch, test: Owner) -> None:
+    test.peaks = Peaks({Kind.TASKS: 1})
+    tasks = [Task(), Task(), Task()]
+    watch.task_made(tasks[0], tasks[0].get_coro())
+    assert test.peaks.highest == {}
+    watch.peaking = 1
+    for task in tasks[1:]:
+        watch.task_made(task, task.get_coro())
+    number, pending = test.peaks.breaches[Kind.TASKS]
+    assert number == 2
+    assert [record.birth for record in pending] == [watch.tasks[id(task)][0] for task in tasks[1:]]
+
+
+def test_a_task_of_an_owner_that_is_over_is_the_processs(watch: Watch, test: Owner) -> None:
+    test.over = True
+    watch.task_made(task := Task(), task.get_coro())
+    assert watch.tasks[id(task)][1] is watch.root
+
+
+def test_a_task_runs_the_coroutine_that_it_names_or_what_it_was_made_of_if_it_is_over_or_names_none(
+    watch: Watch,
+) -> None:
+    class Over(Task):
+        def get_coro(self) -> object:
+            pytest.fail("an eager task that is over has none left")
+
+        def done(self) -> bool:
+            return True
+
+    given = Task().get_coro()
+    task, over, silent = Task(), Over(), SimpleNamespace(done=lambda: False)
+    for each in (task, over, silent):
+        watch.task_made(each, given)
+    assert watch.tasks[id(task)][2] == id(task.coroutine)
+    assert watch.tasks[id(over)][2] == watch.tasks[id(silent)][2] == id(given)
 
 
 def test_a_task_that_was_announced_is_of_whoever_announced_it(watch: Watch, test: Owner, other: Owner) -> None:
@@ -778,6 +856,19 @@ def test_a_task_that_was_announced_is_of_whoever_announced_it(watch: Watch, test
     running(watch, None)
     watch.task_made(task, task.get_coro())
     assert (watch.tasks[id(task)][1], watch.sent) == (test, {})
+
+
+def test_a_task_that_is_made_while_another_is_announced_is_of_its_own_maker(
+    watch: Watch, test: Owner, other: Owner
+) -> None:
+    announced, task = Task(), Task()
+    watch.task_coming(announced.get_coro())
+    watch.push(other)
+    watch.task_made(task, task.get_coro())
+    assert watch.tasks[id(task)][1] is other
+    known = watch.of_task(announced)
+    assert known is not None
+    assert known[1] is test
 
 
 def test_for_tasks_that_were_reported_nobody_answers(watch: Watch, test: Owner) -> None:

@@ -219,7 +219,7 @@ def _tasks(cls: Any, hooks: Hooks) -> None:
         __tracebackhide__ = True
         try:
             if id(coro) not in watch.sent:  # by another thread, whose line is the one to name
-                watch.task_coming(coro, 4)
+                watch.task_coming(coro)
         except Exception as error:  # noqa: BLE001  # this is the wall
             wall.fall(error)
         task = None
@@ -264,7 +264,7 @@ def _tasks(cls: Any, hooks: Hooks) -> None:
     def sent(loop: Any, callback: Any, /, *args: Any, **kwargs: Any) -> None:
         if getattr(callback, "__qualname__", "") == _THREADSAFE and watch.on:
             names = callback.__code__.co_freevars
-            watch.task_coming(callback.__closure__[names.index("coro")].cell_contents, 4)
+            watch.task_coming(callback.__closure__[names.index("coro")].cell_contents)
 
     def reported(loop: Any, context: Any) -> None:
         task = context.get("task")
