@@ -133,8 +133,9 @@ def test_by_default_every_kind_is_checked_and_a_leak_fails() -> None:
 def test_settings_cannot_be_changed_in_place() -> None:
     with pytest.raises(AttributeError):
         default_settings().grace = 1.0  # type: ignore[misc]
-    with pytest.raises(TypeError):
-        settings(sockets=1).tolerate[Kind.SOCKETS] = 2  # type: ignore[index]
+    for numbers in (settings(sockets=1).tolerate, default_settings().tolerate, default_settings().peaks):
+        with pytest.raises(TypeError):
+            numbers[Kind.SOCKETS] = 2  # type: ignore[index]
 
 
 # -- keys --------------------------------------------------------------------------------------------------------------

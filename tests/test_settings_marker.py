@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -133,6 +134,12 @@ def test_without_a_mark_the_markers_are_asked_for_once_and_nothing_else_is(colle
 )
 def test_a_test_is_marked_by_itself_its_classes_or_its_module(collect: Collect, source: str, marked: bool) -> None:
     assert is_marked(collect(source)["test_it"], {}) is marked
+
+
+def test_a_test_that_nothing_is_around_is_marked_by_itself_alone() -> None:
+    for marks, marked in (([], False), ([pytest.mark.httpleak], True)):
+        item: Any = SimpleNamespace(own_markers=marks, parent=None)
+        assert is_marked(item, {}) is marked
 
 
 @pytest.mark.parametrize("found", [[], [pytest.mark.httpleak]])

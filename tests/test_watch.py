@@ -920,6 +920,20 @@ def test_loops_that_are_closed_or_gone_are_forgotten(watch: Watch) -> None:
         still.close()
 
 
+def test_a_loop_may_be_forgotten_while_it_is_asked_for(watch: Watch) -> None:
+    def dying() -> None:
+        watch.loops.clear()
+
+    watch.loops = {1: dying}
+    assert watch.open_loops() == []
+
+
+def test_a_wall_has_the_name_and_the_packages_that_it_is_given(watch: Watch) -> None:
+    wall = watch.wall("name", frozenset({"package"}))
+    assert (wall.name, wall.packages) == ("name", {"package"})
+    assert watch.walls == [wall]
+
+
 @pytest.mark.parametrize("end", ["stop", "silence"])
 def test_at_the_end_every_wall_is_silent_and_only_a_stop_undoes(watch: Watch, end: str) -> None:
     undone: list[str] = []
