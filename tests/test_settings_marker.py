@@ -245,6 +245,17 @@ class TestIt(Base):
         assert settings_for(items[name], RUN).tolerate == {Kind.TASKS: 2, Kind.FDS: 1, Kind.THREADS: 2}
 
 
+def test_the_mark_of_a_function_wins_over_that_of_its_class_for_parameters_too(collect: Collect) -> None:
+    source = """
+@httpleak(tasks=1, fds=1)
+class TestIt:
+    @httpleak(tasks=2)
+    @pytest.mark.parametrize("n", [1])
+    def test_it(self, n): pass
+"""
+    assert merged(collect, source, "test_it[1]").tolerate == {Kind.TASKS: 2, Kind.FDS: 1}
+
+
 def test_a_mark_added_to_a_class_at_collection_lies_between_its_own_and_those_of_its_base(collect: Collect) -> None:
     source = """
 @httpleak(tasks=1, fds=1)
@@ -326,7 +337,8 @@ def test_an_unknown_kind_is_a_usage_error_that_names_test_key_and_the_nearest(co
     ],
 )
 def test_a_mark_that_cannot_be_used_is_a_usage_error(collect: Collect, mark: str, message: str) -> None:
-    assert f".py::test_it: httpleak marker {message}" in complaint(collect, mark)
+    place = "test_a_mark_that_cannot_be_used_is_a_usage_error.py::test_it"
+    assert complaint(collect, mark).startswith(f"{place}: httpleak marker {message}")
 
 
 def test_a_wrong_mark_on_the_module_names_the_test(collect: Collect) -> None:

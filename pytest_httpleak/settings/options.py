@@ -44,11 +44,6 @@ class Option(Generic[T]):
         self.kind = kind
         self.is_list = is_list
 
-    @property
-    def dest(self) -> str:
-        """The name under which pytest keeps the value from the command line; empty where it has no flag."""
-        return (self.flag or "").lstrip("-").replace("-", "_")
-
 
 class OptionRow(NamedTuple):
     """One line of the reference: a name as users write it, where they write it, its default, what it does."""
@@ -213,7 +208,7 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("httpleak", "leaked HTTP resources (pytest-httpleak)")
     for option in OPTIONS:
         if option.flag is not None:
-            group.addoption(option.flag, dest=option.dest, default=None, help=_help(option), **_argument(option))
+            group.addoption(option.flag, default=None, help=_help(option), **_argument(option))
         if option.ini is not None:
             parser.addini(option.ini, _help(option), type=_ini_type(option), default=option.default)
 

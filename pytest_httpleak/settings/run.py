@@ -104,7 +104,7 @@ def _raw(config: pytest.Config, option: Option[Any]) -> _Raw:
     """Find what was written for an option: on the command line, else in the ini file, else the default."""
     cwd = config.invocation_params.dir
     if option.flag is not None:
-        value = config.getoption(option.dest)
+        value = config.getoption(option.flag)
         if value is not None:
             return _Raw(value, option.flag, cwd)
     if option.ini is not None:
