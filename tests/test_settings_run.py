@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from pytest_httpleak.model.kinds import Kind
-from pytest_httpleak.settings import Mode, Pattern, RunSettings, add_options, default_settings, read_run_settings
+from pytest_httpleak.settings import (
+    Mode,
+    Pattern,
+    RunSettings,
+    add_options,
+    default_settings,
+    option_table,
+    read_run_settings,
+)
 from pytest_httpleak.settings.values import AUDIT_NAMES
 
 Configure = Callable[..., pytest.Config]
@@ -79,6 +87,14 @@ def test_a_run_in_which_nothing_is_set_has_the_defaults(configure: Configure) ->
         strict_tolerances=False,
         github=False,
     )
+
+
+def test_what_is_not_given_on_the_command_line_is_unset_there(configure: Configure) -> None:
+    flags = [row.name.partition("=")[0] for row in option_table() if row.where == "command line"]
+    config = configure("--httpleak-update-baseline")
+    assert [flag for flag in flags if config.getoption(flag) is not None] == ["--httpleak-update-baseline"]
+    config = configure()
+    assert [flag for flag in flags if config.getoption(flag) is not None] == []
 
 
 @pytest.mark.parametrize("mode", ["fail", "warn", "off"])
