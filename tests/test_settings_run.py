@@ -512,8 +512,8 @@ def test_a_file_in_place_of_a_directory_is_refused(
 ) -> None:
     (pytester.path / "file").touch()
     told = complaint(configure(f"--httpleak-{option}={name}"))
-    assert told.startswith(f"--httpleak-{option}: {str(pytester.path / name)!r} cannot be a file: ")
-    assert told.endswith(f"{str(pytester.path / 'file')!r} is not a directory")
+    folder = f"{str(pytester.path / 'file')!r} is not a directory"
+    assert told == f"--httpleak-{option}: {str(pytester.path / name)!r} cannot be a file: {folder}"
 
 
 def test_a_path_that_the_system_refuses_is_a_usage_error(configure: Configure) -> None:

@@ -103,6 +103,7 @@ def thread_record(owner: Owner | None, *, pooled: bool = False) -> Any:
 def test_a_new_watch_is_off_and_the_process_answers(watch: Watch) -> None:
     assert watch.on is False
     assert watch.owner() is watch.root
+    assert repr(watch.root) == "<Owner process <the process>>"
     assert watch.changes == {}
 
 
@@ -143,10 +144,12 @@ def test_an_owner_is_acted_for_in_a_block_also_if_it_raises(watch: Watch, test: 
 
 def test_it_is_acted_for_inside_a_task_too(watch: Watch, test: Owner, other: Owner) -> None:
     known(watch, task := Task(), test, NOWHERE)
+    before = watch.tasks.copy()
     running(watch, task)
     with watch.acting_for(other):
         assert watch.owner() is other
     assert watch.owner() is test
+    assert watch.tasks == before
 
 
 def test_it_is_acted_for_in_a_thread_and_nowhere_else(watch: Watch, test: Owner, other: Owner) -> None:
