@@ -552,6 +552,22 @@ def test_what_a_librarys_task_makes_has_the_place_of_the_users_that_made_it(
     assert birth.parent is parent
 
 
+def test_what_a_task_makes_whose_coroutine_shows_no_frame_has_the_place_of_the_stack(
+    watch: Watch, test: Owner, other: Owner
+) -> None:
+    task, thing = Task(), Thing()
+    task.coroutine = SimpleNamespace()
+    known(watch, task, other, MAKER)
+    running(watch, task)
+
+    def user() -> Birth:
+        watch.add(thing, depth=3)
+        return watch.birth(2)
+
+    assert first(user()) == first(thing.birth) == "user"
+    assert thing.owner is other
+
+
 def test_what_a_users_task_makes_has_its_own_place(watch: Watch, test: Owner) -> None:
     def user() -> Birth:
         task = Task(frame=sys._getframe())
