@@ -427,6 +427,14 @@ class TestTasksMadeInsideATask:
         births = [helper(first) for first in (True, False)]
         assert births[0].frames[0][1] != births[1].frames[0][1]
 
+    def test_two_functions_that_read_alike_have_two(self, made: Any) -> None:
+        births = []
+        for name in ("one.py", "other.py"):
+            names: dict[str, Any] = {}
+            exec(compile("def function(made): return made()", name, "exec"), names)
+            births.append(names["function"](made))
+        assert [birth.frames[0][0].co_filename for birth in births] == ["one.py", "other.py"]
+
     def test_in_a_librarys_frame_the_line_is_that_of_the_maker(self, made: Any) -> None:
         makers = Birth([], True, None), Birth([], True, None)
         source = "def spawn(made, maker): return made(maker)"
