@@ -139,11 +139,12 @@ def test_nothing_is_patched():
 """
 
 
-@pytest.mark.parametrize("arguments", [(), ("--httpleak=off",)])
-def test_where_nothing_is_checked_nothing_is_patched(installed: Inner, arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("arguments", "header"), [((), "httpleak: marked"), (("--httpleak=off",), "httpleak: off")])
+def test_where_nothing_is_checked_nothing_is_patched(installed: Inner, arguments: tuple[str, ...], header: str) -> None:
     installed.write(test_a=UNTOUCHED)
     result = installed.pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments)
     result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([header])
     result.stdout.no_fnmatch_line("*httpleak: * checked*")
 
 
