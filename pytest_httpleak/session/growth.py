@@ -7,7 +7,8 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from pytest_httpleak.model.findings import Suspect, replace
+from pytest_httpleak.model.facts import replace
+from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.model.rows import Growth
 from pytest_httpleak.ownership import Watch
