@@ -1512,7 +1512,7 @@ def test_an_error_about_the_pipe_of_a_loop_goes_no_further(session: Session, mon
     def fails(*arguments: object) -> None:
         raise RuntimeError("on purpose")
 
-    monkeypatch.setattr("pytest_httpleak.adapters.asyncio.record_of", fails)
+    monkeypatch.setattr("pytest_httpleak.looprecords.record_of", fails)
     asyncio.new_event_loop().close()
     (wall,) = [wall for wall in session.watch.walls if wall.error is not None]
     assert "on purpose" in str(wall.error)
