@@ -116,7 +116,7 @@ class Answering:
         """Whether the main thread is at work for itself. Outside a loop, the top of the stack answers for it then."""
         if self.birth_in_trio is not None and (self.is_in_trio is None or self.is_in_trio()):
             return False
-        return _get_ident() == self._main and self.lent is None
+        return _get_ident() == self._main
 
     def _answering(self) -> Owner:
         loop = self.running_loop()

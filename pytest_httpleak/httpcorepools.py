@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
-from pytest_httpleak.model.findings import Held, Suspect, replace
+from pytest_httpleak.model.facts import replace
+from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.model.pools import PoolState
 from pytest_httpleak.records import Record, Table, together

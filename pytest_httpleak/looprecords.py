@@ -78,17 +78,16 @@ def record_loops(cls: Any, hooks: Any) -> None:
     loops, sockets = watch.table("loops"), watch.table("sockets")
     library = cls.__module__.partition(".")[0]
     events: Any = sys.modules["asyncio.events"]
-    policies = ("get_event_loop", events.__file__)
 
     def born(_: None, loop: Any, /, *args: Any, **kwargs: Any) -> None:
         record = LoopRecord(type_name(loop), sockets)
         record.library = library
         loops.put(loop, record)
         watch.add(record)
-        frames = () if record.birth is None else record.birth.frames
         changed = _changed_policy(events)
-        if any(code is changed or (code.co_name, code.co_filename) == policies for code, _ in frames):
-            record.owner = watch.root  # asyncio's own for the thread, which the next one to ask will be given too
+        for code, _at in () if record.birth is None else record.birth.frames:
+            if code is changed or (code.co_name == "get_event_loop" and code.co_filename == events.__file__):
+                record.owner = watch.root  # asyncio's own for the thread, which the next one to ask will be given too
         watch.loops[id(loop)] = weakref.ref(loop)
 
     def closing(loop: Any) -> None:

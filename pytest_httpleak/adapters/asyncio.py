@@ -118,7 +118,7 @@ def _tasks(cls: Any, hooks: Hooks) -> None:
                 return create_task(loop, coro, name=name, context=context)
             task = original(loop, coro, name=name, context=context)
             try:
-                watch.task_made(task, coro)
+                watch.stock_task_made(loop, task, coro)
             except Exception as error:  # noqa: BLE001  # this is the wall
                 wall.fall(error)
             return task

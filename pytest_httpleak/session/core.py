@@ -322,7 +322,8 @@ class Session:
         return tuple(self._fingerprinted(finding, check.owner) for finding in found)
 
     def _fingerprinted(self, finding: Finding, owner: Owner) -> Finding:
-        from pytest_httpleak.model.findings import fingerprint, replace
+        from pytest_httpleak.model.facts import replace
+        from pytest_httpleak.model.findings import fingerprint
 
         file = None if finding.created is None else self.relative(finding.created.file)
         named = replace(finding, fingerprint=fingerprint(finding, owner.name.partition("[")[0], file))

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from pytest_httpleak import hints, rules
 from pytest_httpleak.clocks import Real
-from pytest_httpleak.model.findings import Suspect, replace
+from pytest_httpleak.model.facts import replace
+from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
