@@ -10,29 +10,29 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_httpleak.model.kinds import Kind, State
-from pytest_httpleak.records import Record, Table, type_name
-from pytest_httpleak.socketrecords import record_of
+from pytest_httpleak.records import Record, class_name
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Suspect
+
+_get_ident = threading.get_ident
 
 
 class LoopRecord(Record):
     """An event loop; its self-pipe and its selector belong to it."""
 
-    __slots__ = ("closed", "collected", "name", "opened", "sockets", "thread")
+    __slots__ = ("closed", "cls", "collected", "opened", "thread")
 
     kind: ClassVar[Kind] = Kind.LOOPS
     LIBRARY = "asyncio"
 
-    def __init__(self, name: str, sockets: Table) -> None:
+    def __init__(self, cls: type) -> None:
         super().__init__()
-        self.name = name
-        self.sockets = sockets
+        self.cls = cls
         self.opened: dict[int, Any] = {}  # sockets of a loop in C, which closes them when it ends, and their identity
         self.closed = False
         self.collected = False
-        self.thread = threading.get_ident()  # the one that has run it last
+        self.thread = _get_ident()  # the one that has run it last
 
     def is_open(self) -> bool:
         loop = self.ref()
@@ -55,16 +55,12 @@ class LoopRecord(Record):
         loop = self.ref()
         if loop is None or loop.is_closed():
             return None
-        claims: set[object] = {("fd", fd) for fd in self.descriptors()}
-        for part in _parts(loop):
-            record = record_of(part, self.sockets)
-            if record is not None:
-                claims |= record.claims()
         state = State.RUNNING if loop.is_running() else State.OPEN
-        return self._suspect(state, "never closed", frozenset(claims))
+        return self._suspect(state, "never closed", frozenset(("fd", fd) for fd in self.descriptors()))
 
     def _suspect(self, state: State, summary: str, claims: frozenset[object]) -> Suspect:
-        return self.suspect(state, self.name, summary, claims=claims, always=True, names=(self.name,))
+        name = class_name(self.cls)
+        return self.suspect(state, name, summary, claims=claims, always=True, names=(name,))
 
 
 def _parts(loop: Any) -> tuple[Any, ...]:
@@ -75,12 +71,12 @@ def _parts(loop: Any) -> tuple[Any, ...]:
 def record_loops(cls: Any, hooks: Any) -> None:
     """Record the loops of a class where they are made, and let each answer for what it opens."""
     watch: Any = hooks.watch
-    loops, sockets = watch.table("loops"), watch.table("sockets")
+    loops = watch.table("loops")
     library = cls.__module__.partition(".")[0]
     events: Any = sys.modules["asyncio.events"]
 
     def born(_: None, loop: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = LoopRecord(type_name(loop), sockets)
+        record = LoopRecord(type(loop))
         record.library = library
         loops.put(loop, record)
         watch.add(record)
@@ -100,14 +96,14 @@ def record_loops(cls: Any, hooks: Any) -> None:
     def running(loop: Any) -> None:
         record = loops.get(loop)
         if record is not None:
-            record.thread = threading.get_ident()
+            record.thread = _get_ident()
 
     def gone(record: LoopRecord) -> None:
         record.collected = not record.closed
 
     loops.gone = gone
     hooks.after(cls, "__init__", born)
-    _record_pipes(cls, hooks)
+    _stand_aside(cls, hooks)
     hooks.before(cls, "close", closing)
     hooks.before(cls, "run_forever", running)
 
@@ -119,36 +115,25 @@ def _changed_policy(events: Any) -> CodeType | None:
     return getattr(policy.get_event_loop, "__code__", None) if is_asyncios else None
 
 
-def _record_pipes(cls: Any, hooks: Any) -> None:
-    """Let the self-pipe of a loop belong to the loop, whose birth it is given."""
-    watch: Any = hooks.watch
-    loops, sockets = watch.table("loops"), watch.table("sockets")
-
-    def belongs(loop: Any, record: LoopRecord) -> None:
-        for part in _parts(loop):
-            of_pipe = record_of(part, sockets)
-            if of_pipe is not None:
-                of_pipe.holder = record
+def _stand_aside(cls: Any, hooks: Any) -> None:
+    """Leave to the loop what it opens for itself while it is made: where it is open, the loop is asked for it."""
+    making: set[int] = hooks.watch.making
 
     def make(original: Any) -> Any:
-        def _make_self_pipe(loop: Any) -> None:
+        def made(loop: Any, *args: Any, **kwargs: Any) -> None:
             __tracebackhide__ = True
-            record = loops.get(loop)
-            if record is None or not hooks.wall.on:
-                original(loop)
+            thread = _get_ident()
+            if thread in making or not hooks.wall.on:
+                original(loop, *args, **kwargs)
                 return
-            watch.lent = (threading.get_ident(), record.birth)
+            making.add(thread)
             try:
-                original(loop)
+                original(loop, *args, **kwargs)
             finally:
-                watch.lent = None
-            try:
-                belongs(loop, record)
-            except Exception as error:  # noqa: BLE001  # this is the wall
-                hooks.wall.fall(error)
+                making.discard(thread)
 
-        return _make_self_pipe
+        return made
 
     for each in cls.__subclasses__():
-        if "_make_self_pipe" in vars(each):
-            hooks.patches.replace(each, "_make_self_pipe", make)
+        if {"__init__", "_make_self_pipe"} <= vars(each).keys():
+            hooks.patches.replace(each, "__init__", make)

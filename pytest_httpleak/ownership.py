@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from pytest_httpleak.patches import Patches, Wall
 from pytest_httpleak.records import Record, Table
 from pytest_httpleak.sites import Birth, capture
 
-_fstat, _getframe = os.fstat, sys._getframe
+_fstat, _getframe, _get_ident = os.fstat, sys._getframe, threading.get_ident
 
 # Audit notes of one owner; a loop that makes more of them says nothing new.
 _MOST_NOTES = 200
@@ -68,9 +69,7 @@ class Watch(Answering):
     def _place(self, record: Record, depth: int) -> Owner:
         """Give a record its birth and its maker; the answer is whoever is running."""
         if self.running_loop() is None and self._is_plain():
-            lent = self.lent
-            record.birth = capture(depth) if lent is None or lent[0] != self._main else lent[1]
-            record.maker = None
+            record.birth, record.maker = capture(depth), None
             return self.stack[-1]
         record.birth, owner = self._origin(depth + 1)
         record.maker = self.maker()
@@ -143,7 +142,9 @@ class Watch(Answering):
 
     def descriptor_made(self, fd: int, depth: int = 5) -> None:
         """Note the birth and the owner of a bare descriptor, and its identity, since numbers are used again."""
-        if self.running_loop() is None and self._is_plain() and self.lent is None:
+        if self.making and _get_ident() in self.making:
+            return
+        if self.running_loop() is None and self._is_plain():
             birth, owner = capture(depth - 1), self.stack[-1]
         else:
             birth, owner = self.birth(depth), self._answering()
