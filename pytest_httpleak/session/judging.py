@@ -4,36 +4,25 @@ from __future__ import annotations
 
 import _thread
 import gc
-import sys
-import types
 from collections.abc import Iterator
 from typing import Any, Final
 
 from pytest_httpleak import hints, rules
-from pytest_httpleak.asking import is_a, module_of
 from pytest_httpleak.clocks import Real
-from pytest_httpleak.model.findings import Suspect, replace
+from pytest_httpleak.model.facts import replace
+from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
-from pytest_httpleak.probes import descriptors, infrastructure, references, tasks
+from pytest_httpleak.probes import descriptors, references, tasks
 from pytest_httpleak.records import Record
+from pytest_httpleak.session.keeping import Questions, excused, resource_of
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.session.looking import Looking
 from pytest_httpleak.session.settling import pauses
-from pytest_httpleak.sites import is_user_module
 
 # Seconds in which a thread that is interrupted between making something and having it recorded goes on.
 _UNTIL_RECORDED: Final = 0.002
-
-# A client like these may live as long as the process, if one module attribute or cached function is its only holder.
-_MAY_BE_PROCESS_WIDE: Final = (Kind.CLIENTS, Kind.CONNECTIONS)
-_MAY_BE_KEPT: Final = (*_MAY_BE_PROCESS_WIDE, Kind.SOCKETS, Kind.THREADS, Kind.LOOPS)
-
-_CONTAINERS: Final = (list, tuple, set, frozenset, dict, types.ModuleType, type)
-
-# Each question about what refers to a resource is a scan of the heap: a line that leaks a thousand may not take minutes.
-_QUESTIONS: Final = 20
 
 
 class Judging:
@@ -64,12 +53,12 @@ class Judging:
             suspects = self._looking.tasks.with_lost(self._looking.with_holdings(suspects), records)
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._looking.wall.note(error)
-        found = rules.causes([*freed, *suspects], self._excused(owner, suspects, records))
+        found = rules.causes([*freed, *suspects], excused(self._watch, owner, suspects, records))
         del waiting
         self._ledger.open()
-        asked: dict[Any, int] = {}
+        questions = Questions()
         return [
-            replace(suspect, held_by=self._held_by(suspect, records, asked), hint=suspect.hint or hints.hint(suspect))
+            replace(suspect, held_by=_held_by(suspect, records, questions), hint=suspect.hint or hints.hint(suspect))
             for suspect in found
         ]
 
@@ -119,53 +108,6 @@ class Judging:
         for loop in loops:
             tasks.let_run(loop, pause / len(loops))
 
-    def _excused(self, owner: Owner, suspects: list[Suspect], records: dict[int, Record]) -> set[int]:
-        """Keys of suspects that live as long as the process: first-use globals, and clients in an attribute of their own.
-
-        So are those that the value of a wider fixture has made when it needed them: that fixture answers for them then.
-        """
-        keepers = {id(each): each for each in self._watch.keepers if each is not owner and _may_keep(each.value)}
-        values = {id(each.value): references.Root(str(key), "") for key, each in keepers.items()}
-        excused: set[int] = set()
-        asked: dict[Any, int] = {}
-        for suspect in suspects:
-            record = records.get(suspect.key)
-            thing = None if record is None or suspect.state is State.COLLECTED else record.ref()
-            if suspect.kind is Kind.THREADS and any(map(infrastructure.is_tool_thread, suspect.names[:1])):
-                excused.add(suspect.key)
-            if thing is None or record is None or suspect.kind not in _MAY_BE_KEPT:
-                continue
-            # Of connections and sockets a pool keeps those too that it has lost.
-            is_whole = suspect.kind not in (Kind.CONNECTIONS, Kind.SOCKETS)
-            makers = record.birth.makers() if is_whole and record.birth is not None else frozenset()
-            is_taken = suspect.kind is Kind.CONNECTIONS and suspect.library != "http.client"  # from a pool
-            ends = None if is_taken or suspect.kind is Kind.LOOPS else values  # a loop policy keeps those of its tests
-            root = references.process_wide(thing, makers, ends) if _may_ask(asked, suspect) else None
-            if root is None:
-                continue
-            keeper = keepers.get(int(root.module)) if not root.text else None
-            if keeper is not None:
-                record.owner = keeper
-                keeper.keep(record)
-                excused.add(suspect.key)
-                continue
-            asked[suspect.kind, suspect.created] = 0  # a line that makes such things: each is asked about
-            file = getattr(sys.modules.get(root.module), "__file__", None)
-            if suspect.kind is Kind.LOOPS:  # one that the tested code has made and set is also in a place of asyncio's
-                is_excused = root.module.partition(".")[0] in makers
-            else:
-                is_excused = file is not None and not is_user_module(root.module, file)
-            if is_excused or suspect.kind in _MAY_BE_PROCESS_WIDE:
-                excused.add(suspect.key)
-        return excused
-
-    def _held_by(self, suspect: Suspect, records: dict[int, Record], asked: dict[Any, int]) -> str | None:
-        record = records.get(suspect.key)
-        thing = None if record is None or suspect.state is State.COLLECTED else record.ref()
-        if thing is None or not _may_ask(asked, suspect):
-            return None
-        return references.held_by(thing)
-
     def settle_accounts(self, causes: list[Suspect]) -> None:
         """Let no wider owner report again what has been reported now."""
         keys = {suspect.key for suspect in causes}
@@ -182,18 +124,10 @@ class Judging:
                     self._ledger.disown(claim[1])
 
 
-def _may_keep(value: object) -> bool:
-    """Whether a fixture's value is an object that may make what it needs; a list or dict keeps what a test puts there."""
-    return (
-        value is not None and not is_a(value, _CONTAINERS) and not module_of(value).startswith(("_pytest", "builtins"))
-    )
-
-
-def _may_ask(asked: dict[Any, int], suspect: Suspect) -> bool:
-    """Whether it may be asked what refers to this one, after so many of the same line."""
-    place = suspect.kind, suspect.created
-    asked[place] = asked.get(place, 0) + 1
-    return asked[place] <= _QUESTIONS
+def _held_by(suspect: Suspect, records: dict[int, Record], questions: Questions) -> str | None:
+    """What refers to a resource, in words."""
+    thing = resource_of(suspect, records)
+    return references.held_by(thing) if thing is not None and questions.may_ask(suspect) else None
 
 
 def _is_unborn(suspect: Suspect) -> bool:
