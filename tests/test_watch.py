@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pytest_httpleak import ownership
+from pytest_httpleak.answering import TaskOrigin
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.owners import Owner, Peaks
 from pytest_httpleak.ownership import Watch
@@ -386,8 +387,8 @@ def test_an_announced_task_is_born_where_the_wrapper_is_called(watch: Watch) -> 
 class TestTasksMadeInsideATask:
     """The watch keeps the last birth in a task's own frame, which the next task of the same line shares."""
 
-    @pytest.fixture
-    def made(self, watch: Watch, test: Owner) -> Callable[..., Birth]:
+    @pytest.fixture(params=["any task", "a stock task"])
+    def made(self, request: pytest.FixtureRequest, watch: Watch, test: Owner) -> Callable[..., Birth]:
         """The birth of a task that the caller makes, whose own frame is that of a task of `maker`."""
         somebody = Birth([], True, None)
 
@@ -395,7 +396,10 @@ class TestTasksMadeInsideATask:
             task, around = Task(), Task(frame=sys._getframe(up))
             known(watch, around, test, maker)
             running(watch, around)
-            watch.task_made(task, task.get_coro())
+            if request.param == "any task":
+                watch.task_made(task, task.get_coro())
+            else:
+                watch.stock_task_made("loop", task, task.get_coro())
             return watch.tasks[id(task)][0]
 
         return make
@@ -443,6 +447,83 @@ class TestTasksMadeInsideATask:
         exec(compile(source, "/usr/lib/python3/site-packages/aiohttp/client.py", "exec"), library)
         births = [library["spawn"](made, maker) for maker in makers]
         assert [birth.parent for birth in births] == list(makers)
+
+
+class TestStockTasks:
+    """What costs most in sum, tasks that a task makes from one line, is decided from what the last one was given."""
+
+    @pytest.fixture
+    def three(self, watch: Watch, test: Owner, other: Owner) -> Callable[..., list[TaskOrigin]]:
+        """Three tasks from one line of a task of `other`; before the last one, something may change."""
+
+        def wrapper(task: Task) -> TaskOrigin:
+            watch.stock_task_made("loop", task, task.get_coro())
+            return watch.tasks[id(task)]
+
+        def passage(task: Task) -> TaskOrigin:
+            return wrapper(task)
+
+        def make(
+            change: Callable[[Task, Task], object] = lambda around, last: None, *, passes: bool = False
+        ) -> list[TaskOrigin]:
+            if passes:
+                watch.passages = frozenset([passage.__code__])
+            around, tasks, origins = Task(frame=sys._getframe()), [Task(), Task(), Task()], []
+            known(watch, around, other, MAKER)
+            running(watch, around)
+            for task in tasks:
+                if task is tasks[-1]:
+                    change(around, task)
+                made = passage if passes else wrapper
+                origins.append(made(task))
+            assert [origin[2] for origin in origins] == [id(task.get_coro()) for task in tasks]
+            return origins
+
+        return make
+
+    def test_they_have_one_birth_and_the_owner_of_the_task(self, watch: Watch, other: Owner, three: Any) -> None:
+        origins = three()
+        assert {id(birth) for birth, _, _ in origins} == {id(origins[0][0])}
+        assert [owner for _, owner, _ in origins] == [other] * 3
+        assert watch.births_of_tasks == 3
+
+    @pytest.mark.parametrize("passes", [False, True], ids=["straight", "through a passage"])
+    def test_but_for_the_first_they_go_the_short_way(self, watch: Watch, three: Any, passes: bool) -> None:
+        def lengthen(task: object, *_: object) -> None:
+            pytest.fail("this is the long way")
+
+        three(lambda around, last: setattr(watch, "task_made", lengthen), passes=passes)
+
+    def test_for_an_owner_that_is_over_the_process_answers(self, watch: Watch, other: Owner, three: Any) -> None:
+        origins = three(lambda around, last: setattr(other, "over", True))
+        assert [owner for _, owner, _ in origins] == [other, other, watch.root]
+
+    def test_one_that_was_announced_is_of_whoever_announced_it(self, watch: Watch, test: Owner, three: Any) -> None:
+        def announce(around: Task, last: Task) -> None:
+            watch.sent[id(last.get_coro())] = NOWHERE, test, id(last.get_coro())
+
+        assert three(announce)[-1][:2] == (NOWHERE, test)
+        assert watch.sent == {}
+
+    def test_they_are_counted_from_when_somebody_asks(self, watch: Watch, other: Owner, three: Any) -> None:
+        other.peaks = Peaks({})
+        three(lambda around, last: setattr(watch, "peaking", 1))
+        assert other.peaks.highest == {Kind.TASKS: 1}
+
+    def test_of_a_task_at_the_address_of_an_older_one_they_are_not(
+        self, watch: Watch, test: Owner, other: Owner, three: Any
+    ) -> None:
+        def replace(around: Task, last: Task) -> None:
+            watch.tasks[id(around)] = MAKER, other, 0
+
+        assert [owner for _, owner, _ in three(replace)] == [other, other, test]
+
+    def test_of_a_task_that_nobody_saw_being_made_they_are_not(self, watch: Watch, test: Owner, three: Any) -> None:
+        assert three(lambda around, last: watch.tasks.pop(id(around)))[-1][1] is test
+
+    def test_of_a_coroutine_that_shows_no_frame_they_have_another_place(self, three: Any) -> None:
+        origins = three(lambda around, last: vars(around.coroutine).pop("cr_frame"))
+        assert origins[0][0] is origins[1][0] is not origins[2][0]
 
 
 def test_a_descriptor_is_born_where_the_outer_of_two_wrappers_is_called(watch: Watch, test: Owner, fd: int) -> None:
