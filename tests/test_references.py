@@ -136,6 +136,27 @@ def test_the_cache_of_a_function_is_as_long_lived_as_the_process(program: Any, c
     assert references.held_by(program.default_client("a")) == root.text
 
 
+class Prepared(Client):
+    """What it has prepared it keeps in a cache around itself, as a connection to a database does."""
+
+    def __call__(self, text: str) -> str:
+        return text
+
+    def __init__(self) -> None:
+        self.prepared = functools.lru_cache(self)
+        assert self.prepared("a") == "a"
+
+
+def test_a_cache_around_an_object_is_no_place_where_that_is_kept(program: Any) -> None:
+    thing = Prepared()
+    assert references.process_wide(thing) is None
+    assert references.held_by(thing) is None
+    program.thing = thing
+    root = references.process_wide(thing)
+    assert root is not None
+    assert root.text == references.held_by(thing) == "module attribute program.thing"
+
+
 def test_the_module_of_the_place_is_told(program: Any) -> None:
     root = references.process_wide(put(program, "app"))
     assert root is not None
@@ -200,7 +221,9 @@ def test_the_value_of_a_fixture_is_told(request: pytest.FixtureRequest) -> None:
     client = Client()
     definition = request._get_active_fixturedef("program")
     kept, definition.cached_result = definition.cached_result, (client, None, None)
-    assert references.held_by(client) == "value of fixture 'program'"
+    assert references.held_by(client, seconds=5) == "value of fixture 'program'"
+    assert vars(definition)["cached_result"][0] is client  # from now on there is a dict between the two
+    assert references.held_by(client, seconds=5) == "value of fixture 'program'"
     definition.cached_result = kept
 
 

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
-from pytest_httpleak.asking import attributes_of, is_a, module_of
+from pytest_httpleak.asking import attributes_of, is_a, module_of, own_attribute
 from pytest_httpleak.clocks import Real
 
 _CACHE: Final = type(functools.lru_cache(lambda: None))
@@ -97,6 +97,8 @@ def process_wide(
     keep in a container of its own: `packages` are those that made `thing`. A variable of its own in a function's
     closure is an attribute of that function. The way may end at one of `values` too, by identity: then its Root is given.
     """
+    if values and id(thing) in values:
+        return values[id(thing)]
     return _climb(thing, _Way(is_any=False, packages=packages, values=values), seconds)
 
 
@@ -116,8 +118,10 @@ def _climb(thing: object, way: _Way, seconds: float) -> Root | None:
     for _ in range(_LEVELS):
         above: list[_Step] = []
         fallback: Root | None = None
-        for step in _referring(level, above, seen, way):
-            owners = gc.get_referrers(step.thing) if is_a(step.thing, dict) else []
+        steps = list(_referring(level, above, seen, way))
+        if Real.thread_time() > end:
+            return None
+        for step, owners in _with_owners(steps):
             root = _root(step, owners)
             if root is not None:
                 if _may_lead_on(step, root.module, way, is_end=True):
@@ -129,12 +133,21 @@ def _climb(thing: object, way: _Way, seconds: float) -> Root | None:
                     return way.values[id(part.thing)]
                 fallback = fallback or (_live(part) if way.is_any else None)
                 above.append(part)
-            if Real.thread_time() > end:
-                return fallback
         if fallback is not None or not above:
             return fallback
         level = above[:_WIDEST]
     return None
+
+
+def _with_owners(steps: list[_Step]) -> Iterator[tuple[_Step, list[Any]]]:
+    """Each step, with what refers to it if it is a dict: in one scan of the heap for all of them."""
+    owners: dict[int, list[Any]] = {id(step.thing): [] for step in steps if is_a(step.thing, dict)}
+    mappings = [step.thing for step in steps if id(step.thing) in owners]
+    for owner in gc.get_referrers(*mappings) if mappings else ():
+        for key in {id(part) for part in gc.get_referents(owner)} & owners.keys():
+            owners[key].append(owner)
+    for step in steps:
+        yield step, owners.get(id(step.thing), [])
 
 
 def _may_lead_on(step: _Step, module: str, way: _Way, *, is_end: bool = False) -> bool:
@@ -191,8 +204,10 @@ def _steps(referrer: Any, by_id: dict[int, _Step], way: _Way) -> list[_Step]:
         keys = [(key, by_id[id(value)]) for key, value in list(referrer.items()) if id(value) in by_id]
         names = ((f"\0{key}" if type(key) is str else _item(key), below) for key, below in keys[:1])
         return [_Step(referrer, name, below) for name, below in names]
-    if is_a(referrer, _CACHE):
-        return [_Step(referrer, "", step) for step in list(by_id.values())[:1]]
+    if is_a(referrer, _CACHE):  # of what a connection to a database has prepared: its function is the connection
+        function = own_attribute(referrer, "__wrapped__")
+        parts = [part for part in gc.get_referents(referrer) if part is not function]
+        return [_Step(referrer, "", by_id[id(part)]) for part in parts if id(part) in by_id][:1]
     if is_a(referrer, types.FrameType):
         if not way.is_any:
             return []
@@ -263,18 +278,28 @@ def _root(step: _Step, owners: list[Any]) -> Root | None:
     if is_a(thing, types.ModuleType):
         return Root(thing.__name__, f"module attribute {thing.__name__}")
     if not is_a(thing, dict):
-        return _fixture(step)
-    for owner in owners:
-        if is_a(owner, types.ModuleType) and vars(owner) is thing:
-            return _named(step, Root(owner.__name__, f"module attribute {owner.__name__}"))
-        if is_a(owner, type) and any(part is thing for part in gc.get_referents(owner)):
-            return _named(step, Root(owner.__module__, f"class attribute {owner.__module__}.{owner.__qualname__}"))
-        if is_a(owner, _CACHE):
-            step.text = ""
-            return _cache(owner)
+        return _fixture(thing, step) if _is_fixture(thing) else None
+    root = next(filter(None, (_owning(owner, step) for owner in owners)), None)
+    if root is not None:
+        return root
     name = thing.get("__name__")
     if is_a(name, str) and "__builtins__" in thing:
         return _named(step, Root(name, f"module attribute {name}"))
+    return None
+
+
+def _owning(owner: Any, step: _Step) -> Root | None:
+    """The name of the place that a dict is the namespace of, or the values of; None if that is no end of a path."""
+    if is_a(owner, types.ModuleType) and vars(owner) is step.thing:
+        return _named(step, Root(owner.__name__, f"module attribute {owner.__name__}"))
+    if is_a(owner, type) and any(part is step.thing for part in gc.get_referents(owner)):
+        return _named(step, Root(owner.__module__, f"class attribute {owner.__module__}.{owner.__qualname__}"))
+    if is_a(owner, _CACHE) and _namespace(owner) is not step.thing:
+        step.text = ""
+        return _cache(owner)
+    if _is_fixture(owner) and _namespace(owner) is step.thing:
+        _named(step, None)
+        return _fixture(owner, step)
     return None
 
 
@@ -319,13 +344,14 @@ def _named(step: _Step, root: _RootOrNone) -> _RootOrNone:
     return root
 
 
-def _fixture(step: _Step) -> Root | None:
-    thing = step.thing
-    if type(thing).__name__ == "FixtureDef" and module_of(thing).startswith("_pytest"):
-        if step.text == ".cached_result" and step.below is not None and step.below.text == "[0]":
-            step.text = step.below.text = ""  # how pytest keeps the value is nothing to its user
-        return Root("", f"value of fixture {getattr(thing, 'argname', '?')!r}")
-    return None
+def _is_fixture(thing: object) -> bool:
+    return type(thing).__name__ == "FixtureDef" and module_of(thing).startswith("_pytest")
+
+
+def _fixture(definition: object, step: _Step) -> Root:
+    if step.text == ".cached_result" and step.below is not None and step.below.text == "[0]":
+        step.text = step.below.text = ""  # how pytest keeps the value is nothing to its user
+    return Root("", f"value of fixture {getattr(definition, 'argname', '?')!r}")
 
 
 def _live(step: _Step) -> Root | None:

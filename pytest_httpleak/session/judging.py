@@ -18,6 +18,7 @@ from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import descriptors, infrastructure, references, tasks
 from pytest_httpleak.records import Record
+from pytest_httpleak.session.bare import bare_records
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.session.looking import Looking
 from pytest_httpleak.session.settling import pauses
@@ -28,7 +29,7 @@ _UNTIL_RECORDED: Final = 0.002
 
 # A client like these may live as long as the process, if one module attribute or cached function is its only holder.
 _MAY_BE_PROCESS_WIDE: Final = (Kind.CLIENTS, Kind.CONNECTIONS)
-_MAY_BE_KEPT: Final = (*_MAY_BE_PROCESS_WIDE, Kind.SOCKETS, Kind.THREADS, Kind.LOOPS)
+_MAY_BE_KEPT: Final = (*_MAY_BE_PROCESS_WIDE, Kind.SOCKETS, Kind.FDS, Kind.THREADS, Kind.LOOPS)
 
 _CONTAINERS: Final = (list, tuple, set, frozenset, dict, types.ModuleType, type)
 
@@ -64,6 +65,7 @@ class Judging:
             suspects = self._looking.tasks.with_lost(self._looking.with_holdings(suspects), records)
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._looking.wall.note(error)
+        records |= bare_records(self._watch, suspects, self._keepers(owner))
         found = rules.causes([*freed, *suspects], self._excused(owner, suspects, records))
         del waiting
         self._ledger.open()
@@ -124,29 +126,32 @@ class Judging:
 
         So are those that the value of a wider fixture has made when it needed them: that fixture answers for them then.
         """
-        keepers = {id(each): each for each in self._watch.keepers if each is not owner and _may_keep(each.value)}
+        keepers = {id(each): each for each in self._keepers(owner)}
         values = {id(each.value): references.Root(str(key), "") for key, each in keepers.items()}
         excused: set[int] = set()
         asked: dict[Any, int] = {}
         for suspect in suspects:
             record = records.get(suspect.key)
-            thing = None if record is None or suspect.state is State.COLLECTED else record.ref()
             if suspect.kind is Kind.THREADS and any(map(infrastructure.is_tool_thread, suspect.names[:1])):
                 excused.add(suspect.key)
-            if thing is None or record is None or suspect.kind not in _MAY_BE_KEPT:
+            if record is None or suspect.state is State.COLLECTED or suspect.kind not in _MAY_BE_KEPT:
                 continue
             # Of connections and sockets a pool keeps those too that it has lost.
             is_whole = suspect.kind not in (Kind.CONNECTIONS, Kind.SOCKETS)
             makers = record.birth.makers() if is_whole and record.birth is not None else frozenset()
             is_taken = suspect.kind is Kind.CONNECTIONS and suspect.library != "http.client"  # from a pool
             ends = None if is_taken or suspect.kind is Kind.LOOPS else values  # a loop policy keeps those of its tests
-            root = references.process_wide(thing, makers, ends) if _may_ask(asked, suspect) else None
+            if suspect.key < 0 and not (
+                ends or makers
+            ):  # opened by the user's own line, and no wider fixture to keep it
+                continue
+            thing = record.ref() if _may_ask(asked, suspect) else None
+            root = None if thing is None else references.process_wide(thing, makers, ends)
             if root is None:
                 continue
             keeper = keepers.get(int(root.module)) if not root.text else None
             if keeper is not None:
-                record.owner = keeper
-                keeper.keep(record)
+                record.belong_to(keeper)
                 excused.add(suspect.key)
                 continue
             asked[suspect.kind, suspect.created] = 0  # a line that makes such things: each is asked about
@@ -159,12 +164,16 @@ class Judging:
                 excused.add(suspect.key)
         return excused
 
+    def _keepers(self, owner: Owner) -> list[Owner]:
+        """The wider fixtures whose values may have made something when they needed it."""
+        return [each for each in self._watch.keepers if each is not owner and _may_keep(each.value)]
+
     def _held_by(self, suspect: Suspect, records: dict[int, Record], asked: dict[Any, int]) -> str | None:
         record = records.get(suspect.key)
-        thing = None if record is None or suspect.state is State.COLLECTED else record.ref()
-        if thing is None or not _may_ask(asked, suspect):
+        if record is None or suspect.state is State.COLLECTED or not _may_ask(asked, suspect):
             return None
-        return references.held_by(thing)
+        thing = record.ref()
+        return None if thing is None else references.held_by(thing)
 
     def settle_accounts(self, causes: list[Suspect]) -> None:
         """Let no wider owner report again what has been reported now."""
