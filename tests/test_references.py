@@ -230,6 +230,11 @@ def test_the_value_of_a_fixture_is_told(request: pytest.FixtureRequest) -> None:
 def test_a_search_ends_in_time(program: Any) -> None:
     client = put(program, "chain")
     assert references.held_by(client, seconds=-1) is None
+    assert references.process_wide(client, seconds=-1) is references.GIVEN_UP
+
+
+def test_a_search_that_has_been_ended_is_told_from_one_that_found_nothing(program: Any) -> None:
+    assert references.process_wide(put(program, "nowhere")) is None
 
 
 def test_an_object_with_a_broken_dict_is_passed_over(program: Any) -> None:

@@ -42,6 +42,9 @@ class Root(NamedTuple):
     text: str
 
 
+GIVEN_UP: Final = Root("", "?")  # the answer of a search that there was no time to end
+
+
 class _Step:
     """One referrer on the way up: what it is, and the text that leads from it to the object below."""
 
@@ -96,6 +99,7 @@ def process_wide(
     can grow, so it does not count; one by class, as of singletons, cannot. What a library has made itself it may also
     keep in a container of its own: `packages` are those that made `thing`. A variable of its own in a function's
     closure is an attribute of that function. The way may end at one of `values` too, by identity: then its Root is given.
+    `GIVEN_UP` where that could not be told in `seconds` of processor time.
     """
     if values and id(thing) in values:
         return values[id(thing)]
@@ -105,7 +109,7 @@ def process_wide(
 def held_by(thing: object, *, seconds: float = 0.3) -> str | None:
     """What still refers to `thing`, in words: `module attribute app.api._last`; None if that cannot be told in time."""
     root = _climb(thing, _Way(is_any=True), seconds)
-    return None if root is None else root.text
+    return None if root is None or root is GIVEN_UP else root.text
 
 
 def _climb(thing: object, way: _Way, seconds: float) -> Root | None:
@@ -120,7 +124,7 @@ def _climb(thing: object, way: _Way, seconds: float) -> Root | None:
         fallback: Root | None = None
         steps = list(_referring(level, above, seen, way))
         if Real.thread_time() > end:
-            return None
+            return GIVEN_UP
         for step, owners in _with_owners(steps):
             root = _root(step, owners)
             if root is not None:

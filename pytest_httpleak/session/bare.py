@@ -66,7 +66,7 @@ def _native_keeper(watch: Watch, fd: int, keepers: list[Owner]) -> object | None
     values = {id(each.value): references.Root("", "") for each in keepers}
     return pollers.native_keeper(
         [each.value for each in reversed(keepers)],
-        lambda thing: references.process_wide(thing, values=values) is not None,
+        lambda thing: references.process_wide(thing, values=values) not in (None, references.GIVEN_UP),
     )
 
 

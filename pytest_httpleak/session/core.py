@@ -315,7 +315,9 @@ class Session:
         causes = judging.causes(check.owner, suspects, grace, check.tasks_before) if suspects else []
         counted, ignored = rules.split_ignored(causes, settings.ignore, self._relative(causes))
         verdict = Verdict.WARNED if settings.mode is Mode.WARN else Verdict.LEAKED
-        found = rules.judged(rules.findings(counted, settings.kinds), settings.tolerate, verdict)
+        sure, unsure = ([each for each in counted if (each.key in judging.unsure) is is_in] for is_in in (False, True))
+        found = rules.judged(rules.findings(sure, settings.kinds), settings.tolerate, verdict)
+        found += rules.judged(rules.findings(unsure, settings.kinds), settings.tolerate, Verdict.WARNED)
         found += [finding.judged(Verdict.IGNORED) for finding in rules.findings(ignored, settings.kinds)]
         found += [finding.judged(verdict) for finding in breaches(check.owner, settings)]
         judging.settle_accounts(causes)

@@ -33,6 +33,8 @@ _MAY_BE_KEPT: Final = (*_MAY_BE_PROCESS_WIDE, Kind.SOCKETS, Kind.FDS, Kind.THREA
 
 _CONTAINERS: Final = (list, tuple, set, frozenset, dict, types.ModuleType, type)
 
+_NOT_KNOWN: Final = "not known: there are too many objects to search, which is why this is only a warning"
+
 # Each question about what refers to a resource is a scan of the heap: a line that leaks a thousand may not take minutes.
 _QUESTIONS: Final = 20
 
@@ -44,6 +46,8 @@ class Judging:
         self._watch = watch
         self._ledger = ledger
         self._looking = looking
+        self.unsure: set[int] = set()  # keys of suspects of whom there was no time to find out what keeps them
+        self._given_up: set[Kind] = set()
 
     def causes(self, owner: Owner, suspects: list[Suspect], grace: float, tasks_before: int) -> list[Suspect]:
         """What is really leaked: collected once, waited for, and told apart from what may live as long as the process."""
@@ -141,12 +145,9 @@ class Judging:
             makers = record.birth.makers() if is_whole and record.birth is not None else frozenset()
             is_taken = suspect.kind is Kind.CONNECTIONS and suspect.library != "http.client"  # from a pool
             ends = None if is_taken or suspect.kind is Kind.LOOPS else values  # a loop policy keeps those of its tests
-            if suspect.key < 0 and not (
-                ends or makers
-            ):  # opened by the user's own line, and no wider fixture to keep it
+            if not _may_ask(asked, suspect):
                 continue
-            thing = record.ref() if _may_ask(asked, suspect) else None
-            root = None if thing is None else references.process_wide(thing, makers, ends)
+            root = self._kept_by(suspect, record, makers, ends)
             if root is None:
                 continue
             keeper = keepers.get(int(root.module)) if not root.text else None
@@ -164,11 +165,30 @@ class Judging:
                 excused.add(suspect.key)
         return excused
 
+    def _kept_by(
+        self, suspect: Suspect, record: Record, makers: frozenset[str], ends: dict[int, references.Root] | None
+    ) -> references.Root | None:
+        """What keeps a suspect for longer than its owner's life; unsure where there was no time to find that out."""
+        if (
+            suspect.key < 0 and not ends and not makers
+        ):  # opened by the user's own line, and no wider fixture to keep it
+            return None
+        is_hopeless = suspect.kind in self._given_up
+        thing = None if is_hopeless else record.ref()
+        root = None if thing is None else references.process_wide(thing, makers, ends)
+        if is_hopeless or root is references.GIVEN_UP:
+            self._given_up.add(suspect.kind)
+            self.unsure.add(suspect.key)
+            return None
+        return root
+
     def _keepers(self, owner: Owner) -> list[Owner]:
         """The wider fixtures whose values may have made something when they needed it."""
         return [each for each in self._watch.keepers if each is not owner and _may_keep(each.value)]
 
     def _held_by(self, suspect: Suspect, records: dict[int, Record], asked: dict[Any, int]) -> str | None:
+        if suspect.key in self.unsure:
+            return _NOT_KNOWN
         record = records.get(suspect.key)
         if record is None or suspect.state is State.COLLECTED or not _may_ask(asked, suspect):
             return None
