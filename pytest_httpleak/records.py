@@ -87,6 +87,10 @@ class Record:
         """Whether nothing can be said of the resource any more, so that the record may be forgotten."""
         return False
 
+    def place(self) -> str:
+        """Where in what `ref` gives the resource is, in words: `.fd`; nothing where it is the resource itself."""
+        return ""
+
     def belong_to(self, owner: Any) -> None:
         """Let another owner answer for it."""
         self.owner = owner

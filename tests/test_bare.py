@@ -203,7 +203,7 @@ def test_a_number_that_was_used_again_keeps_nothing(marked: Marked, lazy: Lazy) 
         lazy.thing.close()
 
 
-@pytest.mark.parametrize(("way", "path"), [("file", ".thing"), ("number", ""), ("database", ".thing")])
+@pytest.mark.parametrize(("way", "path"), [("file", ""), ("number", ""), ("numbers", "[0]"), ("database", "")])
 def test_a_descriptor_says_what_keeps_it(
     marked: Marked, lazy: Lazy, monkeypatch: pytest.MonkeyPatch, way: str, path: str
 ) -> None:
@@ -215,7 +215,7 @@ def test_a_descriptor_says_what_keeps_it(
         WAYS[way](vars(kept)["last"])
 
     (finding,) = marked.found(leaking)
-    assert finding.held_by == f"module attribute kept.last{path}"
+    assert finding.held_by == f"module attribute kept.last.thing{path}"
     vars(kept)["last"].close()
 
 

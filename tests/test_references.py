@@ -266,6 +266,63 @@ def test_the_attribute_of_a_running_thread_is_told(program: Any) -> None:
         thread.join()
 
 
+def wait(stop: threading.Event, *args: object, **keywords: object) -> None:
+    stop.wait()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (lambda client: {"args": [client]}, "argument 1"),
+        (lambda client: {"args": [App(client)]}, "argument 1.client"),
+        (lambda client: {"kwargs": {"client": client}}, "argument 'client'"),
+    ],
+)
+def test_what_a_running_thread_was_given_is_told_as_its_argument(given: Callable[[Client], Any], words: str) -> None:
+    stop, client = threading.Event(), Client()
+    keywords = given(client)
+    keywords["args"] = (stop, *keywords.get("args", ()))
+    threading.Thread(target=wait, name="worker", **keywords).start()
+    del keywords
+    try:
+        assert references.held_by(client, seconds=5) == f"thread 'worker', {words}"
+    finally:
+        stop.set()
+
+
+class Item:
+    """A test, as pytest has one for each function."""
+
+    __module__ = "_pytest.unittest"
+
+    def __init__(self, instance: object) -> None:
+        self._instance = instance
+
+
+@pytest.mark.parametrize("has_dict", [False, True])
+def test_what_a_test_keeps_in_itself_is_told_as_that(program: Any, has_dict: bool) -> None:
+    client = Client()
+    program.items = [Item(App([client]))]
+    assert not has_dict or vars(program.items[0])
+    assert references.held_by(client, seconds=5) == "self.client[0] of App"
+    assert references.process_wide(client) is None
+
+
+@pytest.mark.parametrize("has_dict", [False, True])
+def test_what_a_test_keeps_in_itself_does_not_last_as_long_as_the_process(program: Any, has_dict: bool) -> None:
+    client = Client()
+    program.item = Item(App(client))
+    assert not has_dict or vars(program.item)
+    assert references.held_by(client, seconds=5) == "self.client of App"
+    assert references.process_wide(client) is None
+
+
+def test_a_long_key_is_cut(program: Any) -> None:
+    client = Client()
+    program.clients = {"x" * 100: client}
+    assert references.held_by(client) == f"module attribute program.clients['{'x' * 59}...]"
+
+
 @pytest.mark.parametrize("key", ["a", 1, ("a", 1), None])
 def test_any_key_of_a_mapping_can_be_told(program: Any, key: object) -> None:
     client = Client()

@@ -30,6 +30,7 @@ class Holders:
 
     def __init__(self, births: Iterable[Birth | None], holders: Mapping[int, Any]) -> None:
         self._holders = holders
+        self.places: dict[int, str] = {}  # by descriptor: where in its object the number stands: `.fd`, `.pipe[0]`
         self._codes = {code for birth in births if birth is not None for code in _methods(birth)}
         self._by_address: dict[int, Seen] = {}
         self._of_methods: list[Seen] | None = None
@@ -42,8 +43,12 @@ class Holders:
         codes = set() if birth is None else {*_methods(birth)}
         if not codes:
             return None
-        found = (seen.thing for seen in self._look() if _has_method(type(seen.thing), codes) and _keeps(seen.thing, fd))
-        return next(found, None)
+        for seen in self._look():
+            place = _place(seen.thing, fd) if _has_method(type(seen.thing), codes) else None
+            if place is not None:
+                self.places[fd] = place
+                return seen.thing
+        return None
 
     def _at(self, address: Address) -> object | None:
         self._look()
@@ -92,18 +97,21 @@ _WRAPPED = ("__wrapped__", "__func__", "fget", "func")
 _MOST_DECORATORS = 8
 
 
-def _keeps(thing: object, fd: int) -> bool:
-    """Whether the number stands in an attribute, alone or with others that were opened with it."""
-    return any(value == fd if type(value) is int else _is_with(value, fd) for value in _values(thing))
+def _place(thing: object, fd: int) -> str | None:
+    """Where in an object's attributes the number stands, alone or with others that were opened with it."""
+    for name, value in _attributes(thing):
+        if type(value) is int and value == fd:
+            return f".{name}"
+        if type(value) is tuple:
+            for index, each in enumerate(value):
+                if type(each) is int and each == fd:
+                    return f".{name}[{index}]"
+    return None
 
 
-def _is_with(value: object, fd: int) -> bool:
-    return type(value) is tuple and any(type(each) is int and each == fd for each in value)
-
-
-def _values(thing: object) -> Iterator[Any]:
-    yield from attributes_of(thing).values()
+def _attributes(thing: object) -> Iterator[tuple[str, Any]]:
+    yield from attributes_of(thing).items()
     for cls in type(thing).__mro__:
         slots = vars(cls).get("__slots__", ())
         for name in (slots,) if is_a(slots, str) else tuple(slots):
-            yield attribute(thing, name)  # the descriptor of a slot, or whatever stands in its place
+            yield name, attribute(thing, name)  # of a slot, or whatever stands in its place

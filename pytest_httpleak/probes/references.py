@@ -128,8 +128,8 @@ def _climb(thing: object, way: _Way, seconds: float) -> Root | None:
         for step, owners in _with_owners(steps):
             root = _root(step, owners)
             if root is not None:
-                if _may_lead_on(step, root.module, way, is_end=True):
-                    return Root(root.module, root.text + step.path())
+                if (root.module or way.is_any) and _may_lead_on(step, root.module, way, is_end=True):
+                    return Root(root.module, _of_thread(step, root) or root.text + step.path())
                 continue
             part = _part(step, owners, seen, way)
             if part is not None and _may_lead_on(part, module_of(part.thing), way):
@@ -248,9 +248,13 @@ def _variable(function: Any, below: _Step) -> str:
 
 def _item(key: object) -> str:
     try:
-        return f"[{key!r:.40}]"
+        text = repr(key)
     except Exception:  # noqa: BLE001  # somebody's `__repr__`
         return "[...]"
+    return f"[{text}]" if len(text) <= _LONGEST_KEY else f"[{text[:_LONGEST_KEY]}...]"
+
+
+_LONGEST_KEY: Final = 60
 
 
 def _attribute_steps(referrer: object, by_id: dict[int, _Step], way: _Way) -> list[_Step]:
@@ -282,7 +286,7 @@ def _root(step: _Step, owners: list[Any]) -> Root | None:
     if is_a(thing, types.ModuleType):
         return Root(thing.__name__, f"module attribute {thing.__name__}")
     if not is_a(thing, dict):
-        return _fixture(thing, step) if _is_fixture(thing) else None
+        return _fixture(thing, step) if _is_fixture(thing) else _self_of_test(thing, step)
     root = next(filter(None, (_owning(owner, step) for owner in owners)), None)
     if root is not None:
         return root
@@ -304,7 +308,7 @@ def _owning(owner: Any, step: _Step) -> Root | None:
     if _is_fixture(owner) and _namespace(owner) is step.thing:
         _named(step, None)
         return _fixture(owner, step)
-    return None
+    return _self_of_test(owner, step) if _namespace(owner) is step.thing else None
 
 
 def _owner_of(step: _Step, owners: list[Any]) -> _Step:
@@ -318,7 +322,7 @@ def _owner_of(step: _Step, owners: list[Any]) -> _Step:
             _named(step, None)
             return _Step(local, step.text, step.below)
     if step.text.startswith("\0"):
-        step.text = f"[{step.text[1:]!r:.60}]"
+        step.text = _item(step.text[1:])
     return step
 
 
@@ -348,6 +352,25 @@ def _named(step: _Step, root: _RootOrNone) -> _RootOrNone:
     return root
 
 
+def _of_thread(step: _Step, root: Root) -> str | None:
+    """How a running thread holds what is below it, instead of how `threading` keeps the thread; None for others."""
+    part = step.below if root.module == "threading" else None
+    while part is not None and not is_a(part.thing, threading.Thread):
+        part = part.below
+    if part is None:
+        return None
+    path = part.path()
+    for start, words in _OF_THREADS:
+        key, closing, rest = path.removeprefix(start).partition("]")
+        if path.startswith(start):
+            return f"thread {part.thing.name!r}, {words}{key}{closing and rest}"
+    return f"thread {part.thing.name!r}{path}"
+
+
+# What a thread keeps of the call that it was made with.
+_OF_THREADS: Final = (("._args[", "argument "), ("._kwargs[", "argument "), ("._target", "its target"))
+
+
 def _is_fixture(thing: object) -> bool:
     return type(thing).__name__ == "FixtureDef" and module_of(thing).startswith("_pytest")
 
@@ -356,6 +379,15 @@ def _fixture(definition: object, step: _Step) -> Root:
     if step.text == ".cached_result" and step.below is not None and step.below.text == "[0]":
         step.text = step.below.text = ""  # how pytest keeps the value is nothing to its user
     return Root("", f"value of fixture {getattr(definition, 'argname', '?')!r}")
+
+
+def _self_of_test(item: object, step: _Step) -> Root | None:
+    """The instance of a test class, which pytest keeps with each of the tests: what hangs there is the test's own doing."""
+    below = step.below
+    if below is None or step.text not in ("._instance", "\0_instance") or not module_of(item).startswith("_pytest"):
+        return None
+    path, step.text, step.below = below.path(), "", None
+    return Root("", f"self{path} of {type(below.thing).__qualname__}")
 
 
 def _live(step: _Step) -> Root | None:

@@ -18,15 +18,20 @@ from pytest_httpleak.records import Bystander
 class BareRecord(Bystander):
     """A bare descriptor; what refers to it is what refers to the object that it belongs to."""
 
-    __slots__ = ("give",)
+    __slots__ = ("fd", "give", "places")
 
     kind: ClassVar[Kind] = Kind.FDS
     LIBRARY = "os"
 
-    def __init__(self, find: Callable[[], Any], give: Callable[[Owner], None]) -> None:
+    def __init__(self, fd: int, find: Callable[[], Any], give: Callable[[Owner], None], places: dict[int, str]) -> None:
         super().__init__()
+        self.fd = fd
         self.ref = find
         self.give = give
+        self.places = places
+
+    def place(self) -> str:
+        return self.places.get(self.fd, "")
 
     def belong_to(self, owner: Any) -> None:
         self.give(owner)
@@ -47,7 +52,7 @@ def bare_records(watch: Watch, suspects: Iterable[Suspect], keepers: list[Owner]
             find = functools.partial(_native_keeper, watch, fd, keepers)
         else:
             find = _unknown
-        record = found[suspect.key] = BareRecord(find, functools.partial(watch.give, fd, birth))
+        record = found[suspect.key] = BareRecord(fd, find, functools.partial(watch.give, fd, birth), holders.places)
         record.birth = birth
     return found
 

@@ -75,7 +75,7 @@ class Judging:
         self._ledger.open()
         asked: dict[Any, int] = {}
         return [
-            replace(suspect, held_by=self._held_by(suspect, records, asked), hint=suspect.hint or hints.hint(suspect))
+            replace(suspect, held_by=self._held_by(suspect, records, asked), hint=hints.hint(suspect))
             for suspect in found
         ]
 
@@ -193,7 +193,8 @@ class Judging:
         if record is None or suspect.state is State.COLLECTED or not _may_ask(asked, suspect):
             return None
         thing = record.ref()
-        return None if thing is None else references.held_by(thing)
+        text = None if thing is None else references.held_by(thing)
+        return None if text is None else text + record.place()
 
     def settle_accounts(self, causes: list[Suspect]) -> None:
         """Let no wider owner report again what has been reported now."""
