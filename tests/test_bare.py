@@ -189,6 +189,16 @@ def test_a_number_that_is_equal_by_chance_keeps_nothing(marked: Marked, lazy: La
         lazy.thing = None
 
 
+def test_a_file_that_does_not_close_a_descriptor_does_not_keep_it(marked: Marked, lazy: Lazy) -> None:
+    def leaking() -> None:
+        fd = os.open(lazy.path, os.O_RDONLY)  # leak: fds
+        lazy.thing = open(fd, closefd=False)
+
+    with marked.fixture() as life:
+        life.keep(lazy)
+        marked(leaking)
+
+
 def test_a_number_that_was_used_again_keeps_nothing(marked: Marked, lazy: Lazy) -> None:
     def leaking() -> None:
         lazy.file()
@@ -315,6 +325,16 @@ def test_what_a_library_keeps_for_the_process_is_nobodys_leak(leaks: Leaks, libr
     assert [finding.kind for finding in leaks(tracker.ensure_running)] == [Kind.FDS]
     for each in (own, tracker, library.tracker, library.engine(None)):
         each.close()
+
+
+def test_what_a_test_has_opened_and_put_into_a_library_is_its_leak(marked: Marked, lazy: Lazy, library: Any) -> None:
+    def leaking() -> None:
+        library.output = open(lazy.path)  # leak: fds
+
+    with marked.fixture() as life:
+        life.keep(lazy)
+        marked(leaking)
+    library.output.close()
 
 
 def test_what_a_database_keeps_beside_its_file_is_told_with_that(

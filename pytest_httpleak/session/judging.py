@@ -141,7 +141,7 @@ class Judging:
             if record is None or suspect.state is State.COLLECTED or suspect.kind not in _MAY_BE_KEPT:
                 continue
             # Of connections and sockets a pool keeps those too that it has lost.
-            is_whole = suspect.kind not in (Kind.CONNECTIONS, Kind.SOCKETS)
+            is_whole = suspect.kind not in (Kind.CONNECTIONS, Kind.SOCKETS) or suspect.key < 0
             makers = record.birth.makers() if is_whole and record.birth is not None else frozenset()
             is_taken = suspect.kind is Kind.CONNECTIONS and suspect.library != "http.client"  # from a pool
             ends = None if is_taken or suspect.kind is Kind.LOOPS else values  # a loop policy keeps those of its tests
@@ -157,7 +157,8 @@ class Judging:
                 continue
             asked[suspect.kind, suspect.created] = 0  # a line that makes such things: each is asked about
             file = getattr(sys.modules.get(root.module), "__file__", None)
-            if suspect.kind is Kind.LOOPS:  # one that the tested code has made and set is also in a place of asyncio's
+            # What the tested code has made may stand in a place of a library's, too: a loop that it has set, a file.
+            if suspect.kind is Kind.LOOPS or suspect.key < 0:
                 is_excused = root.module.partition(".")[0] in makers
             else:
                 is_excused = file is not None and not is_user_module(root.module, file)
@@ -169,9 +170,7 @@ class Judging:
         self, suspect: Suspect, record: Record, makers: frozenset[str], ends: dict[int, references.Root] | None
     ) -> references.Root | None:
         """What keeps a suspect for longer than its owner's life; unsure where there was no time to find that out."""
-        if (
-            suspect.key < 0 and not ends and not makers
-        ):  # opened by the user's own line, and no wider fixture to keep it
+        if suspect.key < 0 and not ends and not makers:  # the user's own line made it, and there is no wider fixture
             return None
         is_hopeless = suspect.kind in self._given_up
         thing = None if is_hopeless else record.ref()
@@ -194,7 +193,11 @@ class Judging:
             return None
         thing = record.ref()
         text = None if thing is None else references.held_by(thing)
-        return None if text is None else text + record.place()
+        if text is None:
+            return None
+        if suspect.created is not None:  # of a line's leaks one is shown, so that the others need no answer
+            asked[suspect.kind, suspect.created] = _QUESTIONS
+        return text + record.place()
 
     def settle_accounts(self, causes: list[Suspect]) -> None:
         """Let no wider owner report again what has been reported now."""
