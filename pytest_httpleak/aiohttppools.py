@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.model.pools import PoolState
@@ -26,7 +27,7 @@ class Finalized(Record):
         self.ended = False
 
     def freed(self, suspect: Suspect) -> Suspect | None:
-        return suspect._replace(state=State.COLLECTED) if self.ref() is None else None
+        return replace(suspect, state=State.COLLECTED) if self.ref() is None else None
 
 
 class SessionRecord(Finalized):

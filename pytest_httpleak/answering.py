@@ -39,7 +39,7 @@ class Answering:
         self.tasks: dict[int, TaskOrigin] = {}
         self.sent: dict[int, TaskOrigin] = {}  # by coroutine: tasks that are about to be made
         self.borrowed: dict[int, list[Worker]] = {}
-        self.lent: tuple[int, Birth] | None = None  # by thread: the birth of all that is made inside another's making
+        self.making: set[int] = set()  # threads that make a loop: what that opens for itself is no business of its own
         self.passages: frozenset[CodeType] = frozenset()  # functions that make the task which their caller asks for
         nowhere = Birth([], False, None)
         # The last birth in a task's own frame, with what it depends on: code, instruction, the birth of the task.
@@ -116,7 +116,7 @@ class Answering:
         """Whether the main thread is at work for itself. Outside a loop, the top of the stack answers for it then."""
         if self.birth_in_trio is not None and (self.is_in_trio is None or self.is_in_trio()):
             return False
-        return _get_ident() == self._main and self.lent is None
+        return _get_ident() == self._main
 
     def _answering(self) -> Owner:
         loop = self.running_loop()
@@ -156,9 +156,6 @@ class Answering:
 
     def birth(self, depth: int = 3) -> Birth:
         """The present call stack; where it has no frame of the user's, with that of the task's or thread's creation."""
-        lent = self.lent
-        if lent is not None and lent[0] == _get_ident():
-            return lent[1]
         loop = self.running_loop()
         task = None if loop is None else self.current_task(loop)
         if task is not None:

@@ -47,12 +47,8 @@ class CheckedBlock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         __tracebackhide__ = True
-        block, self._block = self._block, None
-        if block is None:
-            return
-        if kind is not None:
-            block.abandon()
-        else:
+        block = self._left(kind)
+        if block is not None:
             self._raise(block.end())
 
     async def __aenter__(self) -> None:
@@ -62,13 +58,17 @@ class CheckedBlock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         __tracebackhide__ = True
-        block, self._block = self._block, None
-        if block is None:
-            return
-        if kind is not None:
-            block.abandon()
-        else:
+        block = self._left(kind)
+        if block is not None:
             self._raise(await block.end_async())
+
+    def _left(self, kind: type[BaseException] | None) -> Block | None:
+        """The block, to be judged; none where an error has ended it, which is what there is to tell."""
+        block, self._block = self._block, None
+        if block is not None and kind is not None:
+            block.abandon()
+            return None
+        return block
 
     def _raise(self, check: Check) -> None:
         __tracebackhide__ = True

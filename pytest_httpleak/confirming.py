@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from pytest_httpleak.model.findings import Finding, replace, unnumbered
+from pytest_httpleak.model.facts import replace
+from pytest_httpleak.model.findings import Finding, unnumbered
 from pytest_httpleak.model.kinds import Verdict
 
 if TYPE_CHECKING:

@@ -50,7 +50,7 @@ class Ending:
         run = self._run = results.run(
             watched.seconds, watched.errors(), guard.trend, watched.growth(), complete=complete, every_row=has_files
         )
-        if guard.has_late_leaks and session.exitstatus == pytest.ExitCode.OK:
+        if guard.fixtures.has_late_leaks and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if not has_files:
             return

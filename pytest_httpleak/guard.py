@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +14,7 @@ from pytest_httpleak.protocol import run_held
 from pytest_httpleak.results import CLEAN, ROW, Results, as_data
 from pytest_httpleak.session.core import Check, Session
 from pytest_httpleak.settings import Mode, RunSettings, Settings, is_marked, settings_for
+from pytest_httpleak.widerfixtures import WiderFixtures
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.rows import AuditNote, FixtureRow, TestRow
@@ -35,16 +35,14 @@ class Guard:
         self.ending = Ending(self)
         self.baseline = self._load_baseline()
         self.session.known = _Everything() if run.update_baseline else self.baseline
-        self.has_late_leaks = False
+        self.fixtures = WiderFixtures(self)
         self.trend = self._new_trend()
         self.is_worker = hasattr(config, "workerinput")
         self.is_controller = not self.is_worker and config.getoption("dist", "no") != "no"
         self.holding: pytest.Item | None = None
-        self.pending: list[tuple[FixtureRow, bool]] = []
         self._checks: dict[int, Check] = {}  # by item
         self._settings: dict[str, Settings] = {}
         self._other_protocols: list[Any] = []
-        self._active: pytest.Item | None = None
 
     def _new_trend(self) -> Trend | None:
         if not self.settings.reports:
@@ -127,7 +125,7 @@ class Guard:
         if not self.session.is_on:
             return
         began = Real.perf_counter()
-        self._active = item
+        self.fixtures.during = item
         self.session.safely(self._begin, item)
         self.session.seconds += Real.perf_counter() - began
 
@@ -190,7 +188,7 @@ class Guard:
         """The test's teardown is over: judge it now if its own `teardown` was never called, as after a failed set-up."""
         item.__dict__.pop("teardown", None)
         self.end_test(item)
-        self._active = None
+        self.fixtures.during = None
 
     def abandon(self, item: pytest.Item) -> None:
         """The run is being ended in the middle of a test, which is not judged."""
@@ -198,27 +196,12 @@ class Guard:
         check = self._checks.pop(id(item), None)
         if check is not None:
             self.session.drop(check)
-        self._active = None
-
-    @contextmanager
-    def ending_with(self, item: pytest.Item) -> Iterator[None]:
-        """Let the fixtures that are torn down in a block end with that test."""
-        self._active = item
-        try:
-            yield
-        finally:
-            self._active = None
-
-    def failing_rows(self) -> list[FixtureRow]:
-        """The rows of the fixtures that ended with this test and fail; they are handed out once."""
-        rows = [row for row, fails in self.pending if fails]
-        self.pending = [(row, False) for row, _ in self.pending]
-        return rows
+        self.fixtures.during = None
 
     def has_findings(self, item: pytest.Item) -> bool:
         """Whether there is anything to say of a test or of the fixtures that ended with it."""
         check = self._checks.get(id(item))
-        return bool(self.pending) or (check is not None and bool(check.findings or self.failing_notes(check)))
+        return bool(self.fixtures.pending) or (check is not None and bool(check.findings or self.failing_notes(check)))
 
     def failing_notes(self, check: Check) -> tuple[AuditNote, ...]:
         """The audit notes of a test that fail it, as the ini key `httpleak_audit` asks."""
@@ -231,9 +214,8 @@ class Guard:
         if self.trend is not None:
             self.session.safely(self.trend.note, item.nodeid)
         is_here = direct and not self.is_worker
-        if self.pending or (check is not None and self._has_something_to_say(check)):
+        if self.fixtures.pending or (check is not None and self._has_something_to_say(check)):
             found = self._row(item.nodeid, check)
-            self.pending = []
             if is_here:
                 self.results.add(*found)
             else:
@@ -251,7 +233,7 @@ class Guard:
 
     def _row(self, nodeid: str, check: Check | None) -> tuple[TestRow | None, list[FixtureRow], Needs]:
         """The rows of a test and of the fixtures that ended with it, and what its own tolerances were needed for."""
-        fixtures = [row for row, _ in self.pending]
+        fixtures = self.fixtures.take()
         if check is None:
             return None, fixtures, {}
         from pytest_httpleak.model.findings import outcome_of
@@ -264,63 +246,6 @@ class Guard:
         row = TestRow(nodeid, outcome, check.findings, check.notes, check.runs, check.repeated)
         is_tolerant = check.settings.tolerate != self.settings.default.tolerate
         return row, fixtures, {nodeid.partition("[")[0]: _needs(check)} if is_tolerant else {}
-
-    # -- fixtures of wider scopes --------------------------------------------------------------------------------------
-
-    @contextmanager
-    def fixture(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Iterator[None]:
-        """The set-up of a wider fixture, which answers for what it makes until it has been torn down."""
-        begun: list[Check] = []
-        self.session.safely(self._begin_fixture, fixturedef, begun)
-        try:
-            yield
-        finally:
-            for check in begun:
-                self.session.safely(self._leave_fixture, fixturedef, request, check)
-
-    def _begin_fixture(self, fixturedef: pytest.FixtureDef[Any], begun: list[Check]) -> None:
-        check = self.session.begin(fixturedef.argname, fixturedef.scope, self.settings.default)
-        begun.append(check)
-        # The first of its finalizers runs last.
-        fixturedef.addfinalizer(lambda: self.session.safely(self._end_fixture, fixturedef, check))
-
-    def _leave_fixture(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest, check: Check) -> None:
-        """The fixture has been set up: whoever was being set up or run before answers again."""
-        self.session.watch.pop(check.owner)
-        self.session.ledger.adopt(check.owner)
-        self.session.accept_defaults()
-        result = fixturedef.cached_result
-        if result is not None and result[2] is None:
-            check.owner.value = result[0]
-            self.session.watch.keepers.append(check.owner)
-        # The last of its finalizers runs first.
-        fixturedef.addfinalizer(lambda: self.session.safely(self._resume_fixture, request, check))
-
-    def _resume_fixture(self, request: pytest.FixtureRequest, check: Check) -> None:
-        """A wider fixture's teardown begins: it answers again for what is made."""
-        item: Any = request.node
-        if isinstance(item, pytest.Item) and not _has_own_fixtures(item):
-            self.end_test(item)  # of class scope outside any class: it ends with the test, which is judged before it
-        self.session.resume(check)
-
-    def _end_fixture(self, fixturedef: pytest.FixtureDef[Any], check: Check) -> None:
-        check.owner.value = None
-        self.session.watch.keepers = [each for each in self.session.watch.keepers if each is not check.owner]
-        self.session.accept_defaults()
-        if self.settings.mode is Mode.MARKED:
-            self.session.drop(check)
-            return
-        self.session.end(check)
-        if not check.findings:
-            return
-        from pytest_httpleak.fixturerows import fixture_row
-
-        row = fixture_row(fixturedef, check.findings)
-        if self._active is None:  # torn down after the last test, as after -x: nobody's report is left to carry it
-            self.results.add_fixture(row)
-            self.has_late_leaks = self.has_late_leaks or bool(check.leaks)
-        else:
-            self.pending.append((row, bool(check.leaks)))
 
 
 class _Everything:
@@ -346,9 +271,3 @@ def _needs(check: Check) -> dict[str, list[int]]:
 def uses_fixture(item: pytest.Item) -> bool:
     """Whether a test asks for the fixture `httpleak`."""
     return FIXTURE in getattr(item, "fixturenames", ())
-
-
-def _has_own_fixtures(item: Any) -> bool:
-    """Whether a fixture of function scope is still set up for a test."""
-    definitions = getattr(getattr(item, "_request", None), "_fixture_defs", {}).values()
-    return any(each.scope == "function" and each.cached_result is not None for each in definitions)

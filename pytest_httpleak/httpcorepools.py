@@ -6,11 +6,12 @@ import sys
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
-from pytest_httpleak.model.findings import Held, Suspect, replace
+from pytest_httpleak.model.facts import replace
+from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.model.pools import PoolState
 from pytest_httpleak.records import Record, Table, together
-from pytest_httpleak.socketrecords import SocketRecord, describe, record_of
+from pytest_httpleak.socketrecords import SocketRecord, dropped, held_socket, record_of
 
 _CLOSE_POOL: Final = {
     False: "use it in a `with` block, or call its `.close()` in a `finally`",
@@ -80,16 +81,8 @@ class PoolRecord(Record):
         suspect = None if self.clients is None else self.clients.orphaned(socket)
         if suspect is not None:
             return suspect
-        return self.suspect(
-            State.COLLECTED,
-            self.transport or self.type,
-            "dropped without being closed, with a connection open",
-            library=self.front,
-            claims=socket.claims(),
-            holds=(socket.held(),),
-            names=(self.transport or self.type,),
-            hint=_CLOSE_POOL[self.is_async],
-        )
+        hint = _CLOSE_POOL[self.is_async]
+        return dropped(self, self.transport or self.type, socket, library=self.front, hint=hint)
 
     def is_lost(self, connection: Any) -> bool:
         """Whether an open connection is not idle although no request in the pool's books has it."""
@@ -156,10 +149,7 @@ def holding_of(connection: Any, sockets: Table) -> tuple[frozenset[object], Held
     """What a connection's open socket is claimed by, and how it is shown; None where it has none."""
     for fd in descriptors_of(connection):
         sock = socket_of(connection)
-        record = record_of(sock, sockets)
-        if record is None:  # uvloop's sockets are made in C
-            return frozenset((("fd", fd),)), Held(Kind.SOCKETS, describe(sock), fd)
-        return record.claims(), record.held()
+        return held_socket(sock, fd, record_of(sock, sockets))
     return None
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 from pytest_httpleak.httpcorepools import PoolRecord, holding_of, origin_of, place_of, text_of
-from pytest_httpleak.model.findings import Held, Suspect, replace
+from pytest_httpleak.model.facts import replace
+from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.records import Record, Table, has_sender
 from pytest_httpleak.socketrecords import SocketRecord

@@ -85,7 +85,7 @@ class Hooks:
     ) -> Generator[None, object, object]:
         if fixturedef.scope == "function" or not self._guard.session.is_on:
             return (yield)
-        with self._guard.fixture(fixturedef, request):
+        with self._guard.fixtures.setting_up(fixturedef, request):
             return (yield)
 
     @pytest.hookimpl(wrapper=True, trylast=True)  # within the terminal's, which shows the summary; around the runner's

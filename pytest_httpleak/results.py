@@ -163,7 +163,7 @@ def together(found: list[Growth]) -> list[Growth]:
     """What has grown in several workers is one cause, and its slope that of their tests together."""
     if not found:
         return []
-    from pytest_httpleak.model.findings import replace
+    from pytest_httpleak.model.facts import replace
 
     merged: dict[tuple[object, ...], Growth] = {}
     for each in found:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from pytest_httpleak.model.findings import Finding, Held, Site, Suspect, replace, unnumbered
+from pytest_httpleak.model.facts import replace
+from pytest_httpleak.model.findings import Finding, Held, Site, Suspect, unnumbered
 from pytest_httpleak.model.kinds import Kind, Verdict
 from pytest_httpleak.settings import Pattern
 

@@ -197,6 +197,30 @@ def holding(record: Record, name: str, idle: list[Any], sockets: Table, *, depth
     )
 
 
+def dropped(
+    record: Record, name: str, socket: SocketRecord, *, library: str | None = None, depth: int = 0, hint: str = ""
+) -> Suspect:
+    """The suspect for a client that died with this socket still open in it."""
+    return record.suspect(
+        State.COLLECTED,
+        name,
+        "dropped without being closed, with a connection open",
+        library=library,
+        claims=socket.claims(),
+        holds=(socket.held(),),
+        names=(name,),
+        depth=depth,
+        hint=hint,
+    )
+
+
+def held_socket(sock: Any, fd: int, record: SocketRecord | None) -> tuple[frozenset[object], Held]:
+    """What an open socket is claimed by, and how it is shown; one without a record, as of uvloop's, by its descriptor."""
+    if record is None:
+        return frozenset((("fd", fd),)), held(Kind.SOCKETS, describe(sock), fd)
+    return record.claims(), record.held()
+
+
 def describe(sock: Any) -> str:
     """Family, type and addresses of a socket in a few words: `TCP 127.0.0.1:50112 -> 127.0.0.1:8000`."""
     for _ in range(2):

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from pytest_httpleak.model.findings import Suspect
-from pytest_httpleak.model.kinds import Kind, State
+from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.model.pools import PoolState
 from pytest_httpleak.records import Record, Table, type_name
-from pytest_httpleak.socketrecords import SocketRecord, fileno, holding
+from pytest_httpleak.socketrecords import SocketRecord, dropped, fileno, holding
 
 
 class ClientRecord(Record):
@@ -61,15 +61,7 @@ class ClientRecord(Record):
         suspect = None if self.outer is None else self.outer.orphaned(socket)
         if suspect is not None:
             return suspect
-        return self.suspect(
-            State.COLLECTED,
-            self.type,
-            "dropped without being closed, with a connection open",
-            claims=socket.claims(),
-            holds=(socket.held(),),
-            names=(self.type,),
-            depth=self.DEPTH,
-        )
+        return dropped(self, self.type, socket, depth=self.DEPTH)
 
 
 class PoolRecord(ClientRecord):

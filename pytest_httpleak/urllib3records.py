@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.records import Record, Table, is_at_work, type_name
-from pytest_httpleak.socketrecords import SocketRecord, describe, fileno, record_of
+from pytest_httpleak.socketrecords import SocketRecord, fileno, held_socket, record_of
 from pytest_httpleak.urllib3pools import PoolRecord, origin_of, queued
 
 _RELEASE: Final = (
@@ -133,17 +133,9 @@ class ConnectionRecord(Record):
         fd = -1 if connection is None else fileno(connection.sock)
         if fd < 0 or self._is_answered_for(connection):
             return None
-        socket = self.note_socket()
         what = "" if self.pool is None else ", checked out of its pool with no response to explain it"
-        return self.suspect(
-            State.OPEN,
-            self.type,
-            self.origin + what,
-            claims=frozenset((("fd", fd),)) if socket is None else socket.claims(),
-            holds=(Held(Kind.SOCKETS, describe(connection.sock), fd),) if socket is None else (socket.held(),),
-            names=(self.origin, self.type),
-            hint=self._hint(),
-        )
+        claims, socket = held_socket(connection.sock, fd, self.note_socket())
+        return self._suspect(State.OPEN, self.origin + what, claims, socket)
 
     def _is_answered_for(self, connection: Any) -> bool:
         if self.answering is not None and self.answering.is_unfinished():
@@ -160,18 +152,12 @@ class ConnectionRecord(Record):
         suspect = None if client is None else client.orphaned(socket)
         if suspect is not None:
             return suspect
-        return self.suspect(
-            State.COLLECTED,
-            self.type,
-            self.origin,
-            claims=socket.claims(),
-            holds=(socket.held(),),
-            names=(self.origin, self.type),
-            hint=self._hint(),
-        )
+        return self._suspect(State.COLLECTED, self.origin, socket.claims(), socket.held())
 
-    def _hint(self) -> str:
-        return "" if self.pool is None else "give it back to its pool in a `finally`, or close it"
+    def _suspect(self, state: State, summary: str, claims: frozenset[object], socket: Held) -> Suspect:
+        hint = "" if self.pool is None else "give it back to its pool in a `finally`, or close it"
+        names = (self.origin, self.type)
+        return self.suspect(state, self.type, summary, claims=claims, holds=(socket,), names=names, hint=hint)
 
 
 class ResponseRecord(Record):

@@ -24,7 +24,7 @@ def raise_leaks(guard: Guard, item: pytest.Item) -> None:
     __tracebackhide__ = True
     guard.after_teardown(item)
     check = guard.check_of(item)
-    rows = guard.failing_rows()
+    rows = guard.fixtures.failing_rows()
     is_judged = check is not None and not item.stash.get(FAILED, False)
     leaks = check.leaks if check is not None and is_judged else ()
     notes = guard.failing_notes(check) if check is not None and is_judged else ()
@@ -38,7 +38,7 @@ def judge(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, held: l
     _judge_test(guard, item, held, rootdir)
     if nextitem is not None and will_stop(item, held):
         _tear_down_all(guard, item, held)
-    rows = guard.failing_rows()
+    rows = guard.fixtures.failing_rows()
     if rows:
         error = leak_error(item.nodeid, (), rows, rootdir)
         held[-1] = _erred(item, held[-1], error) if held[-1].passed else _beside(held[-1], str(error))
@@ -49,7 +49,7 @@ def _tear_down_all(guard: Guard, item: pytest.Item, held: list[pytest.TestReport
     state = item.session._setupstate
     if not state.stack:
         return
-    with guard.ending_with(item):
+    with guard.fixtures.ending_with(item):
         call = pytest.CallInfo.from_call(
             lambda: state.teardown_exact(None), when="teardown", reraise=(pytest.exit.Exception, KeyboardInterrupt)
         )

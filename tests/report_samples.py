@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_httpleak.model.findings import Finding, Held, Site, outcome_of, replace
+from pytest_httpleak.model.facts import replace
+from pytest_httpleak.model.findings import Finding, Held, Site, outcome_of
 from pytest_httpleak.model.kinds import Kind, Outcome, State, Verdict
 from pytest_httpleak.model.pools import PoolState
 from pytest_httpleak.model.rows import AuditNote, FixtureRow, Growth, TestRow, TrendPoint
@@ -130,7 +131,7 @@ def pool(**changes: Any) -> PoolState:
         created=site(5, "client", f"{ROOT}/tests/conftest.py"),
         owner="fixture 'client'",
     )
-    return replace(state, **changes)
+    return state._replace(**changes)
 
 
 def growth(**changes: Any) -> Growth:

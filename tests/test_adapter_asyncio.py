@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import gc
 import logging
+import selectors
 import socket
 import ssl
 import sys
@@ -1508,12 +1509,29 @@ def test_marked_comments_are_read(leaks: Leaks) -> None:
 logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
-def test_an_error_about_the_pipe_of_a_loop_goes_no_further(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*arguments: object) -> None:
-        raise RuntimeError("on purpose")
+def test_what_a_loop_opens_for_itself_is_not_recorded(session: Session) -> None:
+    watch = session.watch
+    before = watch.open_sockets, dict(watch.fds)
+    loop = asyncio.new_event_loop()
+    assert (watch.open_sockets, watch.fds) == before
+    loop.close()
+    assert (watch.open_sockets, watch.fds, watch.making) == (*before, set())
 
-    monkeypatch.setattr("pytest_httpleak.adapters.asyncio.record_of", fails)
-    asyncio.new_event_loop().close()
-    (wall,) = [wall for wall in session.watch.walls if wall.error is not None]
-    assert "on purpose" in str(wall.error)
-    wall.error = None  # as the end of each test wants it
+
+def test_a_selector_that_a_loop_is_given_is_whoever_made_it(session: Session) -> None:
+    selector = selectors.DefaultSelector()
+    loop = asyncio.SelectorEventLoop(selector)
+    assert selector.fileno() in session.watch.fds
+    loop.close()
+
+
+def test_a_loop_that_cannot_be_made_leaves_the_watch_as_it_was(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(loop: object) -> None:
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(asyncio.selector_events.BaseSelectorEventLoop, "_make_self_pipe", fails)
+    with pytest.raises(OSError, match="too many"):
+        asyncio.SelectorEventLoop()
+    assert session.watch.making == set()

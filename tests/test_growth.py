@@ -16,6 +16,7 @@ from loops import Loop
 from marked import Leaks
 from pooldrivers import LIBRARIES, new_driver
 
+from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Site
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.model.rows import Growth
@@ -209,7 +210,7 @@ def test_the_slope_is_that_of_the_line_through_all_tests(counts: list[int], stee
 def growth(**changes: Any) -> Growth:
     site = Site("app/registry.py", 12, "client_for")
     known = Growth(Kind.CLIENTS, "httpx", "httpx.Client", site, "not closed", first=1, last=10, tests=10, slope=1.0)
-    return known._replace(**changes)
+    return replace(known, **changes)
 
 
 def test_what_grows_in_several_workers_is_one_cause() -> None:

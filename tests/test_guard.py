@@ -11,7 +11,7 @@ import pytest
 from inner import Inner
 
 from pytest_httpleak import adapters
-from pytest_httpleak.adapters import asyncio as asyncio_adapter
+from pytest_httpleak.looprecords import LoopRecord
 from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.probes import descriptors, infrastructure, references, tasks
 from pytest_httpleak.records import Record
@@ -283,7 +283,7 @@ PROBES: list[tuple[object, str]] = [
     (SocketRecord, "look"),
     (SocketRecord, "descriptors"),
     (Record, "suspect"),
-    (asyncio_adapter.LoopRecord, "look"),
+    (LoopRecord, "look"),
 ]
 
 

@@ -163,6 +163,19 @@ def test_the_module_of_the_place_is_told(program: Any) -> None:
     assert (root.module, root.text) == ("program", "module attribute program.app.client")
 
 
+@pytest.mark.parametrize(("place", "is_end"), [("app", True), ("slots", True), ("app with a list", False)])
+def test_a_search_may_end_at_an_object_it_is_told_of(program: Any, place: str, is_end: bool) -> None:
+    client = put(program, place)
+    root = references.process_wide(client, ends={id(program.app)})
+    assert (None if root is None else root.end) is (program.app if is_end else None)
+
+
+def test_a_search_that_ends_elsewhere_tells_of_no_object(program: Any) -> None:
+    root = references.process_wide(put(program, "app"), ends={id(program)})
+    assert root is not None
+    assert root.end is None
+
+
 @pytest.mark.parametrize(
     ("place", "text"),
     [

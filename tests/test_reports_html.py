@@ -29,7 +29,7 @@ from report_samples import (
     write_source,
 )
 
-from pytest_httpleak.model.findings import replace
+from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.kinds import Outcome
 from pytest_httpleak.model.rows import TrendPoint
 from pytest_httpleak.reports import html_report

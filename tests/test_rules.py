@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pytest_httpleak import rules
-from pytest_httpleak.model.findings import Held, Site, Suspect, replace
+from pytest_httpleak.model.facts import replace
+from pytest_httpleak.model.findings import Held, Site, Suspect
 from pytest_httpleak.model.kinds import Kind, State, Verdict
 from pytest_httpleak.settings import Pattern
 

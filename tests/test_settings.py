@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.settings import (
     Mode,
@@ -225,7 +226,8 @@ def test_ignore_adds_up_and_all_else_is_replaced() -> None:
     both = settings_from_keywords(
         base, {"ignore": "threads:b", "tasks": 2, "peak_threads": 6, "grace": 2, "reason": "two"}, PLACE
     )
-    assert both == default_settings()._replace(
+    assert both == replace(
+        default_settings(),
         ignore=(Pattern(Kind.THREADS, "a"), Pattern(Kind.THREADS, "b")),
         tolerate={Kind.SOCKETS: 1, Kind.TASKS: 2},
         peaks={Kind.TASKS: 5, Kind.THREADS: 6},

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.settings import (
     Mode,
@@ -70,8 +71,8 @@ def collect(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Colle
 
 
 def in_mode(mode: Mode) -> RunSettings:
-    default = default_settings()._replace(mode=Mode.FAIL if mode is Mode.MARKED else mode)
-    return RUN._replace(mode=mode, default=default)
+    default = replace(default_settings(), mode=Mode.FAIL if mode is Mode.MARKED else mode)
+    return replace(RUN, mode=mode, default=default)
 
 
 def merged(collect: Collect, source: str, name: str = "test_it", run: RunSettings = RUN) -> Settings:
@@ -172,13 +173,13 @@ def test_a_mark_does_not_reach_the_neighbours(collect: Collect) -> None:
 
 
 def test_marks_are_laid_over_the_default_of_the_run(collect: Collect) -> None:
-    default = RUN.default._replace(
-        tolerate={Kind.FDS: 5, Kind.TASKS: 5}, ignore=(Pattern(Kind.FDS, "ini"),), peaks={Kind.TASKS: 9}
+    default = replace(
+        RUN.default, tolerate={Kind.FDS: 5, Kind.TASKS: 5}, ignore=(Pattern(Kind.FDS, "ini"),), peaks={Kind.TASKS: 9}
     )
     settings = merged(
         collect,
         "@httpleak(tasks=1, ignore='fds:mark', peak_sockets=2)\ndef test_it(): pass",
-        run=RUN._replace(default=default),
+        run=replace(RUN, default=default),
     )
     assert settings.tolerate == {Kind.FDS: 5, Kind.TASKS: 1}
     assert settings.peaks == {Kind.TASKS: 9, Kind.SOCKETS: 2}

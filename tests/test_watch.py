@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from pytest_httpleak import ownership
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.owners import Owner, Peaks
 from pytest_httpleak.ownership import Watch
@@ -367,10 +368,19 @@ def test_a_descriptor_is_born_where_the_outer_of_two_wrappers_is_called(watch: W
     assert (first(birth), owner, identity) == ("user", test, (status.st_dev, status.st_ino))
 
 
-def test_a_birth_may_be_lent_to_all_that_one_thread_makes(watch: Watch) -> None:
-    watch.lent = threading.get_ident(), NOWHERE
-    assert watch.birth() is NOWHERE
-    assert in_thread(watch.birth) is not NOWHERE
+@pytest.mark.parametrize("thread", [None, 0], ids=["nobody", "another thread"])
+def test_a_descriptor_is_recorded_while_another_thread_makes_a_loop(
+    watch: Watch, test: Owner, fd: int, thread: int | None
+) -> None:
+    watch.making.update(() if thread is None else (thread,))
+    watch.descriptor_made(fd, 2)
+    assert watch.fds[fd][1] is test
+
+
+def test_what_a_loop_opens_for_itself_while_it_is_made_is_not_recorded(watch: Watch, fd: int) -> None:
+    watch.making.add(threading.get_ident())
+    watch.descriptor_made(fd, 2)
+    assert watch.fds == {}
 
 
 def test_in_trio_a_birth_is_what_trios_adapter_says(watch: Watch) -> None:
@@ -574,9 +584,9 @@ def test_a_descriptor_counts_as_a_birth_and_for_its_owner(watch: Watch, test: Ow
     ids=["no frames", "a maker", "frames"],
 )
 def test_a_descriptor_of_no_code_at_all_is_the_test_runners(
-    watch: Watch, test: Owner, fd: int, birth: Birth, is_runners: bool
+    watch: Watch, test: Owner, fd: int, birth: Birth, is_runners: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watch.lent = threading.get_ident(), birth
+    monkeypatch.setattr(ownership, "capture", lambda depth: birth)
     watch.descriptor_made(fd)
     assert watch.fds[fd][1] is (watch.root if is_runners else test)
 

@@ -12,7 +12,7 @@ from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.records import Record, Table, is_at_work, type_name
 from pytest_httpleak.sites import Birth
-from pytest_httpleak.socketrecords import SocketRecord, describe, fileno, record_of
+from pytest_httpleak.socketrecords import SocketRecord, fileno, held_socket, record_of
 
 MODULES = ("http.client",)
 
@@ -62,23 +62,16 @@ class ConnectionRecord(Record):
         fd = fileno(connection.sock)
         if fd < 0 or (self.sent is not None and is_at_work(self.sent[1], self.threads)):
             return None
-        socket = self.note_socket(connection)
-        holds = (Held(Kind.SOCKETS, describe(connection.sock), fd),) if socket is None else (socket.held(),)
-        claims = frozenset((("fd", fd),)) if socket is None else socket.claims()
-        return self.suspect(
-            State.OPEN, self.type, self.summary, claims=claims, holds=holds, names=(self.summary, self.type)
-        )
+        claims, socket = held_socket(connection.sock, fd, self.note_socket(connection))
+        return self._suspect(State.OPEN, claims, socket)
 
     def orphaned(self, socket: SocketRecord) -> Suspect:
         """The suspect for a socket of this connection that was dropped together with it."""
-        return self.suspect(
-            State.COLLECTED,
-            self.type,
-            self.summary,
-            claims=socket.claims(),
-            holds=(socket.held(),),
-            names=(self.summary, self.type),
-        )
+        return self._suspect(State.COLLECTED, socket.claims(), socket.held())
+
+    def _suspect(self, state: State, claims: frozenset[object], socket: Held) -> Suspect:
+        names = (self.summary, self.type)
+        return self.suspect(state, self.type, self.summary, claims=claims, holds=(socket,), names=names)
 
 
 class ResponseRecord(Record):

@@ -10,6 +10,7 @@ from pytest_httpleak.adapters import Hooks, Unsupported
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.records import Record, Table, reachable, type_name
+from pytest_httpleak.socketrecords import dropped
 
 MODULES = ("httpx", "httpx2")
 
@@ -69,15 +70,7 @@ class ClientRecord(Record):
     def orphaned(self, socket: Any) -> Suspect | None:
         if self.ref() is not None:
             return None
-        return self.suspect(
-            State.COLLECTED,
-            self.type,
-            "dropped without being closed, with a connection open",
-            claims=socket.claims(),
-            holds=(socket.held(),),
-            names=(self.type,),
-            hint=self.hint,
-        )
+        return dropped(self, self.type, socket, hint=self.hint)
 
 
 def attach(module: ModuleType, hooks: Hooks) -> None:

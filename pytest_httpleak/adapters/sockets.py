@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import get_ident
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +20,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     cls = module.socket
 
     def born(_: None, sock: Any, /, *args: Any, **kwargs: Any) -> None:
+        if watch.making and get_ident() in watch.making:
+            return
         record = SocketRecord(sock)
         table.put(sock, record)
         watch.add(record)

@@ -146,7 +146,7 @@ def pool_from_data(data: dict[str, Any]) -> PoolState:
 
 def growth_as_data(growth: Growth) -> dict[str, Any]:
     """What grows, as JSON-ready data."""
-    return growth._asdict() | {"kind": growth.kind.value, "created": site_as_data(growth.created)}
+    return growth.values() | {"kind": growth.kind.value, "created": site_as_data(growth.created)}
 
 
 def growth_from_data(data: dict[str, Any]) -> Growth:

@@ -1,23 +1,15 @@
 """Facts about what was left behind: suspects, and the findings that they amount to."""
 
+from __future__ import annotations
+
 import hashlib
 import re
-from typing import Any, NamedTuple, Self, TypeVar
 
+from pytest_httpleak.model.facts import Facts, replace
 from pytest_httpleak.model.kinds import Kind, Outcome, State, Verdict
 
-T = TypeVar("T", bound=Any)
 
-# Named tuples and plain classes where the style would have dataclasses: they are made several times faster, and every
-# run imports them; for the same reason their annotations are no texts, each of which would be compiled.
-
-
-def replace(record: T, **changes: Any) -> T:
-    """The same record with some fields changed."""
-    return record._replace(**changes)  # type: ignore[no-any-return]
-
-
-class Site(NamedTuple):
+class Site(Facts):
     """One place in source code; `file` is absolute or as the interpreter names it."""
 
     file: str
@@ -25,7 +17,7 @@ class Site(NamedTuple):
     function: str
 
 
-class Held(NamedTuple):
+class Held(Facts):
     """Something that a leaked resource keeps alive: shown under it, never a finding of its own."""
 
     kind: Kind
@@ -33,7 +25,7 @@ class Held(NamedTuple):
     fd: int | None = None
 
 
-class Suspect(NamedTuple):
+class Suspect(Facts):
     """One resource that its owner left behind, as facts taken at once; no reference to the resource itself.
 
     `claims` names the descriptors and objects it answers for: a suspect of a later kind whose claims are all
@@ -61,7 +53,7 @@ class Suspect(NamedTuple):
     hint: str = ""
 
 
-class Finding(NamedTuple):
+class Finding(Facts):
     """One cause of a leak, as users see it: `count` resources that the same line left behind."""
 
     kind: Kind
@@ -71,16 +63,16 @@ class Finding(NamedTuple):
     summary: str
     created: Site | None = None
     stack: tuple[Site, ...] = ()
-    count: int = 1  # type: ignore[assignment]  # of resources; nobody counts the fields of a record
+    count: int = 1  # of resources
     holds: tuple[Held, ...] = ()
     held_by: str | None = None
     hint: str = ""
     verdict: Verdict = Verdict.LEAKED
     fingerprint: str = ""
 
-    def judged(self, verdict: Verdict) -> Self:
+    def judged(self, verdict: Verdict) -> Finding:
         """The same finding with another verdict."""
-        return self._replace(verdict=verdict)
+        return replace(self, verdict=verdict)
 
 
 def fingerprint(finding: Finding, owner: str, file: str | None) -> str:

@@ -1,22 +1,23 @@
 """What a run has found, in the rows of its report."""
 
-from typing import NamedTuple
+from __future__ import annotations
 
+from pytest_httpleak.model.facts import Facts
 from pytest_httpleak.model.findings import Finding, Site
 from pytest_httpleak.model.kinds import Kind, Outcome
 
 
-class AuditNote(NamedTuple):
+class AuditNote(Facts):
     """Something that allows a leak in production; informs, never fails by itself."""
 
     name: str
     message: str
     hint: str
     created: Site | None = None
-    count: int = 1  # type: ignore[assignment]  # of resources; nobody counts the fields of a record
+    count: int = 1  # of places
 
 
-class TestRow(NamedTuple):
+class TestRow(Facts):
     """One checked test in the report."""
 
     nodeid: str
@@ -27,7 +28,7 @@ class TestRow(NamedTuple):
     repeated: int = 1
 
 
-class FixtureRow(NamedTuple):
+class FixtureRow(Facts):
     """One fixture of a wider scope that left something behind."""
 
     name: str
@@ -39,7 +40,7 @@ class FixtureRow(NamedTuple):
     findings: tuple[Finding, ...] = ()
 
 
-class Growth(NamedTuple):
+class Growth(Facts):
     """One line that leaves more and more open, test after test: `first` after the beginning of the run, `last` at its end."""
 
     kind: Kind
@@ -55,7 +56,7 @@ class Growth(NamedTuple):
     hint: str = ""
 
 
-class TrendPoint(NamedTuple):
+class TrendPoint(Facts):
     """How many of each kind were open in the process after one test."""
 
     nodeid: str

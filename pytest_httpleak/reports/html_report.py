@@ -17,7 +17,7 @@ from pytest_httpleak.reports.markup import Html, tag, text
 from pytest_httpleak.reports.notes import counted, notes
 from pytest_httpleak.reports.places import Owner, callers, code_line, line_of, place
 from pytest_httpleak.reports.text_safety import safe, safe_name
-from pytest_httpleak.reports.wording import UNKNOWN_LINE, described, grown, held_label, held_lines, noun
+from pytest_httpleak.reports.wording import UNKNOWN_LINE, described, figures, grown, held_label, held_lines, noun
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,17 +71,9 @@ def _header(run: Run) -> Html:
     verdict = counted(summary.leaked, "leaking test") if summary.leaked or not fixtures else ""
     if fixtures:
         verdict += (", " if verdict else "") + counted(fixtures, "leaking fixture")
-    figures = {
-        "checked": summary.checked,
-        "clean": summary.clean,
-        "leaked": summary.leaked,
-        "warned": summary.warned,
-        "tolerated": summary.tolerated,
-        "known": summary.known,
-    }
     cards = (
         tag("div", tag("dd", number), tag("dt", name), class_=f"figure {name}" + ("" if number else " none"))
-        for name, number in figures.items()
+        for name, number in figures(summary).items()
     )
     about = f"pytest-httpleak {run.version} · Python {run.python} · {run.platform}"
     return tag(

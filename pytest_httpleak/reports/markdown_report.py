@@ -11,7 +11,7 @@ from pytest_httpleak.reports.closing import closing_lines
 from pytest_httpleak.reports.notes import counted, notes
 from pytest_httpleak.reports.places import code_line, line_of, place
 from pytest_httpleak.reports.text_safety import safe, safe_name
-from pytest_httpleak.reports.wording import UNKNOWN_LINE, described, grown, noun
+from pytest_httpleak.reports.wording import UNKNOWN_LINE, described, figures, grown, noun
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.run import Run
@@ -44,16 +44,7 @@ def escaped(text: str) -> str:
 
 
 def _figures(run: Run) -> str:
-    summary = run.summary
-    figures = {
-        "checked": summary.checked,
-        "clean": summary.clean,
-        "leaked": summary.leaked,
-        "warned": summary.warned,
-        "tolerated": summary.tolerated,
-        "known": summary.known,
-    }
-    return " · ".join(f"**{number:,}** {name}" for name, number in figures.items())
+    return " · ".join(f"**{number:,}** {name}" for name, number in figures(run.summary).items())
 
 
 def _row(cause: Cause, rootdir: str) -> str:

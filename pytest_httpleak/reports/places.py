@@ -6,8 +6,9 @@ import functools
 import linecache
 import os
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from pytest_httpleak.model.facts import Facts
 from pytest_httpleak.reports.text_safety import safe_code, safe_name
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 _MAX_CALLERS: Final = 3
 
 
-class Owner(NamedTuple):
+class Owner(Facts):
     """A test or fixture that left something behind; `name` is raw, `file` and `line` say where it is defined."""
 
     name: str

@@ -15,6 +15,8 @@ from pytest_httpleak.reports.text_safety import safe
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from pytest_httpleak.model.run import Summary
+
 _NOUNS: Final = {
     Kind.RESPONSES: "HTTP response",
     Kind.CONNECTIONS: "HTTP connection",
@@ -56,6 +58,8 @@ VERDICTS: Final = {
     Verdict.IGNORED: "leaked (ignored)",
 }
 
+_FIGURES: Final = ("checked", "clean", "leaked", "warned", "tolerated", "known")
+
 UNKNOWN_LINE: Final = "line unknown (made by C code, or before the plugin was attached)"
 
 # Summaries of some adapters say it already.
@@ -65,6 +69,11 @@ _SAYS_OPEN: Final = re.compile(r"\b(?:still|not closed|never closed|unclosed|not
 def noun(kind: Kind, count: int = 1) -> str:
     """The name of a kind for a person, in the plural where `count` asks for it."""
     return _NOUNS[kind] if count == 1 else f"{_NOUNS[kind]}s"
+
+
+def figures(summary: Summary) -> dict[str, int]:
+    """How many tests were checked, and how many of them came to which outcome, in the order in which it is told."""
+    return {name: getattr(summary, name) for name in _FIGURES}
 
 
 def grown(growth: Growth) -> str:

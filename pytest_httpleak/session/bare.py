@@ -68,10 +68,10 @@ def _native_keeper(watch: Watch, fd: int, keepers: list[Owner]) -> object | None
         return None  # the poller may be that of a loop, where sockets are those of anybody's connections
     if not any(_is_wider(watch, poller) for poller in pollers.pollers_of(fd)):
         return None
-    values = {id(each.value): references.Root("", "") for each in keepers}
+    ends = {id(each.value) for each in keepers}
     return pollers.native_keeper(
         [each.value for each in reversed(keepers)],
-        lambda thing: references.process_wide(thing, values=values) not in (None, references.GIVEN_UP),
+        lambda thing: references.process_wide(thing, ends=ends) not in (None, references.GIVEN_UP),
     )
 
 

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from pytest_httpleak import adapters as adapters_package
-from pytest_httpleak.adapters import Adapter, Hooks, Unsupported
 from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.clocks import Real
-from pytest_httpleak.importing import AfterImport
 from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
+from pytest_httpleak.session.attaching import finder_for
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.session.looking import Looking
 from pytest_httpleak.session.settling import settle
-from pytest_httpleak.settings import Mode, Settings
+from pytest_httpleak.settings import Settings
 from pytest_httpleak.sites import set_user_root
 
 if TYPE_CHECKING:
-    from pytest_httpleak.model.findings import Finding, Suspect
+    from pytest_httpleak.adapters import Adapter
+    from pytest_httpleak.importing import AfterImport
+    from pytest_httpleak.model.findings import Finding
     from pytest_httpleak.model.rows import AuditNote, Growth
     from pytest_httpleak.session.auditing import Auditing
     from pytest_httpleak.session.growth import GrowthWatch
     from pytest_httpleak.session.loopends import LoopEnds
 
 _running: list[Session] = []
-
-# The scope of a checked block: its leaks are raised, and no baseline knows them.
-_BLOCK = "block"
 
 
 def running() -> Session | None:
@@ -102,27 +98,8 @@ class Session:
         """Patch what is imported already, and whatever will be."""
         self._stand_aside()
         set_user_root(self.rootdir)
-        adapters = [each for each in adapters_package.found() if self._audit or not each.__name__.endswith(".audit")]
-        wanted = adapters_package.by_module([*adapters, *extra])
-        adapters = [adapter for group in wanted.values() for adapter in group]
-        walls = {id(adapter): self.watch.wall(_short_name(adapter), _packages(adapter)) for adapter in adapters}
-
-        def imported(module: Any) -> None:
-            for adapter in wanted.get(module.__name__, ()):
-                wall = walls[id(adapter)]
-                try:
-                    if wall.on:
-                        hooks = Hooks(self.watch, self.watch.patches, wall)
-                        attach = functools.partial(adapter.attach, module, hooks)
-                        self.watch.patches.attach(f"{wall.name} {module.__name__}", attach)
-                except Unsupported as reason:
-                    wall.on = False
-                    wall.error = f"{wall.name} stays off: {reason}"
-                except Exception as error:  # noqa: BLE001  # this is the wall
-                    wall.fall(error)
-
         self.watch.loops_come = self._ends
-        self._finder = AfterImport(wanted, imported)
+        self._finder = finder_for(self.watch, extra, audit=self._audit)
         self._finder.install()
         if self._audit:
             from pytest_httpleak.session.auditing import Auditing
@@ -238,7 +215,9 @@ class Session:
         try:
             suspects = self.looking.first_look(owner, check.tasks_before)
             if suspects or owner.peaks is not None:
-                check.findings = self._findings(check, suspects, check.settings.grace if grace is None else grace)
+                from pytest_httpleak.session.verdicts import findings
+
+                check.findings = findings(self, check, suspects, check.settings.grace if grace is None else grace)
             if owner.scope == "function":
                 if self._auditing is not None:
                     check.notes = self._auditing.notes(owner, check.tasks_before)
@@ -305,44 +284,7 @@ class Session:
         if self.ledger.has_moved():
             self.ledger.open()
 
-    def _findings(self, check: Check, suspects: list[Suspect], grace: float) -> tuple[Finding, ...]:
-        from pytest_httpleak import rules
-        from pytest_httpleak.session.judging import Judging
-        from pytest_httpleak.session.limits import breaches
-
-        settings = check.settings
-        judging = Judging(self.watch, self.ledger, self.looking)
-        causes = judging.causes(check.owner, suspects, grace, check.tasks_before) if suspects else []
-        counted, ignored = rules.split_ignored(causes, settings.ignore, self._relative(causes))
-        verdict = Verdict.WARNED if settings.mode is Mode.WARN else Verdict.LEAKED
-        sure, unsure = ([each for each in counted if (each.key in judging.unsure) is is_in] for is_in in (False, True))
-        found = rules.judged(rules.findings(sure, settings.kinds), settings.tolerate, verdict)
-        found += rules.judged(rules.findings(unsure, settings.kinds), settings.tolerate, Verdict.WARNED)
-        found += [finding.judged(Verdict.IGNORED) for finding in rules.findings(ignored, settings.kinds)]
-        found += [finding.judged(verdict) for finding in breaches(check.owner, settings)]
-        judging.settle_accounts(causes)
-        return tuple(self._fingerprinted(finding, check.owner) for finding in found)
-
-    def _fingerprinted(self, finding: Finding, owner: Owner) -> Finding:
-        from pytest_httpleak.model.findings import fingerprint, replace
-
-        file = None if finding.created is None else self.relative(finding.created.file)
-        named = replace(finding, fingerprint=fingerprint(finding, owner.name.partition("[")[0], file))
-        is_known = self.known is not None and owner.scope != _BLOCK and self.known.knows(named.fingerprint)
-        return named.judged(Verdict.KNOWN) if is_known and named.verdict is Verdict.LEAKED else named
-
     def relative(self, file: str) -> str:
         """A file's path from the root directory, with `/`, or as it is where it lies elsewhere."""
         root = self.rootdir.rstrip(os.sep) + os.sep
         return (file.removeprefix(root)).replace("\\", "/")
-
-    def _relative(self, suspects: list[Suspect]) -> dict[str, str]:
-        return {site.file: self.relative(site.file) for suspect in suspects for site in suspect.stack}
-
-
-def _packages(adapter: Adapter) -> frozenset[str]:
-    return frozenset(name.partition(".")[0] for name in adapter.MODULES)
-
-
-def _short_name(adapter: Adapter) -> str:
-    return "the adapter for " + adapter.__name__.rpartition(".")[2].replace("http_client", "http.client")

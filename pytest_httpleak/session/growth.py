@@ -7,7 +7,8 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from pytest_httpleak.model.findings import Suspect, replace
+from pytest_httpleak.model.facts import replace
+from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.model.rows import Growth
 from pytest_httpleak.ownership import Watch
@@ -47,14 +48,19 @@ class GrowthWatch:
         self._later = 0  # and so is any other number after the test of this one
         self._left = 0  # tests that have left something
         self._more_left = 1  # so many of them are worth a look
+        self._lasting: list[dict[int, Any]] = []  # the records of those tables that are weighed
+        self._tables = 0  # of how many tables they were chosen
         self._counts: dict[_Key, array[int]] = {}  # test, number, test, number, ...
         self._told: dict[_Key, Suspect] = {}
 
     def note(self, test: int, *, has_left: bool, is_last: bool) -> None:
         """Look after the test of that number, if it is worth it."""
         self._left += has_left
-        lasting = (table for table in self._watch.tables() if not table.passing)
-        weight = sum(len(table.records) for table in lasting) + (self._ledger.count or 0)
+        tables = self._watch.tables()
+        if len(tables) != self._tables:
+            self._tables = len(tables)
+            self._lasting = [table.records for table in tables if not table.passing]
+        weight = sum(map(len, self._lasting)) + (self._ledger.count or 0)
         is_heavy = weight >= self._heavier or (weight != self._weight and test >= self._later)
         if not is_last and not is_heavy and self._left < self._more_left:
             return

@@ -4,39 +4,28 @@ from __future__ import annotations
 
 import _thread
 import gc
-import sys
-import types
 from collections.abc import Iterator
 from typing import Any, Final
 
 from pytest_httpleak import hints, rules
-from pytest_httpleak.asking import is_a, module_of
 from pytest_httpleak.clocks import Real
-from pytest_httpleak.model.findings import Suspect, replace
+from pytest_httpleak.model.facts import replace
+from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
-from pytest_httpleak.probes import descriptors, infrastructure, references, tasks
+from pytest_httpleak.probes import descriptors, references, tasks
 from pytest_httpleak.records import Record
 from pytest_httpleak.session.bare import bare_records
+from pytest_httpleak.session.keeping import Questions, excused, keepers_of, resource_of
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.session.looking import Looking
 from pytest_httpleak.session.settling import pauses
-from pytest_httpleak.sites import is_user_module
 
 # Seconds in which a thread that is interrupted between making something and having it recorded goes on.
 _UNTIL_RECORDED: Final = 0.002
 
-# A client like these may live as long as the process, if one module attribute or cached function is its only holder.
-_MAY_BE_PROCESS_WIDE: Final = (Kind.CLIENTS, Kind.CONNECTIONS)
-_MAY_BE_KEPT: Final = (*_MAY_BE_PROCESS_WIDE, Kind.SOCKETS, Kind.FDS, Kind.THREADS, Kind.LOOPS)
-
-_CONTAINERS: Final = (list, tuple, set, frozenset, dict, types.ModuleType, type)
-
 _NOT_KNOWN: Final = "not known: there are too many objects to search, which is why this is only a warning"
-
-# Each question about what refers to a resource is a scan of the heap: a line that leaks a thousand may not take minutes.
-_QUESTIONS: Final = 20
 
 
 class Judging:
@@ -47,7 +36,6 @@ class Judging:
         self._ledger = ledger
         self._looking = looking
         self.unsure: set[int] = set()  # keys of suspects of whom there was no time to find out what keeps them
-        self._given_up: set[Kind] = set()
 
     def causes(self, owner: Owner, suspects: list[Suspect], grace: float, tasks_before: int) -> list[Suspect]:
         """What is really leaked: collected once, waited for, and told apart from what may live as long as the process."""
@@ -69,13 +57,18 @@ class Judging:
             suspects = self._looking.tasks.with_lost(self._looking.with_holdings(suspects), records)
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._looking.wall.note(error)
-        records |= bare_records(self._watch, suspects, self._keepers(owner))
-        found = rules.causes([*freed, *suspects], self._excused(owner, suspects, records))
+        keepers = keepers_of(self._watch, owner)
+        records |= bare_records(self._watch, suspects, keepers)
+        found = rules.causes([*freed, *suspects], excused(keepers, suspects, records, self.unsure))
         del waiting
         self._ledger.open()
-        asked: dict[Any, int] = {}
+        questions = Questions()
         return [
-            replace(suspect, held_by=self._held_by(suspect, records, asked), hint=hints.hint(suspect))
+            replace(
+                suspect,
+                held_by=_NOT_KNOWN if suspect.key in self.unsure else _held_by(suspect, records, questions),
+                hint=hints.hint(suspect),
+            )
             for suspect in found
         ]
 
@@ -125,80 +118,6 @@ class Judging:
         for loop in loops:
             tasks.let_run(loop, pause / len(loops))
 
-    def _excused(self, owner: Owner, suspects: list[Suspect], records: dict[int, Record]) -> set[int]:
-        """Keys of suspects that live as long as the process: first-use globals, and clients in an attribute of their own.
-
-        So are those that the value of a wider fixture has made when it needed them: that fixture answers for them then.
-        """
-        keepers = {id(each): each for each in self._keepers(owner)}
-        values = {id(each.value): references.Root(str(key), "") for key, each in keepers.items()}
-        excused: set[int] = set()
-        asked: dict[Any, int] = {}
-        for suspect in suspects:
-            record = records.get(suspect.key)
-            if suspect.kind is Kind.THREADS and any(map(infrastructure.is_tool_thread, suspect.names[:1])):
-                excused.add(suspect.key)
-            if record is None or suspect.state is State.COLLECTED or suspect.kind not in _MAY_BE_KEPT:
-                continue
-            # Of connections and sockets a pool keeps those too that it has lost.
-            is_whole = suspect.kind not in (Kind.CONNECTIONS, Kind.SOCKETS) or suspect.key < 0
-            makers = record.birth.makers() if is_whole and record.birth is not None else frozenset()
-            is_taken = suspect.kind is Kind.CONNECTIONS and suspect.library != "http.client"  # from a pool
-            ends = None if is_taken or suspect.kind is Kind.LOOPS else values  # a loop policy keeps those of its tests
-            if not _may_ask(asked, suspect):
-                continue
-            root = self._kept_by(suspect, record, makers, ends)
-            if root is None:
-                continue
-            keeper = keepers.get(int(root.module)) if not root.text else None
-            if keeper is not None:
-                record.belong_to(keeper)
-                excused.add(suspect.key)
-                continue
-            asked[suspect.kind, suspect.created] = 0  # a line that makes such things: each is asked about
-            file = getattr(sys.modules.get(root.module), "__file__", None)
-            # What the tested code has made may stand in a place of a library's, too: a loop that it has set, a file.
-            if suspect.kind is Kind.LOOPS or suspect.key < 0:
-                is_excused = root.module.partition(".")[0] in makers
-            else:
-                is_excused = file is not None and not is_user_module(root.module, file)
-            if is_excused or suspect.kind in _MAY_BE_PROCESS_WIDE:
-                excused.add(suspect.key)
-        return excused
-
-    def _kept_by(
-        self, suspect: Suspect, record: Record, makers: frozenset[str], ends: dict[int, references.Root] | None
-    ) -> references.Root | None:
-        """What keeps a suspect for longer than its owner's life; unsure where there was no time to find that out."""
-        if suspect.key < 0 and not ends and not makers:  # the user's own line made it, and there is no wider fixture
-            return None
-        is_hopeless = suspect.kind in self._given_up
-        thing = None if is_hopeless else record.ref()
-        root = None if thing is None else references.process_wide(thing, makers, ends)
-        if is_hopeless or root is references.GIVEN_UP:
-            self._given_up.add(suspect.kind)
-            self.unsure.add(suspect.key)
-            return None
-        return root
-
-    def _keepers(self, owner: Owner) -> list[Owner]:
-        """The wider fixtures whose values may have made something when they needed it."""
-        return [each for each in self._watch.keepers if each is not owner and _may_keep(each.value)]
-
-    def _held_by(self, suspect: Suspect, records: dict[int, Record], asked: dict[Any, int]) -> str | None:
-        if suspect.key in self.unsure:
-            return _NOT_KNOWN
-        record = records.get(suspect.key)
-        if record is None or suspect.state is State.COLLECTED or not _may_ask(asked, suspect):
-            return None
-        thing = record.ref()
-        text = None if thing is None else references.held_by(thing)
-        if text is None:
-            return None
-        if suspect.created is not None:  # of a line's leaks one is shown, so that the others need no answer
-            asked[suspect.kind, suspect.created] = _QUESTIONS
-        return text + record.place()
-
     def settle_accounts(self, causes: list[Suspect]) -> None:
         """Let no wider owner report again what has been reported now."""
         keys = {suspect.key for suspect in causes}
@@ -215,18 +134,14 @@ class Judging:
                     self._ledger.disown(claim[1])
 
 
-def _may_keep(value: object) -> bool:
-    """Whether a fixture's value is an object that may make what it needs; a list or dict keeps what a test puts there."""
-    return (
-        value is not None and not is_a(value, _CONTAINERS) and not module_of(value).startswith(("_pytest", "builtins"))
-    )
-
-
-def _may_ask(asked: dict[Any, int], suspect: Suspect) -> bool:
-    """Whether it may be asked what refers to this one, after so many of the same line."""
-    place = suspect.kind, suspect.created
-    asked[place] = asked.get(place, 0) + 1
-    return asked[place] <= _QUESTIONS
+def _held_by(suspect: Suspect, records: dict[int, Record], questions: Questions) -> str | None:
+    """What refers to a resource, in words."""
+    thing = resource_of(suspect, records) if questions.may_ask(suspect) else None
+    text = None if thing is None else references.held_by(thing)
+    if text is None:
+        return None
+    questions.answered(suspect)
+    return text + records[suspect.key].place()
 
 
 def _is_unborn(suspect: Suspect) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pytest_httpleak.asking import is_a, module_of
-from pytest_httpleak.model.findings import Held, Suspect, replace
+from pytest_httpleak.model.facts import replace
+from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import tasks

@@ -10,7 +10,8 @@ from types import CodeType
 from typing import Any, Final
 
 from pytest_httpleak.asking import attribute, is_a
-from pytest_httpleak.model.findings import Held, Suspect, replace
+from pytest_httpleak.model.facts import replace
+from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.records import Record

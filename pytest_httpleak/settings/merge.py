@@ -1,22 +1,29 @@
 """What counts for one test or fixture: the run's default with its markers and run-time calls laid over it."""
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from __future__ import annotations
+
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.model.facts import Facts, replace
 from pytest_httpleak.settings import options
-from pytest_httpleak.settings.options import MARKER_KEYS, Option
-from pytest_httpleak.settings.patterns import Pattern
+from pytest_httpleak.settings.options import MARKER_KEYS
 from pytest_httpleak.settings.values import Mode, unknown_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from pytest_httpleak.model.kinds import Kind
+    from pytest_httpleak.settings.options import Option
+    from pytest_httpleak.settings.patterns import Pattern
 
 MARKER = "httpleak"
 
 
-class Settings(NamedTuple):
+class Settings(Facts):
     """What counts for one test or fixture.
 
     `mode` is never MARKED. `tolerate` and `peaks` are counts by kind, and hold only what was set; `grace` is in
@@ -33,7 +40,7 @@ class Settings(NamedTuple):
     reason: str | None
 
 
-class RunSettings(NamedTuple):
+class RunSettings(Facts):
     """What counts for the whole run.
 
     `default` is what counts for a test without marks. Paths are absolute. `confirm` is a number of repetitions, 0 for
@@ -127,7 +134,7 @@ def laid_over(base: Settings, chosen: Iterable[tuple[Option[Any], Any]]) -> Sett
             changes[option.field] = MappingProxyType({**before, option.kind: value})
         else:
             changes[option.field] = value
-    return base._replace(**changes) if changes else base
+    return replace(base, **changes) if changes else base
 
 
 def _keywords(mark: pytest.Mark, place: str) -> Mapping[str, object]:

@@ -1,9 +1,12 @@
 """The one table of everything that can be set: option, ini key, marker key, form, default and help of each."""
 
-from typing import Any, Generic, NamedTuple, TypeVar
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
 
 import pytest
 
+from pytest_httpleak.model.facts import Facts
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.settings import values
 from pytest_httpleak.settings.values import Form
@@ -50,7 +53,7 @@ class Option(Generic[T]):
         return (self.flag or "").lstrip("-").replace("-", "_")
 
 
-class OptionRow(NamedTuple):
+class OptionRow(Facts):
     """One line of the reference: a name as users write it, where they write it, its default, what it does."""
 
     name: str

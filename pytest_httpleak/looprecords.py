@@ -1,0 +1,139 @@
+"""Records of event loops, which own their self-pipe and their selector."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from types import CodeType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pytest_httpleak.model.kinds import Kind, State
+from pytest_httpleak.records import Record, class_name
+
+if TYPE_CHECKING:
+    from pytest_httpleak.model.findings import Suspect
+
+_get_ident = threading.get_ident
+
+
+class LoopRecord(Record):
+    """An event loop; its self-pipe and its selector belong to it."""
+
+    __slots__ = ("closed", "cls", "collected", "opened", "thread")
+
+    kind: ClassVar[Kind] = Kind.LOOPS
+    LIBRARY = "asyncio"
+
+    def __init__(self, cls: type) -> None:
+        super().__init__()
+        self.cls = cls
+        self.opened: dict[int, Any] = {}  # sockets of a loop in C, which closes them when it ends, and their identity
+        self.closed = False
+        self.collected = False
+        self.thread = _get_ident()  # the one that has run it last
+
+    def is_open(self) -> bool:
+        loop = self.ref()
+        return loop is not None and not loop.is_closed()
+
+    def is_over(self) -> bool:
+        return not self.collected and not self.is_open()
+
+    def descriptors(self) -> Iterator[int]:
+        loop = self.ref()
+        if loop is None or loop.is_closed():
+            return
+        for part in _parts(loop):
+            if part is not None and hasattr(part, "fileno"):
+                yield part.fileno()
+
+    def look(self) -> Suspect | None:
+        if self.collected:
+            return self._suspect(State.COLLECTED, "dropped without being closed", frozenset())
+        loop = self.ref()
+        if loop is None or loop.is_closed():
+            return None
+        state = State.RUNNING if loop.is_running() else State.OPEN
+        return self._suspect(state, "never closed", frozenset(("fd", fd) for fd in self.descriptors()))
+
+    def _suspect(self, state: State, summary: str, claims: frozenset[object]) -> Suspect:
+        name = class_name(self.cls)
+        return self.suspect(state, name, summary, claims=claims, always=True, names=(name,))
+
+
+def _parts(loop: Any) -> tuple[Any, ...]:
+    """The ends of the self-pipe, and the selector; of a loop that is written in C there is nothing to be seen."""
+    return tuple(getattr(loop, name, None) for name in ("_ssock", "_csock", "_selector"))
+
+
+def record_loops(cls: Any, hooks: Any) -> None:
+    """Record the loops of a class where they are made, and let each answer for what it opens."""
+    watch: Any = hooks.watch
+    loops = watch.table("loops")
+    library = cls.__module__.partition(".")[0]
+    events: Any = sys.modules["asyncio.events"]
+
+    def born(_: None, loop: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = LoopRecord(type(loop))
+        record.library = library
+        loops.put(loop, record)
+        watch.add(record)
+        changed = _changed_policy(events)
+        for code, _at in () if record.birth is None else record.birth.frames:
+            if code is changed or (code.co_name == "get_event_loop" and code.co_filename == events.__file__):
+                record.owner = watch.root  # asyncio's own for the thread, which the next one to ask will be given too
+        watch.loops[id(loop)] = weakref.ref(loop)
+
+    def closing(loop: Any) -> None:
+        record = loops.get(loop)
+        if record is not None:
+            record.closed = True
+        if not loop.is_closed() and watch.on:
+            watch.loop_closing(loop, cancelled=False)
+
+    def running(loop: Any) -> None:
+        record = loops.get(loop)
+        if record is not None:
+            record.thread = _get_ident()
+
+    def gone(record: LoopRecord) -> None:
+        record.collected = not record.closed
+
+    loops.gone = gone
+    hooks.after(cls, "__init__", born)
+    _stand_aside(cls, hooks)
+    hooks.before(cls, "close", closing)
+    hooks.before(cls, "run_forever", running)
+
+
+def _changed_policy(events: Any) -> CodeType | None:
+    """What gives each thread its loop where somebody, as nest_asyncio does, has put it into the class of asyncio's policy."""
+    policy: Any = type(getattr(events, "_event_loop_policy", None))
+    is_asyncios = policy.__module__.startswith("asyncio.")
+    return getattr(policy.get_event_loop, "__code__", None) if is_asyncios else None
+
+
+def _stand_aside(cls: Any, hooks: Any) -> None:
+    """Leave to the loop what it opens for itself while it is made: where it is open, the loop is asked for it."""
+    making: set[int] = hooks.watch.making
+
+    def make(original: Any) -> Any:
+        def made(loop: Any, *args: Any, **kwargs: Any) -> None:
+            __tracebackhide__ = True
+            thread = _get_ident()
+            if thread in making or not hooks.wall.on:
+                original(loop, *args, **kwargs)
+                return
+            making.add(thread)
+            try:
+                original(loop, *args, **kwargs)
+            finally:
+                making.discard(thread)
+
+        return made
+
+    for each in cls.__subclasses__():
+        if {"__init__", "_make_self_pipe"} <= vars(each).keys():
+            hooks.patches.replace(each, "__init__", make)

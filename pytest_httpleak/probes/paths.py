@@ -1,0 +1,207 @@
+"""A path to an object, in words: its steps, and the module, class, cache, fixture, frame or task that it begins at."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import threading
+import types
+from typing import Any, Final, NamedTuple
+
+from pytest_httpleak.asking import is_a, module_of
+
+CACHE: Final = type(functools.lru_cache(lambda: None))
+_LOCAL: Final = threading.local
+_LONGEST_KEY: Final = 60
+_KEY: Final = "\0"  # begins the text of a key that may yet be an attribute
+
+
+class Root(NamedTuple):
+    """Where a path to an object begins: the module that the place belongs to, and the whole path in words.
+
+    `end` is the object there, if it is one that the search was told it may end at.
+    """
+
+    module: str
+    text: str
+    end: object = None
+
+
+class Step:
+    """One referrer on the way up: what it is, and the text that leads from it to the object below."""
+
+    __slots__ = ("below", "contains", "text", "thing")
+
+    def __init__(self, thing: Any, text: str, below: Step | None, *, contains: bool = False) -> None:
+        self.thing = thing
+        self.text = text
+        self.below = below
+        self.contains = contains  # a list, a dict or the like, which may hold any number of such objects
+
+    def path(self) -> str:
+        """The way from here to the object."""
+        parts = []
+        step: Step | None = self
+        while step is not None:
+            parts.append(step.text)
+            step = step.below
+        return "".join(parts)
+
+    def read_as_attribute(self) -> None:
+        """Let the key of a namespace be the attribute that it is."""
+        if self.text.startswith(_KEY):
+            self.text = f".{self.text[1:]}"
+
+    def read_as_item(self) -> None:
+        """Let the key be one of a mapping."""
+        if self.text.startswith(_KEY):
+            self.text = _item(self.text[1:])
+
+
+def key_text(key: object) -> str:
+    """The text of a step from a dict: whether it is an attribute is told by what refers to the dict."""
+    if type(key) is str:
+        return _KEY + key
+    return _item(key)
+
+
+def _item(key: object) -> str:
+    try:
+        text = repr(key)
+    except Exception:  # noqa: BLE001  # somebody's `__repr__`
+        return "[...]"
+    return f"[{text}]" if len(text) <= _LONGEST_KEY else f"[{text[:_LONGEST_KEY]}...]"
+
+
+def root_of(step: Step, owners: list[Any]) -> Root | None:
+    """The name of the place where a path ends, or None if `step` is only a part of the way.
+
+    The owners are what refers to a dict.
+    """
+    thing = step.thing
+    if is_a(thing, CACHE):
+        return _cache(thing)
+    if is_a(thing, type):
+        return _class(thing)
+    if is_a(thing, types.ModuleType):
+        return _module(thing.__name__)
+    if is_a(thing, dict):
+        return _namespace(step, owners)
+    return _fixture(thing, step) if _is_fixture(thing) else _self_of_test(thing, step)
+
+
+def _namespace(step: Step, owners: list[Any]) -> Root | None:
+    root = next(filter(None, (_owning(owner, step) for owner in owners)), None)
+    if root is not None:
+        return root
+    name = step.thing.get("__name__")
+    if is_a(name, str) and "__builtins__" in step.thing:
+        step.read_as_attribute()
+        return _module(name)
+    return None
+
+
+def _owning(owner: Any, step: Step) -> Root | None:
+    """The name of the place that a dict is the namespace of, or the values of; None if that is no end of a path."""
+    if is_a(owner, types.ModuleType) and vars(owner) is step.thing:
+        step.read_as_attribute()
+        return _module(owner.__name__)
+    if is_a(owner, type) and any(part is step.thing for part in gc.get_referents(owner)):
+        step.read_as_attribute()
+        return _class(owner)
+    if is_a(owner, CACHE) and _attributes(owner) is not step.thing:
+        step.text = ""
+        return _cache(owner)
+    if _is_fixture(owner) and _attributes(owner) is step.thing:
+        step.read_as_attribute()
+        return _fixture(owner, step)
+    return _self_of_test(owner, step) if _attributes(owner) is step.thing else None
+
+
+def _module(name: str) -> Root:
+    return Root(name, f"module attribute {name}")
+
+
+def _class(cls: type) -> Root:
+    return Root(cls.__module__, f"class attribute {cls.__module__}.{cls.__qualname__}")
+
+
+def _cache(thing: object) -> Root:
+    module = str(getattr(thing, "__module__", "?"))
+    return Root(module, f"cache of {module}.{getattr(thing, '__qualname__', '?')}")
+
+
+def _is_fixture(thing: object) -> bool:
+    return type(thing).__name__ == "FixtureDef" and module_of(thing).startswith("_pytest")
+
+
+def _fixture(definition: object, step: Step) -> Root:
+    if step.text == ".cached_result" and step.below is not None and step.below.text == "[0]":
+        step.text = step.below.text = ""  # how pytest keeps the value is nothing to its user
+    return Root("", f"value of fixture {getattr(definition, 'argname', '?')!r}")
+
+
+def _self_of_test(item: object, step: Step) -> Root | None:
+    """The instance of a test class, which pytest keeps with each of the tests: what hangs there is the test's own doing."""
+    below = step.below
+    is_instance = step.text in ("._instance", f"{_KEY}_instance")
+    if below is None or not is_instance or not module_of(item).startswith("_pytest"):
+        return None
+    path, step.text, step.below = below.path(), "", None
+    return Root("", f"self{path} of {type(below.thing).__qualname__}")
+
+
+def of_thread(step: Step, root: Root) -> str | None:
+    """How a running thread holds what is below it, instead of how `threading` keeps the thread; None for others."""
+    part = step.below if root.module == "threading" else None
+    while part is not None and not is_a(part.thing, threading.Thread):
+        part = part.below
+    if part is None:
+        return None
+    path = part.path()
+    for start, words in _OF_THREADS:
+        key, closing, rest = path.removeprefix(start).partition("]")
+        if path.startswith(start):
+            return f"thread {part.thing.name!r}, {words}{key}{closing and rest}"
+    return f"thread {part.thing.name!r}{path}"
+
+
+# What a thread keeps of the call that it was made with.
+_OF_THREADS: Final = (("._args[", "argument "), ("._kwargs[", "argument "), ("._target", "its target"))
+
+
+def live(step: Step) -> Root | None:
+    """A frame or a task as the end of a path, used where no module, class or fixture is as near."""
+    thing = step.thing
+    if is_a(thing, types.FrameType):
+        code = thing.f_code
+        place = f"{code.co_filename.rpartition('/')[2]}:{thing.f_lineno}"
+        return Root("", f"function {code.co_qualname} ({place}),{step.path()}")
+    if type(thing).__name__ == "Task" and hasattr(thing, "get_name"):
+        return Root("", f"task {thing.get_name()!r}")
+    return None
+
+
+def owner_of(step: Step, owners: list[Any]) -> Step:
+    """The object whose attributes a dict holds, in the dict's place; the same step for a dict that is a mapping."""
+    for owner in owners:
+        thing = owner if _attributes(owner) is step.thing else _local_of(owner)
+        if thing is not None:
+            step.read_as_attribute()
+            return Step(thing, step.text, step.below)
+    step.read_as_item()
+    return step
+
+
+def _attributes(owner: object) -> object:
+    try:
+        return object.__getattribute__(owner, "__dict__")
+    except Exception:  # noqa: BLE001  # an object without, or somebody's property of that name
+        return None
+
+
+def _local_of(mapping: Any) -> Any:
+    """The `threading.local` that keeps its attributes in each thread in a dict of dicts, else None."""
+    if not is_a(mapping, dict) or type(next(iter(mapping), None)).__name__ not in ("ReferenceType", "_localdummy"):
+        return None
+    return next((each for each in gc.get_referrers(mapping) if is_a(each, _LOCAL)), None)

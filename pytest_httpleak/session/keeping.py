@@ -1,0 +1,146 @@
+"""What a place of the process or the value of a wider fixture keeps: whoever made it has not leaked it."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from pytest_httpleak.asking import is_a, module_of
+from pytest_httpleak.model.findings import Suspect
+from pytest_httpleak.model.kinds import Kind, State
+from pytest_httpleak.owners import Owner
+from pytest_httpleak.ownership import Watch
+from pytest_httpleak.probes import infrastructure, references
+from pytest_httpleak.records import Record
+from pytest_httpleak.sites import is_user_module
+
+_CONTAINERS: Final = (list, tuple, set, frozenset, dict, types.ModuleType, type)
+
+# Each question about what refers to a resource is a scan of the heap: a line that leaks a thousand may not take minutes.
+_QUESTIONS: Final = 20
+
+# Whether a place of that module, which something is kept in, excuses what those packages have made.
+_Excuse = Callable[[str, frozenset[str]], bool]
+
+
+class _Terms(NamedTuple):
+    """On what terms a resource of one kind is kept and not leaked.
+
+    `excuse` is asked where one module or class attribute or cached function is the only holder.
+    """
+
+    excuse: _Excuse
+    by_fixtures: bool = True  # the value of a wider fixture may keep it
+    in_containers: bool = True  # its library may keep it in a list or dict of its own
+
+
+def _anywhere(module: str, makers: frozenset[str]) -> bool:
+    return True
+
+
+def _in_a_library(module: str, makers: frozenset[str]) -> bool:
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return file is not None and not is_user_module(module, file)
+
+
+def _where_it_was_made(module: str, makers: frozenset[str]) -> bool:
+    return module.partition(".")[0] in makers
+
+
+_TERMS: Final = {
+    Kind.CLIENTS: _Terms(_anywhere),
+    # Of connections and sockets a pool keeps those too that it has lost.
+    Kind.CONNECTIONS: _Terms(_anywhere, in_containers=False),
+    Kind.SOCKETS: _Terms(_in_a_library, in_containers=False),
+    Kind.THREADS: _Terms(_in_a_library),
+    # What the tested code has opened may hang in a library's module, too.
+    Kind.FDS: _Terms(_where_it_was_made),
+    # One that the tested code has made and set is also in a place of asyncio's; a loop policy keeps those of its tests.
+    Kind.LOOPS: _Terms(_where_it_was_made, by_fixtures=False),
+}
+
+
+class Questions:
+    """How often it was asked what refers to the resources of each line."""
+
+    def __init__(self) -> None:
+        self._asked: dict[Any, int] = {}
+
+    def may_ask(self, suspect: Suspect) -> bool:
+        """Whether it may be asked once more, after so many of the same line."""
+        place = suspect.kind, suspect.created
+        self._asked[place] = self._asked.get(place, 0) + 1
+        return self._asked[place] <= _QUESTIONS
+
+    def answered(self, suspect: Suspect) -> None:
+        """Let no more of that line be asked about, as one of them is shown; where there is a line."""
+        if suspect.created is not None:
+            self._asked[suspect.kind, suspect.created] = _QUESTIONS
+
+    def start_again(self, suspect: Suspect) -> None:
+        """Let each of that line be asked about: it makes what is kept."""
+        self._asked[suspect.kind, suspect.created] = 0
+
+
+def resource_of(suspect: Suspect, records: dict[int, Record]) -> Any:
+    """The resource itself, or None where there is none any more."""
+    record = records.get(suspect.key)
+    return None if record is None or suspect.state is State.COLLECTED else record.ref()
+
+
+def keepers_of(watch: Watch, owner: Owner) -> list[Owner]:
+    """The wider fixtures whose values may have made something while `owner` lived."""
+    return [each for each in watch.keepers if each is not owner and _may_keep(each.value)]
+
+
+def excused(fixtures: list[Owner], suspects: list[Suspect], records: dict[int, Record], unsure: set[int]) -> set[int]:
+    """Keys of suspects that live as long as the process: first-use globals, and clients in an attribute of their own.
+
+    So are those that the value of one of the wider fixtures has made when it needed them: that one answers for them then.
+    `unsure` takes the keys of those of whom there was no time to find that out.
+    """
+    keepers = {id(each.value): each for each in fixtures}
+    keys: set[int] = set()
+    questions = Questions()
+    given_up: set[Kind] = set()
+    for suspect in suspects:
+        if suspect.kind is Kind.THREADS and any(map(infrastructure.is_tool_thread, suspect.names[:1])):
+            keys.add(suspect.key)
+        terms = _TERMS.get(Kind.FDS if suspect.key < 0 else suspect.kind)
+        record = records.get(suspect.key)
+        if terms is None or record is None or not questions.may_ask(suspect):
+            continue
+        makers = record.birth.makers() if terms.in_containers and record.birth is not None else frozenset()
+        ends = keepers if terms.by_fixtures and not _is_taken(suspect) else ()
+        if suspect.key < 0 and not ends and not makers:  # the user's own line made it, and there is no wider fixture
+            continue
+        thing = None if suspect.kind in given_up else resource_of(suspect, records)
+        root = None if thing is None else references.process_wide(thing, makers, ends)
+        if root is references.GIVEN_UP:
+            given_up.add(suspect.kind)
+        if suspect.kind in given_up:
+            unsure.add(suspect.key)
+            continue
+        keeper = None if root is None else keepers.get(id(root.end))
+        if keeper is not None:
+            record.belong_to(keeper)
+            keys.add(suspect.key)
+        elif root is not None:
+            questions.start_again(suspect)
+            if terms.excuse(root.module, makers):
+                keys.add(suspect.key)
+    return keys
+
+
+def _is_taken(suspect: Suspect) -> bool:
+    """Whether a connection is one of a pool's."""
+    return suspect.kind is Kind.CONNECTIONS and suspect.library != "http.client"
+
+
+def _may_keep(value: object) -> bool:
+    """Whether a fixture's value is an object that may make what it needs; a list or dict keeps what a test puts there."""
+    return (
+        value is not None and not is_a(value, _CONTAINERS) and not module_of(value).startswith(("_pytest", "builtins"))
+    )

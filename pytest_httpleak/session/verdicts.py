@@ -1,0 +1,45 @@
+"""What the suspects of an owner amount to under the settings that count for it: findings, each with its verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_httpleak import rules
+from pytest_httpleak.model.facts import replace
+from pytest_httpleak.model.findings import Finding, Suspect, fingerprint
+from pytest_httpleak.model.kinds import Verdict
+from pytest_httpleak.session.judging import Judging
+from pytest_httpleak.session.limits import breaches
+from pytest_httpleak.settings import Mode
+
+if TYPE_CHECKING:
+    from pytest_httpleak.session.core import Check, Session
+
+# The scope of a checked block: its leaks are raised, and no baseline knows them.
+_BLOCK = "block"
+
+
+def findings(session: Session, check: Check, suspects: list[Suspect], grace: float) -> tuple[Finding, ...]:
+    """Judge the suspects of an owner whose life is over; `grace` is in seconds."""
+    settings = check.settings
+    judging = Judging(session.watch, session.ledger, session.looking)
+    causes = judging.causes(check.owner, suspects, grace, check.tasks_before) if suspects else []
+    files = {site.file: session.relative(site.file) for suspect in causes for site in suspect.stack}
+    counted, ignored = rules.split_ignored(causes, settings.ignore, files)
+    verdict = Verdict.WARNED if settings.mode is Mode.WARN else Verdict.LEAKED
+    sure, unsure = ([each for each in counted if (each.key in judging.unsure) is is_in] for is_in in (False, True))
+    found = rules.judged(rules.findings(sure, settings.kinds), settings.tolerate, verdict)
+    found += rules.judged(rules.findings(unsure, settings.kinds), settings.tolerate, Verdict.WARNED)
+    found += [finding.judged(Verdict.IGNORED) for finding in rules.findings(ignored, settings.kinds)]
+    found += [finding.judged(verdict) for finding in breaches(check.owner, settings)]
+    judging.settle_accounts(causes)
+    return tuple(_named(session, finding, check) for finding in found)
+
+
+def _named(session: Session, finding: Finding, check: Check) -> Finding:
+    """The same finding with its fingerprint; a leak that the baseline has is known."""
+    owner = check.owner
+    file = None if finding.created is None else session.relative(finding.created.file)
+    named = replace(finding, fingerprint=fingerprint(finding, owner.name.partition("[")[0], file))
+    is_known = session.known is not None and owner.scope != _BLOCK and session.known.knows(named.fingerprint)
+    return named.judged(Verdict.KNOWN) if is_known and named.verdict is Verdict.LEAKED else named

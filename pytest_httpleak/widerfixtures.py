@@ -1,0 +1,112 @@
+"""Fixtures of wider scopes than a test's: each answers for what it makes until it has been torn down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_httpleak.settings import Mode
+
+if TYPE_CHECKING:
+    from pytest_httpleak.guard import Guard
+    from pytest_httpleak.model.rows import FixtureRow
+    from pytest_httpleak.session.core import Check
+
+
+class WiderFixtures:
+    """Begins and ends the lives of wider fixtures, and keeps the rows of those that leak until a report carries them."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._session = guard.session
+        self.pending: list[
+            tuple[FixtureRow, bool]
+        ] = []  # rows of those that ended with the test, and whether they fail
+        self.during: pytest.Item | None = None  # the test that is running, or whose teardown ends a fixture
+        self.has_late_leaks = False
+
+    def failing_rows(self) -> list[FixtureRow]:
+        """The rows of the fixtures that ended with this test and fail; they are handed out once."""
+        rows = [row for row, fails in self.pending if fails]
+        self.pending = [(row, False) for row, _ in self.pending]
+        return rows
+
+    def take(self) -> list[FixtureRow]:
+        """All rows of the fixtures that ended with this test, for its report."""
+        pending, self.pending = self.pending, []
+        return [row for row, _ in pending]
+
+    @contextmanager
+    def ending_with(self, item: pytest.Item) -> Iterator[None]:
+        """Let the fixtures that are torn down in a block end with that test."""
+        self.during = item
+        try:
+            yield
+        finally:
+            self.during = None
+
+    @contextmanager
+    def setting_up(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Iterator[None]:
+        """The set-up of a wider fixture, which answers for what it makes until it has been torn down."""
+        begun: list[Check] = []
+        self._session.safely(self._begin, fixturedef, begun)
+        try:
+            yield
+        finally:
+            for check in begun:
+                self._session.safely(self._leave, fixturedef, request, check)
+
+    def _begin(self, fixturedef: pytest.FixtureDef[Any], begun: list[Check]) -> None:
+        check = self._session.begin(fixturedef.argname, fixturedef.scope, self._guard.settings.default)
+        begun.append(check)
+        # The first of its finalizers runs last.
+        fixturedef.addfinalizer(lambda: self._session.safely(self._end, fixturedef, check))
+
+    def _leave(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest, check: Check) -> None:
+        """The fixture has been set up: whoever was being set up or run before answers again."""
+        watch = self._session.watch
+        watch.pop(check.owner)
+        self._session.ledger.adopt(check.owner)
+        self._session.accept_defaults()
+        result = fixturedef.cached_result
+        if result is not None and result[2] is None:
+            check.owner.value = result[0]
+            watch.keepers.append(check.owner)
+        # The last of its finalizers runs first.
+        fixturedef.addfinalizer(lambda: self._session.safely(self._resume, request, check))
+
+    def _resume(self, request: pytest.FixtureRequest, check: Check) -> None:
+        """A wider fixture's teardown begins: it answers again for what is made."""
+        item: Any = request.node
+        if isinstance(item, pytest.Item) and not _has_own_fixtures(item):
+            self._guard.end_test(item)  # of class scope outside any class: it ends with the test, judged before it
+        self._session.resume(check)
+
+    def _end(self, fixturedef: pytest.FixtureDef[Any], check: Check) -> None:
+        watch = self._session.watch
+        check.owner.value = None
+        watch.keepers = [each for each in watch.keepers if each is not check.owner]
+        self._session.accept_defaults()
+        if self._guard.settings.mode is Mode.MARKED:
+            self._session.drop(check)
+            return
+        self._session.end(check)
+        if not check.findings:
+            return
+        from pytest_httpleak.fixturerows import fixture_row
+
+        row = fixture_row(fixturedef, check.findings)
+        if self.during is None:  # torn down after the last test, as after -x: nobody's report is left to carry it
+            self._guard.results.add_fixture(row)
+            self.has_late_leaks = self.has_late_leaks or bool(check.leaks)
+        else:
+            self.pending.append((row, bool(check.leaks)))
+
+
+def _has_own_fixtures(item: Any) -> bool:
+    """Whether a fixture of function scope is still set up for a test."""
+    definitions = getattr(getattr(item, "_request", None), "_fixture_defs", {}).values()
+    return any(each.scope == "function" and each.cached_result is not None for each in definitions)
