@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from pytest_httpleak.asking import attributes_of, is_a, own_attribute
 from pytest_httpleak.model.kinds import Kind, State
@@ -37,6 +37,21 @@ class KeyedRef(weakref.ref):  # type: ignore[type-arg]  # the class is not gener
 
     __slots__ = ("record",)
     record: Record
+
+
+class Address(NamedTuple):
+    """Where an object was that no weak reference can be made to; only a look at the heap tells whether it still is."""
+
+    key: int
+    cls: type
+
+
+def reference(thing: object) -> Callable[[], Any] | Address:
+    """A weak reference, or the address of an object that does without."""
+    try:
+        return weakref.ref(thing)
+    except TypeError:
+        return Address(id(thing), type(thing))
 
 
 class Record:
@@ -71,6 +86,15 @@ class Record:
     def is_over(self) -> bool:
         """Whether nothing can be said of the resource any more, so that the record may be forgotten."""
         return False
+
+    def place(self) -> str:
+        """Where in what `ref` gives the resource is, in words: `.fd`; nothing where it is the resource itself."""
+        return ""
+
+    def belong_to(self, owner: Any) -> None:
+        """Let another owner answer for it."""
+        self.owner = owner
+        owner.keep(self)
 
     def descriptors(self) -> Iterator[int]:
         """The open descriptors that this resource answers for."""
