@@ -6,6 +6,7 @@ import _thread
 import asyncio
 import concurrent.futures
 import concurrent.futures.thread
+import contextlib
 import gc
 import pickle
 import queue
@@ -283,6 +284,26 @@ def test_a_socket_in_an_attribute_of_a_running_thread_is_held_by_it(
 
     (finding,) = leaks(leaking)
     assert finding.kind is Kind.THREADS
+
+
+def test_a_socket_in_a_context_of_a_running_thread_is_held_by_it(
+    marked: Marked, stop: Stop, address: tuple[str, int]
+) -> None:
+    @contextlib.contextmanager
+    def connected() -> Iterator[socket.socket]:
+        with socket.create_connection(address) as sock:
+            yield sock
+
+    def work() -> None:
+        with connected():
+            stop.wait()
+
+    def leaking() -> None:
+        threading.Thread(target=work).start()  # leak: threads
+        assert stop.started.wait(30)
+
+    (finding,) = marked(leaking)
+    assert [held.kind for held in finding.holds] == [Kind.SOCKETS, Kind.FDS]
 
 
 def test_a_socket_that_is_kept_elsewhere_too_is_a_leak_of_its_own(
