@@ -60,7 +60,7 @@ class ConnectionRecord(Record):
         if connection is None:
             return None  # its socket, if it was dropped while open, speaks for it
         fd = fileno(connection.sock)
-        if fd < 0 or (self.sent is not None and is_at_work(self.sent[1], self.threads)):
+        if fd < 0 or (self.sent is not None and is_at_work(self.sent[1], self.threads, self.owner)):
             return None
         socket = self.note_socket(connection)
         holds = (Held(Kind.SOCKETS, describe(connection.sock), fd),) if socket is None else (socket.held(),)
