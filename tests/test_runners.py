@@ -407,7 +407,11 @@ class TestCase(unittest.IsolatedAsyncioTestCase):
 
     async def test_a_generator_is_closed_by_a_cleanup(self):
         generator = connected()
-        self.addAsyncCleanup(generator.aclose)
+
+        async def close():
+            await generator.aclose()
+
+        self.addAsyncCleanup(close)
         await anext(generator)
 
     async def test_a_task_is_cancelled_by_a_cleanup(self):
