@@ -263,16 +263,16 @@ class Recorder(Protocol):
         """The table of that name, shared by all adapters of this watch."""
 
 
-def is_at_work(maker: Callable[[], Any] | None, threads: Table) -> bool:
-    """Whether what was begun is still being done, in a helper thread that is alive and is reported for itself."""
+def is_at_work(maker: Callable[[], Any] | None, threads: Table, owner: Owner) -> bool:
+    """Whether what `owner` began is still being done, in a helper thread that is alive and is reported for itself."""
     thread = None if maker is None else maker()
     if thread is None:
         return False
     record = threads.get(thread)
-    return record is not None and not record.pooled and bool(thread.is_alive())
+    return record is not None and bool(thread.is_alive()) and (not record.pooled or record.is_stuck_for(owner))
 
 
-def has_sender(maker: Callable[[], Any] | None, threads: Table) -> bool:
+def has_sender(maker: Callable[[], Any] | None, threads: Table, owner: Owner) -> bool:
     """Whether the task or thread that began a request is still at it; then that one is the leak."""
     sender = None if maker is None else maker()
     if sender is None:
@@ -280,7 +280,7 @@ def has_sender(maker: Callable[[], Any] | None, threads: Table) -> bool:
     if hasattr(sender, "done"):
         return not sender.done()
     thread = threads.get(sender)
-    return bool(sender.is_alive()) and not (thread is not None and thread.pooled)
+    return bool(sender.is_alive()) and (thread is None or not thread.pooled or thread.is_stuck_for(owner))
 
 
 def reachable(thing: object, table: Table, *, depth: int = 3) -> list[Any]:
