@@ -48,7 +48,7 @@ class PlaceRecord(Record):
 
     def look(self) -> Suspect | None:
         connector = self.connector()
-        if connector is None or has_sender(self.maker, self.threads):
+        if connector is None or has_sender(self.maker, self.threads, self.owner):
             return None
         keys = (key for key, places in list(connector._acquired_per_host.items()) if self._is_among(places))
         origin = next((f" to {origin_of(key)}" for key in keys), "")

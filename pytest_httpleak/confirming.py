@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from pytest_httpleak.model.facts import replace
-from pytest_httpleak.model.findings import Finding
+from pytest_httpleak.model.findings import Finding, unnumbered
 from pytest_httpleak.model.kinds import Verdict
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def confirm(guard: Guard, item: pytest.Item, first: Check, run_again: Callable[[
 
 
 def _cause(finding: Finding) -> Any:
-    return finding.kind, finding.library, finding.created or finding.summary
+    return finding.kind, finding.library, finding.created or unnumbered(finding.summary)
 
 
 def _confirmed(finding: Finding, times: int, runs: int) -> Finding:

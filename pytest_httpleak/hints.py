@@ -6,6 +6,7 @@ from typing import Final
 
 from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
+from pytest_httpleak.probes import infrastructure
 
 _CLOSE_RESPONSE: Final = {
     "http.client": "read the body to its end, or use `with` on the response so that it is closed",
@@ -28,6 +29,16 @@ _BY_KIND: Final = {
     Kind.THREADS: "tell the thread to stop and `join()` it before the test ends",
     Kind.LOOPS: "call `loop.close()`, or let `asyncio.run()` or `asyncio.Runner` own the loop",
 }
+
+# What urllib3's own responses have; those of a library that is built on it need not.
+_RELEASE: Final = "`response.release_conn()`"
+_THROUGH: Final = {
+    Kind.RESPONSES: "read what {} has returned to its end, or close it, in a `finally`",
+    Kind.CONNECTIONS: "closing it unread does not give its slot back: read what {} has returned to its end",
+}
+_NATIVE: Final = (
+    "close what has opened it; what a library opens once, and keeps, `--httpleak-confirm=1` tells from a leak"
+)
 
 _SERVER: Final = "use `async with server:`, or `server.close()` and `await server.wait_closed()`, in a `finally`"
 _TRANSPORT: Final = "call `transport.close()` in a `finally`"
@@ -69,12 +80,20 @@ _BY_MAKER: Final[tuple[tuple[Kind, str, tuple[str, ...] | None, str], ...]] = (
 
 def hint(suspect: Suspect) -> str:
     """How to mend this leak, in one line."""
+    text = suspect.hint or _hint(suspect)
+    package = infrastructure.wrapper_of(suspect) if _RELEASE in text else None
+    return text if package is None else _THROUGH[suspect.kind].format(package)
+
+
+def _hint(suspect: Suspect) -> str:
     if suspect.state is State.PEAK:
         return "limit what runs at once (a semaphore, a pool limit), or raise the limit in the marker"
     if suspect.kind is Kind.RESPONSES:
         return _CLOSE_RESPONSE.get(suspect.library, _BY_KIND[Kind.RESPONSES])
     if suspect.kind is Kind.CLIENTS:
         return _CLOSE_CLIENT.get(suspect.library, _BY_KIND[Kind.CLIENTS])
+    if suspect.library == "os" and not suspect.stack:
+        return _NATIVE
     if suspect.type == "threading.Timer":
         return "call `timer.cancel()` before the test ends"
     return _by_maker(suspect) or _BY_KIND[suspect.kind]

@@ -148,7 +148,7 @@ class RequestRecord(Record):
         if connection is None or pool is None:
             return None
         if self.stream is None:
-            if has_sender(self.maker, self.threads):
+            if has_sender(self.maker, self.threads, self.owner):
                 return None
             text = f"slot still taken by {self.summary}, a request whose answer nobody waits for any more"
             return _slot_taken(self, pool, connection, text)

@@ -63,7 +63,7 @@ class Owner:
         self.scope = scope
         self.parent = parent
         self.records: list[Record] = []
-        self.left: list[Suspect] = []  # tasks that were pending when their loop ended
+        self.left: list[Suspect] = []  # what ended with its loop: pending tasks, what generators had open
         self.notes: list[Taken] = []  # audit notes
         self.noted = 0  # all that were taken, of the same as well
         self.descriptors = 0  # bare ones that it was given, so that a look knows whether there is any to ask for

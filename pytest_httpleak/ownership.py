@@ -12,10 +12,13 @@ from pytest_httpleak.answering import Answering
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.owners import Owner, Taken, TaskRecord
 from pytest_httpleak.patches import Patches, Wall
-from pytest_httpleak.records import Record, Table
+from pytest_httpleak.records import Address, Record, Table, reference
 from pytest_httpleak.sites import Birth, capture
 
 _fstat, _getframe, _get_ident = os.fstat, sys._getframe, threading.get_ident
+
+# The identity of a descriptor, which tells it from a later one of its number, and a reference that keeps nothing alive.
+Holder = tuple[tuple[int, int] | None, Callable[[], Any] | Address]
 
 # Audit notes of one owner; a loop that makes more of them says nothing new.
 _MOST_NOTES = 200
@@ -33,6 +36,7 @@ class Watch(Answering):
         self.open_sockets = 0  # socket objects made and not closed since
         self.births_of_tasks = 0
         self.fds: dict[int, tuple[Birth | None, Owner, tuple[int, int] | None]] = {}
+        self.holders: dict[int, Holder] = {}  # by descriptor: the object through which it is used, where there is one
         # Descriptors of maps which are kept beside the one that is mapped: their birth, that one, and its birth.
         self.maps: dict[int, tuple[Birth, int, Birth]] = {}
         self.loops: dict[int, Any] = {}
@@ -140,8 +144,11 @@ class Watch(Answering):
         self.sent[id(coroutine)] = (*self._origin(depth), id(coroutine))
         self.births_of_tasks += 1
 
-    def descriptor_made(self, fd: int, depth: int = 5) -> None:
-        """Note the birth and the owner of a bare descriptor, and its identity, since numbers are used again."""
+    def descriptor_made(self, fd: int, depth: int = 5, holder: object = None) -> None:
+        """Note the birth and the owner of a bare descriptor, and its identity, since numbers are used again.
+
+        `holder` is the object that its maker was given in its place: a file, a connection to a database.
+        """
         if self.making and _get_ident() in self.making:
             return
         if self.running_loop() is None and self._is_plain():
@@ -151,7 +158,17 @@ class Watch(Answering):
         if owner.over or (not birth.frames and birth.parent is None):  # the latter is the test runner's own
             owner = self.root
         self.give(fd, birth, owner)
+        if holder is None:
+            self.holders.pop(fd, None)  # of an earlier descriptor, maybe to the same file
+        else:
+            self.hold(fd, holder)
         self.births += 1
+
+    def hold(self, fd: int, holder: object) -> None:
+        """Note, without keeping it alive, the object through which a known descriptor is used."""
+        known = self.fds.get(fd)
+        if known is not None:
+            self.holders[fd] = known[2], reference(holder)
 
     def give(self, fd: int, birth: Birth | None, owner: Owner) -> None:
         """Let `owner` answer for a bare descriptor, as long as it is the one that is open now."""

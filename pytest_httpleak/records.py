@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from pytest_httpleak.asking import attributes_of, is_a, own_attribute
 from pytest_httpleak.model.kinds import Kind, State
@@ -37,6 +37,21 @@ class KeyedRef(weakref.ref):  # type: ignore[type-arg]  # the class is not gener
 
     __slots__ = ("record",)
     record: Record
+
+
+class Address(NamedTuple):
+    """Where an object was that no weak reference can be made to; only a look at the heap tells whether it still is."""
+
+    key: int
+    cls: type
+
+
+def reference(thing: object) -> Callable[[], Any] | Address:
+    """A weak reference, or the address of an object that does without."""
+    try:
+        return weakref.ref(thing)
+    except TypeError:
+        return Address(id(thing), type(thing))
 
 
 class Record:
@@ -71,6 +86,15 @@ class Record:
     def is_over(self) -> bool:
         """Whether nothing can be said of the resource any more, so that the record may be forgotten."""
         return False
+
+    def place(self) -> str:
+        """Where in what `ref` gives the resource is, in words: `.fd`; nothing where it is the resource itself."""
+        return ""
+
+    def belong_to(self, owner: Any) -> None:
+        """Let another owner answer for it."""
+        self.owner = owner
+        owner.keep(self)
 
     def descriptors(self) -> Iterator[int]:
         """The open descriptors that this resource answers for."""
@@ -239,16 +263,16 @@ class Recorder(Protocol):
         """The table of that name, shared by all adapters of this watch."""
 
 
-def is_at_work(maker: Callable[[], Any] | None, threads: Table) -> bool:
-    """Whether what was begun is still being done, in a helper thread that is alive and is reported for itself."""
+def is_at_work(maker: Callable[[], Any] | None, threads: Table, owner: Owner) -> bool:
+    """Whether what `owner` began is still being done, in a helper thread that is alive and is reported for itself."""
     thread = None if maker is None else maker()
     if thread is None:
         return False
     record = threads.get(thread)
-    return record is not None and not record.pooled and bool(thread.is_alive())
+    return record is not None and bool(thread.is_alive()) and (not record.pooled or record.is_stuck_for(owner))
 
 
-def has_sender(maker: Callable[[], Any] | None, threads: Table) -> bool:
+def has_sender(maker: Callable[[], Any] | None, threads: Table, owner: Owner) -> bool:
     """Whether the task or thread that began a request is still at it; then that one is the leak."""
     sender = None if maker is None else maker()
     if sender is None:
@@ -256,7 +280,7 @@ def has_sender(maker: Callable[[], Any] | None, threads: Table) -> bool:
     if hasattr(sender, "done"):
         return not sender.done()
     thread = threads.get(sender)
-    return bool(sender.is_alive()) and not (thread is not None and thread.pooled)
+    return bool(sender.is_alive()) and (thread is None or not thread.pooled or thread.is_stuck_for(owner))
 
 
 def reachable(thing: object, table: Table, *, depth: int = 3) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pytest_httpleak.model.facts import replace
-from pytest_httpleak.model.findings import Finding, Held, Site, Suspect
+from pytest_httpleak.model.findings import Finding, Held, Site, Suspect, unnumbered
 from pytest_httpleak.model.kinds import Kind, Verdict
 from pytest_httpleak.settings import Pattern
 
@@ -49,7 +49,9 @@ def findings(suspects: Sequence[Suspect], kinds: Collection[Kind] = tuple(Kind))
     groups: dict[tuple[object, ...], list[Suspect]] = {}
     for suspect in suspects:
         if suspect.kind in kinds:
-            place: object = suspect.created if suspect.created is not None else (suspect.type, suspect.summary)
+            place: object = suspect.created
+            if place is None:
+                place = suspect.type, unnumbered(suspect.summary) if suspect.library == "os" else suspect.summary
             groups.setdefault((suspect.kind, place), []).append(suspect)
     return [_finding(group) for group in groups.values()]
 

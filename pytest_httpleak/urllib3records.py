@@ -143,7 +143,7 @@ class ConnectionRecord(Record):
         pool = None if self.pool is None else self.pool()
         if pool is not None and any(each is connection for each in reversed(queued(pool))):
             return True
-        return self.answering is None and is_at_work(self.maker, self.threads)
+        return self.answering is None and is_at_work(self.maker, self.threads, self.owner)
 
     def orphaned(self, socket: Any) -> Suspect | None:
         if self.answering is not None and self.answering.is_unfinished():

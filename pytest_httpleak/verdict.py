@@ -177,8 +177,9 @@ def _shorten(excinfo: pytest.ExceptionInfo[BaseException], report: pytest.TestRe
     shown: Any = excinfo.getrepr(style="value")
     findings = getattr(error, "findings", ())
     site = findings[0].created if findings else None
-    if site is not None and shown.reprcrash is not None:
-        shown.reprcrash = ReprFileLocation(site.file, site.line, str(error).partition("\n")[0])
+    if shown.reprcrash is not None:
+        file, line = (shown.reprcrash.path, shown.reprcrash.lineno) if site is None else (site.file, site.line)
+        shown.reprcrash = ReprFileLocation(file, line, str(error).partition("\n")[0])
         trace, _, description = shown.chain[-1]  # what crosses over to xdist's controller
         shown.chain = [*shown.chain[:-1], (trace, shown.reprcrash, description)]
     report.longrepr = shown

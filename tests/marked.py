@@ -93,8 +93,15 @@ class Life:
         with self.during():
             return function()
 
+    def keep(self, value: object) -> None:
+        """Let that be the fixture's value."""
+        self.check.owner.value = value
+        self.session.watch.keepers.append(self.check.owner)
+
     def end(self) -> None:
         """Judge the fixture."""
+        self.check.owner.value = None
+        self.session.watch.keepers = [each for each in self.session.watch.keepers if each is not self.check.owner]
         self.session.watch.push(self.check.owner)
         self.session.end(self.check)
 

@@ -669,6 +669,99 @@ def test_a_task_is_one_finding_with_the_stream_inside_it(marked: Marked, loop: L
     assert [held.kind.value for held in finding.holds] == ["sockets", "fds"]
 
 
+@contextlib.contextmanager
+def listening() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield sock
+
+
+@contextlib.asynccontextmanager
+async def listening_too() -> AsyncIterator[socket.socket]:
+    with listening() as sock:
+        yield sock
+
+
+async def use_a_context() -> None:
+    with listening():
+        await asyncio.Event().wait()
+
+
+async def use_an_asynchronous_context() -> None:
+    async with listening_too():
+        await asyncio.Event().wait()
+
+
+async def use_a_stack_of_contexts() -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(listening_too())
+        await asyncio.Event().wait()
+
+
+async def use_a_generator() -> None:
+    for _ in listening.__wrapped__():  # type: ignore[attr-defined]
+        await asyncio.Event().wait()
+
+
+async def use_an_asynchronous_generator() -> None:
+    async for _ in listening_too.__wrapped__():  # type: ignore[attr-defined]
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        use_a_context,
+        use_an_asynchronous_context,
+        use_a_stack_of_contexts,
+        use_a_generator,
+        use_an_asynchronous_generator,
+    ],
+)
+def test_a_task_is_one_finding_with_what_its_generators_hold(marked: Marked, loop: Loop, use: Any) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            asyncio.create_task(use())  # leak: tasks
+            await asyncio.sleep(0.001)
+
+        loop.run(main())
+
+    (finding,) = marked(leaking)
+    assert [held.kind for held in finding.holds] == [Kind.SOCKETS, Kind.FDS]
+
+
+def test_what_a_generator_holds_that_is_kept_elsewhere_too_is_a_cause_of_its_own(
+    marked: Marked, held: list[Any], loop: Loop
+) -> None:
+    places: list[Any] = globals()["_places"]
+
+    async def numbers() -> AsyncIterator[int]:
+        with socket.socket() as sock:  # leak: sockets
+            yield sock.fileno()
+            yield sock.fileno()
+
+    async def use(generator: AsyncIterator[int]) -> None:
+        async for _ in generator:
+            await asyncio.Event().wait()
+
+    async def make_and_use() -> None:
+        places.append(numbers())
+        await anext(places[0])
+        await use(places[0])
+
+    def leaking() -> None:
+        async def main() -> None:
+            asyncio.create_task(make_and_use())  # leak: tasks
+            await asyncio.sleep(0.001)
+
+        loop.run(main())
+
+    marked(leaking, numbers)
+    places.clear()
+
+
+_places: list[Any] = []
+
+
 def test_a_stream_that_is_kept_elsewhere_too_is_a_cause_of_its_own(
     leaks: Leaks, held: list[Any], loop: Loop, address: tuple[str, int]
 ) -> None:

@@ -343,6 +343,37 @@ def test_a_thread_that_waits_for_an_answer_is_one_leak(marked: Marked, server: s
     threads[0].join()
 
 
+def test_a_worker_of_its_own_executor_that_waits_for_an_answer_is_one_leak(marked: Marked, server: str) -> None:
+    def leaking() -> None:
+        executor = ThreadPoolExecutor(1)
+        executor.submit(_quietly, urllib.request.urlopen, f"{server}/hang")  # leak: threads
+        while not any(record.sent for record in connections):
+            pass
+        executor.shutdown(wait=False)
+
+    connections = marked.session.watch.table("http.client connections")
+    marked(leaking)
+    for record in connections:
+        record.ref().sock.shutdown(socket.SHUT_RDWR)
+
+
+def test_what_a_worker_has_left_that_waits_for_its_next_job_is_a_leak_beside_it(
+    marked: Marked, kept: list[Any], server: str
+) -> None:
+    def leave() -> None:
+        connection = http.client.HTTPConnection(urlsplit(server).netloc)  # leak: connections
+        connection.request("GET", "/ok")
+        kept.append(connection)
+
+    def leaking() -> None:
+        executors.append(ThreadPoolExecutor(1))
+        executors[0].submit(leave).result()  # leak: threads
+
+    executors: list[ThreadPoolExecutor] = []
+    marked(leaking, leave)
+    executors[0].shutdown()
+
+
 def _quietly(function: Callable[[str], object], url: str) -> None:
     with contextlib.suppress(OSError, http.client.HTTPException):
         function(url)

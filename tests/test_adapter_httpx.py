@@ -350,6 +350,24 @@ def test_a_request_that_a_thread_waits_for_is_the_leak_of_the_thread(
     assert not threads[0].is_alive()
 
 
+def test_a_request_that_a_worker_of_its_own_executor_waits_for_is_the_leak_of_the_worker(
+    marked: Marked, client: Any, server: str, httpx: Any
+) -> None:
+    def fetch() -> None:
+        with contextlib.suppress(httpx.HTTPError, OSError):
+            client.get(f"{server}/hang")
+
+    def leaking() -> None:
+        executor = ThreadPoolExecutor(1)
+        executor.submit(fetch)  # leak: threads
+        while not is_sending(client):
+            pass
+        executor.shutdown(wait=False)
+
+    marked(leaking)
+    shut(client)
+
+
 def is_sending(client: Any) -> bool:
     return any("ACTIVE" in each.info() for each in client._transport._pool.connections)
 

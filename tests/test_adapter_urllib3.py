@@ -391,6 +391,17 @@ def test_an_executor_of_a_wider_fixture_that_waits_for_an_answer_leaks_a_connect
         _hang_up(marked)
 
 
+def test_an_executor_of_its_own_that_waits_for_an_answer_is_one_leak(marked: Marked, shared: Any, server: str) -> None:
+    def leaking() -> None:
+        executor = ThreadPoolExecutor(1)
+        executor.submit(shared.request, "GET", f"{server}/hang", retries=False)  # leak: threads
+        _wait_for_requests(marked)
+        executor.shutdown(wait=False)
+
+    marked(leaking)
+    _hang_up(marked)
+
+
 def _wait_for_requests(marked: Marked) -> None:
     while not any(record.socket is not None for record in _connections(marked)):
         pass

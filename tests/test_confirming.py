@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+import pytest
 from inner import Inner
 
 SUITE = """
@@ -40,6 +43,26 @@ def test_only_leaks_that_repeat_fail(inner: Inner) -> None:
     rows = {row["nodeid"].rpartition("::")[2]: row for row in inner.report["tests"]}
     assert rows["test_once"]["findings"][0]["summary"].endswith("in 1 of 3 runs")
     assert rows["test_always"]["findings"][0]["summary"].endswith("in 2 of 2 runs")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux alone")
+def test_descriptors_of_code_in_c_repeat_under_other_numbers(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+        import ctypes
+
+        LIBC, MADE = ctypes.CDLL(None), []
+
+        def test_always(): LIBC.eventfd(0, 0)
+
+        def test_once():
+            if not MADE:
+                MADE.append(LIBC.eventfd(0, 0))
+        """
+    )
+    result = inner.run("--httpleak-confirm=1", "-rf")
+    assert inner.outcomes() == {"test_always": "leaked", "test_once": "warned"}
+    result.stdout.fnmatch_lines(["FAILED test_a.py::test_always - 1 file descriptor leaked: *"])
 
 
 def test_without_it_every_leak_fails(inner: Inner) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import multiprocessing
+import os
 import socketserver
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 from loops import Loop
 from marked import Leaks
 
@@ -120,3 +123,39 @@ def test_a_bare_file_is_closed(hints_of: Any, ending: contextlib.ExitStack) -> N
         ending.enter_context(Path(__file__).open())  # noqa: SIM115  # left open on purpose
 
     assert hints_of(leaking) == {"close it, best with a `with` block"}
+
+
+WRAPPER = """
+def export(pool, url):
+    return pool.request("GET", url, preload_content=False)
+"""
+
+
+@pytest.mark.parametrize("is_blocking", [False, True])
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_what_a_library_has_made_of_a_response_is_ended_by_its_own_means(
+    hints_of: Any, ending: contextlib.ExitStack, server: str, *, is_wrapped: bool, is_blocking: bool
+) -> None:
+    folder = "/usr/lib/python3/site-packages/storage" if is_wrapped else str(Path(__file__).parent)
+    namespace: dict[str, Any] = {"__name__": "storage.client"}
+    exec(compile(WRAPPER, f"{folder}/client.py", "exec"), namespace)
+    pool = ending.enter_context(urllib3.PoolManager(block=True))
+
+    def leaking() -> None:
+        response = namespace["export"](pool, f"{server}/big")
+        ending.callback(response.release_conn)
+        if is_blocking:
+            response.close()  # after which its slot is lost
+
+    (hint,) = hints_of(leaking)
+    assert ("response.release_conn()" in hint) is not is_wrapped
+    assert ("what storage has returned" in hint) is is_wrapped
+    assert ("slot" in hint) is is_blocking
+
+
+def test_what_code_in_c_has_opened_may_be_a_librarys_for_good(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    def leaking() -> None:
+        ending.callback(os.close, ctypes.CDLL(None).dup(0))
+
+    (hint,) = hints_of(leaking)
+    assert "`--httpleak-confirm=1`" in hint

@@ -136,6 +136,27 @@ def test_the_cache_of_a_function_is_as_long_lived_as_the_process(program: Any, c
     assert references.held_by(program.default_client("a")) == root.text
 
 
+class Prepared(Client):
+    """What it has prepared it keeps in a cache around itself, as a connection to a database does."""
+
+    def __call__(self, text: str) -> str:
+        return text
+
+    def __init__(self) -> None:
+        self.prepared = functools.lru_cache(self)
+        assert self.prepared("a") == "a"
+
+
+def test_a_cache_around_an_object_is_no_place_where_that_is_kept(program: Any) -> None:
+    thing = Prepared()
+    assert references.process_wide(thing) is None
+    assert references.held_by(thing) is None
+    program.thing = thing
+    root = references.process_wide(thing)
+    assert root is not None
+    assert root.text == references.held_by(thing) == "module attribute program.thing"
+
+
 def test_the_module_of_the_place_is_told(program: Any) -> None:
     root = references.process_wide(put(program, "app"))
     assert root is not None
@@ -213,13 +234,20 @@ def test_the_value_of_a_fixture_is_told(request: pytest.FixtureRequest) -> None:
     client = Client()
     definition = request._get_active_fixturedef("program")
     kept, definition.cached_result = definition.cached_result, (client, None, None)
-    assert references.held_by(client) == "value of fixture 'program'"
+    assert references.held_by(client, seconds=5) == "value of fixture 'program'"
+    assert vars(definition)["cached_result"][0] is client  # from now on there is a dict between the two
+    assert references.held_by(client, seconds=5) == "value of fixture 'program'"
     definition.cached_result = kept
 
 
 def test_a_search_ends_in_time(program: Any) -> None:
     client = put(program, "chain")
     assert references.held_by(client, seconds=-1) is None
+    assert references.process_wide(client, seconds=-1) is references.GIVEN_UP
+
+
+def test_a_search_that_has_been_ended_is_told_from_one_that_found_nothing(program: Any) -> None:
+    assert references.process_wide(put(program, "nowhere")) is None
 
 
 def test_an_object_with_a_broken_dict_is_passed_over(program: Any) -> None:
@@ -249,6 +277,63 @@ def test_the_attribute_of_a_running_thread_is_told(program: Any) -> None:
     finally:
         stop.set()
         thread.join()
+
+
+def wait(stop: threading.Event, *args: object, **keywords: object) -> None:
+    stop.wait()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (lambda client: {"args": [client]}, "argument 1"),
+        (lambda client: {"args": [App(client)]}, "argument 1.client"),
+        (lambda client: {"kwargs": {"client": client}}, "argument 'client'"),
+    ],
+)
+def test_what_a_running_thread_was_given_is_told_as_its_argument(given: Callable[[Client], Any], words: str) -> None:
+    stop, client = threading.Event(), Client()
+    keywords = given(client)
+    keywords["args"] = (stop, *keywords.get("args", ()))
+    threading.Thread(target=wait, name="worker", **keywords).start()
+    del keywords
+    try:
+        assert references.held_by(client, seconds=5) == f"thread 'worker', {words}"
+    finally:
+        stop.set()
+
+
+class Item:
+    """A test, as pytest has one for each function."""
+
+    __module__ = "_pytest.unittest"
+
+    def __init__(self, instance: object) -> None:
+        self._instance = instance
+
+
+@pytest.mark.parametrize("has_dict", [False, True])
+def test_what_a_test_keeps_in_itself_is_told_as_that(program: Any, has_dict: bool) -> None:
+    client = Client()
+    program.items = [Item(App([client]))]
+    assert not has_dict or vars(program.items[0])
+    assert references.held_by(client, seconds=5) == "self.client[0] of App"
+    assert references.process_wide(client) is None
+
+
+@pytest.mark.parametrize("has_dict", [False, True])
+def test_what_a_test_keeps_in_itself_does_not_last_as_long_as_the_process(program: Any, has_dict: bool) -> None:
+    client = Client()
+    program.item = Item(App(client))
+    assert not has_dict or vars(program.item)
+    assert references.held_by(client, seconds=5) == "self.client of App"
+    assert references.process_wide(client) is None
+
+
+def test_a_long_key_is_cut(program: Any) -> None:
+    client = Client()
+    program.clients = {"x" * 100: client}
+    assert references.held_by(client) == f"module attribute program.clients['{'x' * 59}...]"
 
 
 @pytest.mark.parametrize("key", ["a", 1, ("a", 1), None])

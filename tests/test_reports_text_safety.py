@@ -130,6 +130,40 @@ def test_no_password_survives(tail: str) -> None:
     assert "s3cret" not in redact_url(f"GET http://user:s3cret{tail}@127.0.0.1:8000/p [200]")
 
 
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("x.clients['http://h:80'].pool", "x.clients['http://h:80'].pool"),
+        ("x['http://u:s3cret@h/p?a=s3cret'].pool[0]", "x['http://h/p?***'].pool[0]"),
+        ("x['http://u:s3cret@h'].y[\"http://h/?s3cret='\"].z", "x['http://h'].y[\"http://h/?***'\"].z"),
+        ("x['http://h/?a=s3cret s3cret'][1], variable 'y'", "x['http://h/?***'][1], variable 'y'"),
+        (r"x['http://u:s3cret\'][\'@h'].y", "x['http://h'].y"),
+        ("x[b'http://h?s3cret'].y", "x[b'http://h?***'].y"),
+        ("x['http://h/p?a=s3cret, s3cret...].y", "x['http://h/p?***...].y"),
+        ("x['/p?a=s3cret'], x['/p']", "x['/p?***'], x['/p']"),
+        ("GET http://h/?a=x['s3cret'].s3cret [200]", "GET http://h/?*** [200]"),
+        ("GET http://u:x['s3cret'].s3cret@h/ [200]", "GET http://h/ [200]"),
+        ("GET http://u:x['s3cret']s3cret/@h/ [200]", "GET http://*** [200]"),
+        ("x['http://u:']s3cret@h'].y", "x['http://h'].y"),
+    ],
+)
+def test_a_path_goes_on_after_a_key_that_is_a_url(path: str, shown: str) -> None:
+    assert redact_url(path) == shown
+    assert redact_url(shown) == shown
+
+
+@quickly
+@given(secret, st.sampled_from(["http://h/p?a={}", "http://u:s3cret{}@h/", "/p?{}", "http://u:{}@h?x"]))
+def test_no_secret_in_a_key_survives(value: str, template: str) -> None:
+    key = template.format(value)
+    shown = redact_url(f"module attribute app.clients[{key!r}].pool")
+    assert "s3cret" not in shown
+
+
+def test_many_keys_are_looked_through_in_no_time() -> None:
+    safe("x['a']" * 50_000 + "['" * 50_000)
+
+
 def test_an_escaped_line_end_does_not_end_a_url_too_early() -> None:
     assert safe("http://h/p?a=b\ns3cret") == "http://h/p?***"
 

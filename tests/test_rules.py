@@ -122,6 +122,15 @@ def test_what_has_no_line_is_told_apart_by_what_it_is() -> None:
     assert len(rules.findings([unknown, replace(unknown, key=9)])) == 1
 
 
+def test_descriptors_of_one_sort_that_have_no_line_are_one_finding() -> None:
+    made = [
+        suspect(Kind.FDS, -number, created=None, library="os", summary=f"fd {number}: {target}")
+        for number, target in ((7, "anon_inode:[eventfd]"), (9, "anon_inode:[eventpoll]"), (11, "anon_inode:[eventfd]"))
+    ]
+    found = [(finding.summary, finding.count) for finding in rules.findings(made)]
+    assert found == [("fd 7: anon_inode:[eventfd]", 2), ("fd 9: anon_inode:[eventpoll]", 1)]
+
+
 def test_kinds_that_are_not_watched_are_left_out() -> None:
     assert rules.findings([SOCKET, FD], kinds=(Kind.FDS,))[0].kind is Kind.FDS
 

@@ -30,6 +30,14 @@ async def talk():
     await reader.read()
     writer.close()
     await writer.wait_closed()
+
+
+async def connected():
+    reader, writer = await asyncio.open_connection(HOST, PORT)  # leak: sockets
+    try:
+        yield writer
+    finally:
+        writer.close()
 """.replace("\\\\", "\\")
 
 # One test of each kind, for runners that take coroutine functions as they are.
@@ -54,8 +62,19 @@ async def test_a_response_is_left({self}):
 
 
 {before}
+async def test_a_generator_is_left({self}):
+    \"\"\"Leaks: connected.\"\"\"
+    KEPT.append(connected())
+    await anext(KEPT[-1])
+
+
+{before}
 async def test_nothing_is_left({self}):
     await asyncio.gather(talk(), talk())
+    async for _ in connected():
+        break
+    async with contextlib.aclosing(connected()) as generator:
+        await anext(generator)
     async with asyncio.TaskGroup() as group:
         group.create_task(talk())
     async with aiohttp.ClientSession() as session, session.get(URL + "/ok") as response:
@@ -68,15 +87,16 @@ async def test_nothing_is_left({self}):
 IMPORTS = """
 import asyncio
 import contextlib
+import socket
 
 import aiohttp
 import pytest
 import pytest_asyncio
-from common import HOST, KEPT, PORT, URL, beat, talk
+from common import HOST, KEPT, PORT, URL, beat, connected, talk
 """
 
 
-def four(before: str = "", *, names: str = "task stream response nothing", self: str = "") -> str:
+def four(before: str = "", *, names: str = "task stream response generator nothing", self: str = "") -> str:
     """The four tests, or those of them that are named."""
     tests = FOUR.split("\n\n\n")
     chosen = [test for test in tests if any(f"_{name}_is_left" in test for name in names.split())]
@@ -120,12 +140,64 @@ async def test_a_response_of_careful_{scope}(careful_{scope}):
 """
 
 
-def asyncio_scope(scope: str, names: str = "task nothing") -> str:
+def asyncio_scope(scope: str, names: str = "task generator nothing") -> str:
     """The tests for one scope of pytest-asyncio's loop."""
     mark = f'@pytest.mark.asyncio(loop_scope="{scope}")'
     fixture = f'@pytest_asyncio.fixture(scope="{scope}", loop_scope="{scope}")'
     return IMPORTS + four(mark, names=names) + ("" if scope == "function" else fixtures(fixture, scope, mark))
 
+
+# A loop that ends with the test closes the generators that are left, and with them what they have open.
+GENERATORS = """
+
+@contextlib.asynccontextmanager
+async def connection():
+    reader, writer = await asyncio.open_connection(HOST, PORT)  # leak: sockets
+    yield writer
+    writer.close()
+
+
+async def numbers_of(sock):
+    while True:
+        yield sock.fileno()
+
+
+@pytest.fixture
+def sock():
+    with socket.create_connection((HOST, PORT)) as sock:
+        yield sock
+
+
+@pytest.mark.asyncio
+async def test_a_context_is_entered_and_never_left():
+    \"\"\"Leaks: connection.\"\"\"
+    KEPT.append(contextlib.AsyncExitStack())
+    await KEPT[-1].enter_async_context(connection())
+
+
+@pytest.mark.asyncio
+async def test_a_context_is_left():
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(connection())
+
+
+@pytest.mark.asyncio
+async def test_a_generator_of_a_pending_task():
+    async def use(entered):
+        async with connection():
+            entered.set()
+            await asyncio.Event().wait()
+
+    entered = asyncio.Event()
+    KEPT.append(asyncio.create_task(use(entered)))  # leak: tasks
+    await entered.wait()
+
+
+@pytest.mark.asyncio
+async def test_a_generator_uses_what_a_fixture_closes(sock):
+    KEPT.append(numbers_of(sock))
+    await anext(KEPT[-1])
+"""
 
 CLASS = (
     IMPORTS
@@ -328,6 +400,20 @@ class TestCase(unittest.IsolatedAsyncioTestCase):
     async def test_a_session_is_left(self):
         KEPT.append(aiohttp.ClientSession())  # leak: clients
 
+    async def test_a_generator_is_left(self):
+        \"\"\"Leaks: connected.\"\"\"
+        KEPT.append(connected())
+        await anext(KEPT[-1])
+
+    async def test_a_generator_is_closed_by_a_cleanup(self):
+        generator = connected()
+
+        async def close():
+            await generator.aclose()
+
+        self.addAsyncCleanup(close)
+        await anext(generator)
+
     async def test_a_task_is_cancelled_by_a_cleanup(self):
         task = asyncio.create_task(beat())
         self.addCleanup(task.cancel)
@@ -366,8 +452,14 @@ async def run_with_a_session():
     KEPT.append(aiohttp.ClientSession())  # leak: clients
 
 
+async def run_with_a_generator():
+    KEPT.append(connected())
+    await anext(KEPT[-1])
+
+
 def test_run_cancels_what_is_left():
     asyncio.run(run_with_a_task())
+    asyncio.run(run_with_a_generator())
 
 
 def test_runner_cancels_what_is_left():
@@ -616,9 +708,9 @@ async def test_a_server_of_its_own(app):
 
 SCOPES = Suite(
     common=COMMON,
-    test_asyncio_function=asyncio_scope("function", "task stream response nothing"),
+    test_asyncio_function=asyncio_scope("function", "task stream response generator nothing") + GENERATORS,
     test_asyncio_class=CLASS,
-    test_asyncio_module=asyncio_scope("module", "task stream response nothing"),
+    test_asyncio_module=asyncio_scope("module", "task stream response generator nothing"),
     package____init__="",
     package__test_asyncio_package=asyncio_scope("package"),
     test_asyncio_session=asyncio_scope("session"),

@@ -6,6 +6,7 @@ import _thread
 import asyncio
 import concurrent.futures
 import concurrent.futures.thread
+import contextlib
 import gc
 import pickle
 import queue
@@ -33,6 +34,7 @@ class Stop:
         self.event = threading.Event()
         self.started = threading.Event()
         self.over: list[threading.Thread] = []
+        self.kept: list[Any] = []
 
     def wait(self) -> None:
         self.started.set()
@@ -285,6 +287,26 @@ def test_a_socket_in_an_attribute_of_a_running_thread_is_held_by_it(
     assert finding.kind is Kind.THREADS
 
 
+def test_a_socket_in_a_context_of_a_running_thread_is_held_by_it(
+    marked: Marked, stop: Stop, address: tuple[str, int]
+) -> None:
+    @contextlib.contextmanager
+    def connected() -> Iterator[socket.socket]:
+        with socket.create_connection(address) as sock:
+            yield sock
+
+    def work() -> None:
+        with connected():
+            stop.wait()
+
+    def leaking() -> None:
+        threading.Thread(target=work).start()  # leak: threads
+        assert stop.started.wait(30)
+
+    (finding,) = marked(leaking)
+    assert [held.kind for held in finding.holds] == [Kind.SOCKETS, Kind.FDS]
+
+
 def test_a_socket_that_is_kept_elsewhere_too_is_a_leak_of_its_own(
     marked: Marked, kept: list[Any], stop: Stop, address: tuple[str, int]
 ) -> None:
@@ -305,6 +327,115 @@ def test_a_socket_that_is_kept_elsewhere_too_is_a_leak_of_its_own(
 
 
 _places: dict[str, socket.socket] = {}
+
+
+class Loops:
+    """What threads run: loops of their own, which end with the test."""
+
+    def __init__(self) -> None:
+        self.started = threading.Event()
+        self.loop: Any = None
+        self.over: Any = None
+        self.thread: Any = None
+        self.kept: list[Any] = []
+
+    async def wait(self) -> None:
+        self.loop, self.over = asyncio.get_running_loop(), asyncio.Event()
+        self.started.set()
+        await self.over.wait()
+
+    def start(self, run: Callable[[Loops], None]) -> None:
+        self.thread = threading.Thread(target=run, args=(self,))
+        self.thread.start()  # leak: threads
+        assert self.started.wait(30)
+
+    def close(self) -> None:
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.over.set)
+        self.thread.join(30)
+
+
+@pytest.fixture
+def loops(kept: list[Any]) -> Loops:
+    loops = Loops()
+    kept.append(loops)
+    return loops
+
+
+def _run(loops: Loops) -> None:
+    asyncio.run(loops.wait())
+
+
+def _run_by_hand(loops: Loops) -> None:
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(loops.wait())
+    loop.close()
+
+
+def _run_with_a_forgotten_task(loops: Loops) -> None:
+    async def main() -> None:
+        loops.kept.append(asyncio.create_task(asyncio.sleep(60)))
+        await loops.wait()
+
+    asyncio.run(main())
+
+
+def _run_a_server(loops: Loops) -> None:
+    async def main() -> None:
+        server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+        loops.kept.append(server)
+        async with server:
+            await loops.wait()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("run", [_run, _run_by_hand, _run_with_a_forgotten_task, _run_a_server])
+def test_a_loop_that_a_running_thread_has_made_is_held_by_it(
+    marked: Marked, loops: Loops, run: Callable[[Loops], None]
+) -> None:
+    def leaking() -> None:
+        loops.start(run)
+
+    (finding,) = marked(leaking, Loops.start)
+    assert {Kind.LOOPS, Kind.TASKS} <= {held.kind for held in finding.holds}
+
+
+def test_a_loop_that_ends_with_its_thread_is_nothing(marked: Marked, loops: Loops) -> None:
+    def using() -> None:
+        loops.start(_run_a_server)
+        loops.close()
+
+    marked(using)
+
+
+def test_a_thread_does_not_own_what_was_sent_to_its_loop(marked: Marked, loops: Loops) -> None:
+    def leaking() -> None:
+        loops.start(_run)
+        loops.kept.append(asyncio.run_coroutine_threadsafe(asyncio.sleep(60), loops.loop))  # leak: tasks
+        assert asyncio.run_coroutine_threadsafe(asyncio.sleep(0, 1), loops.loop).result() == 1
+
+    marked(leaking, Loops.start)
+
+
+def test_a_thread_does_not_own_the_loop_and_the_socket_that_it_was_given(marked: Marked, stop: Stop) -> None:
+    def leaking() -> None:
+        sock = socket.create_server(("127.0.0.1", 0))  # leak: sockets
+        loop = asyncio.new_event_loop()  # leak: loops running
+        stop.kept += [sock, loop]
+        loop.add_reader(sock, sock.accept)
+        thread = threading.Thread(target=loop.run_forever)
+        stop.over.append(thread)
+        thread.start()  # leak: threads
+        loop.call_soon_threadsafe(stop.started.set)
+        assert stop.started.wait(30)
+
+    marked(leaking)
+    sock, loop = stop.kept
+    loop.call_soon_threadsafe(loop.stop)
+    stop.close()
+    loop.close()
+    sock.close()
 
 
 def test_a_thread_does_not_own_what_the_test_gave_it(marked: Marked, stop: Stop, address: tuple[str, int]) -> None:

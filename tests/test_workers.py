@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import multiprocessing.pool
 import multiprocessing.process
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from marked import Leaks, Marked
@@ -90,6 +92,30 @@ def test_a_worker_of_a_wider_fixtures_loop_works_for_the_test(marked: Marked, ke
         marked(leaking, main)
         with wide.during():
             runner.close()
+
+
+def test_what_is_asked_of_a_wider_fixtures_portal_leaks_at_the_asking_line(marked: Marked, server: str) -> None:
+    url = urlsplit(server)
+    with marked.fixture() as wide, contextlib.ExitStack() as stack:
+        portal = wide.make(lambda: stack.enter_context(anyio.from_thread.start_blocking_portal()))
+
+        def leaking() -> None:
+            stream = portal.call(anyio.connect_tcp, url.hostname, url.port)  # leak: sockets
+            streams.append(stream)
+            tasks.append(portal.start_task_soon(anyio.sleep, 60))  # leak: tasks
+            portal.call(anyio.sleep, 0)
+
+        def asking() -> None:
+            portal.call(portal.call(anyio.connect_tcp, url.hostname, url.port).aclose)
+
+        streams: list[Any] = []
+        tasks: list[Any] = []
+        marked(leaking)
+        marked(asking)
+        tasks[0].cancel()
+        portal.call(streams[0].aclose)
+        with wide.during():
+            stack.close()
 
 
 @backends

@@ -14,7 +14,7 @@ from typing import Any
 from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.sites import is_user_file
 
-MODULES = ("os", "select", "selectors", "socket", "sqlite3", "mmap", "_posixshmem")
+MODULES = ("os", "select", "selectors", "socket", "sqlite3", "mmap", "multiprocessing.connection", "_posixshmem")
 
 _ONE = ("open", "dup", "memfd_create", "eventfd", "timerfd_create", "pidfd_open", "posix_openpt")
 _TWO = ("pipe", "pipe2", "openpty")
@@ -45,9 +45,13 @@ def _os(module: ModuleType, hooks: Hooks) -> None:
         if result[0]:
             made(result[1])
 
-    def opened(file: Any, name: Any = None, /, *args: Any, **kwargs: Any) -> None:
-        if isinstance(name, int) or sys._getframe(2).f_code.co_filename == _IMPORTER:
-            return  # a descriptor wrapped in a file object has its birth already; a module's file is closed at once
+    def opened(file: Any, name: Any = None, /, *args: Any, closefd: bool = True, **kwargs: Any) -> None:
+        if isinstance(name, int):  # a descriptor wrapped in a file object has its birth already
+            if closefd:
+                watch.hold(name, file)
+            return
+        if sys._getframe(2).f_code.co_filename == _IMPORTER:
+            return  # a module's file is closed at once
         _note(made, file)
 
     for name in _ONE:
@@ -145,10 +149,10 @@ def _maps(module: ModuleType, hooks: Hooks) -> None:
     def before(args: Any) -> tuple[int, set[int]]:
         return (args[0], _numbers()) if args and args[0] != -1 else (-1, set())
 
-    def made(_: Any, known: tuple[int, set[int]] | None) -> None:
+    def made(pages: Any, known: tuple[int, set[int]] | None) -> None:
         mapped, before = known or (-1, set())
         for fd in _numbers() - before if before else ():
-            watch.descriptor_made(fd, 6)
+            watch.descriptor_made(fd, 6, pages)
             ours, others = watch.fds.get(fd), watch.fds.get(mapped)
             if ours is not None and others is not None and _is_of_one_call(ours, others):
                 watch.maps[fd] = ours[0], mapped, others[0]
@@ -174,6 +178,16 @@ def _shared_memory(module: ModuleType, hooks: Hooks) -> None:
     hooks.after(module, "shm_open", opened)
 
 
+def _pipes(module: ModuleType, hooks: Hooks) -> None:
+    """A connection of `multiprocessing`, which takes a bare descriptor over."""
+    watch: Any = hooks.watch
+
+    def born(_: None, connection: Any, handle: Any, /, *args: Any, **kwargs: Any) -> None:
+        watch.hold(handle, connection)
+
+    hooks.after(module.Connection, "__init__", born)
+
+
 def _databases(module: ModuleType, hooks: Hooks) -> None:
     watch: Any = hooks.watch
     wall = hooks.wall
@@ -186,7 +200,7 @@ def _databases(module: ModuleType, hooks: Hooks) -> None:
             if before:
                 try:
                     for fd in _numbers() - before:
-                        watch.descriptor_made(fd, 4)
+                        watch.descriptor_made(fd, 4, connection)
                 except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
             return connection
@@ -210,6 +224,7 @@ def _databases(module: ModuleType, hooks: Hooks) -> None:
 _ATTACH: dict[str, Callable[[ModuleType, Hooks], None]] = {
     "_posixshmem": _shared_memory,
     "mmap": _maps,
+    "multiprocessing.connection": _pipes,
     "os": _os,
     "select": _pollers,
     "selectors": _selectors,
@@ -218,12 +233,12 @@ _ATTACH: dict[str, Callable[[ModuleType, Hooks], None]] = {
 }
 
 
-def _note(made: Callable[[int, int], None], thing: Any, depth: int = 6) -> None:
+def _note(made: Callable[[int, int, Any], None], thing: Any, depth: int = 6) -> None:
     try:
         fd = thing.fileno()
     except Exception:  # noqa: BLE001  # closed already, or somebody's stand-in for a file
         return
-    made(fd, depth)
+    made(fd, depth, thing)
 
 
 def _numbers() -> set[int]:

@@ -60,7 +60,7 @@ class ConnectionRecord(Record):
         if connection is None:
             return None  # its socket, if it was dropped while open, speaks for it
         fd = fileno(connection.sock)
-        if fd < 0 or (self.sent is not None and is_at_work(self.sent[1], self.threads)):
+        if fd < 0 or (self.sent is not None and is_at_work(self.sent[1], self.threads, self.owner)):
             return None
         claims, socket = held_socket(connection.sock, fd, self.note_socket(connection))
         return self._suspect(State.OPEN, claims, socket)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from types import ModuleType
@@ -21,6 +22,8 @@ MODULES = ("threading", "_thread")
 # Workers that a library keeps for whoever asks next; what they do is done for whoever is being run.
 _CACHED_NAMES = ("AnyIO worker thread", "Trio thread ", "asyncio_", "asyncio-waitpid-")
 _POOLED_MODULES = ("concurrent.futures.thread", "trio._core._thread_cache", "anyio._backends._asyncio")
+# Where a worker waits for its next job.
+_WAITING = ("_worker",)
 
 
 class ThreadRecord(Record):
@@ -42,6 +45,14 @@ class ThreadRecord(Record):
 
     def is_over(self) -> bool:
         return not self.is_open()
+
+    def is_stuck_for(self, owner: Any) -> bool:
+        """Whether it is a worker of the owner's own pool that is in the middle of a job: then it is the leak."""
+        if self.owner is not owner or self.look() is None:
+            return False
+        thread = self.ref()
+        frame = None if thread is None else sys._current_frames().get(thread.ident)
+        return frame is not None and frame.f_code.co_name not in _WAITING
 
     def look(self) -> Suspect | None:
         thread = self.ref()

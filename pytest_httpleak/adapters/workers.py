@@ -60,16 +60,20 @@ def _pools(module: ModuleType, hooks: Hooks) -> None:
 
 def _anyio(module: ModuleType, hooks: Hooks) -> None:
     backend = getattr(module, "AsyncIOBackend", None)
-    original = getattr(backend, "run_sync_in_worker_thread", None)
-    if original is None:  # before anyio 4
-        return
+    # The second is the way of a portal: in the loop's thread it starts the task that does what was asked.
+    for name in ("run_sync_in_worker_thread", "run_sync_from_thread"):
+        original = getattr(backend, name, None)
+        if original is not None:  # before anyio 4
+            hooks.patches.put(backend, name, staticmethod(_handing_in(original, hooks)))
 
+
+def _handing_in(original: Any, hooks: Hooks) -> Any:
     @functools.wraps(original)
-    def run_sync_in_worker_thread(func: Any, *args: Any, **kwargs: Any) -> Any:
+    def hand_in(func: Any, *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
         return original(_job(func, hooks), *args, **kwargs)
 
-    hooks.patches.put(backend, "run_sync_in_worker_thread", staticmethod(run_sync_in_worker_thread))
+    return hand_in
 
 
 def _trio(module: ModuleType, hooks: Hooks) -> None:

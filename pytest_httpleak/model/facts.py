@@ -14,21 +14,21 @@ class Facts:
     """
 
     FIELDS: ClassVar[tuple[str, ...]] = ()
+    REQUIRED: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls) -> None:
         cls.FIELDS = tuple(cls.__annotations__)
+        cls.REQUIRED = frozenset(cls.FIELDS) - vars(cls).keys()
 
     def __init__(self, *values: Any, **named: Any) -> None:
-        fields = self.FIELDS
-        given = self.__dict__
+        fields, given = self.FIELDS, self.__dict__
         given.update(zip(fields, values, strict=False))
-        wrong = [name for name in named if name in given or name not in fields]
         given.update(named)
-        missing = [name for name in fields if name not in given and name not in vars(type(self))]
-        if wrong or missing or len(values) > len(fields):
+        if len(given) != len(values) + len(named) or not self.REQUIRED <= given.keys() <= set(fields):
+            missing = ", ".join(sorted(self.REQUIRED - given.keys()))
             raise TypeError(
-                f"{type(self).__name__} takes {', '.join(fields)}; {len(values)} were given by their places, "
-                f"wrong: {', '.join(wrong) or 'none'}, missing: {', '.join(missing) or 'none'}"
+                f"{type(self).__name__}({', '.join(fields)}) was given {len(values)} values and "
+                f"{', '.join(named) or 'no names'}" + (f"; it lacks {missing}" if missing else "")
             )
 
     def values(self) -> dict[str, Any]:

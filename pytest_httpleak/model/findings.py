@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 from pytest_httpleak.model.facts import Facts, replace
 from pytest_httpleak.model.kinds import Kind, Outcome, State, Verdict
@@ -79,6 +80,11 @@ def fingerprint(finding: Finding, owner: str, file: str | None) -> str:
     function = finding.created.function if finding.created else ""
     parts = (finding.kind.value, finding.library, file or "", function, owner)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def unnumbered(summary: str) -> str:
+    """The summary of a descriptor of which no line is known, as it is the same for others of its sort."""
+    return re.sub(r"\d+", "", summary)
 
 
 def outcome_of(findings: tuple[Finding, ...]) -> Outcome:

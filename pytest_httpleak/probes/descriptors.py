@@ -154,16 +154,25 @@ def is_of_loaded_code(fd: int) -> bool:
     )
 
 
+def about(fd: int) -> bytes:
+    """What Linux tells of an open descriptor beside its target; empty elsewhere."""
+    return _contents(f"/proc/self/fdinfo/{fd}")
+
+
 def _mappings() -> str:
     """What is mapped into the memory of this process, as Linux tells it; empty elsewhere."""
+    return _contents("/proc/self/maps").decode(errors="surrogateescape")
+
+
+def _contents(path: str) -> bytes:
     try:
-        fd = _open("/proc/self/maps", os.O_RDONLY)
+        fd = _open(path, os.O_RDONLY)
     except OSError:
-        return ""
+        return b""
     try:
-        return b"".join(iter(lambda: _read(fd, 65536), b"")).decode(errors="surrogateescape")
+        return b"".join(iter(lambda: _read(fd, 65536), b""))
     except OSError:
-        return ""
+        return b""
     finally:
         _close(fd)
 

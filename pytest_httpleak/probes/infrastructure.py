@@ -70,6 +70,18 @@ def runs_a_tool(thread: Any, suspect: Suspect) -> bool:
     return False
 
 
+def wrapper_of(suspect: Suspect) -> str | None:
+    """The installed package that the user's own line called, where it is not the library itself and no tool."""
+    found = None
+    for site in suspect.stack:
+        if site == suspect.created:
+            return found
+        package = _package(_place(site.file) or "")
+        if package and package not in _TOOLS and package != suspect.library:
+            found = package
+    return None
+
+
 def _definer(thing: Any) -> str | None:
     """The installed package that defines a class or function; a wrapper with manners says that of what it wraps."""
     while is_a(thing, functools.partial):

@@ -12,6 +12,7 @@ from pytest_httpleak.asking import is_a, module_of
 
 CACHE: Final = type(functools.lru_cache(lambda: None))
 _LOCAL: Final = threading.local
+_LONGEST_KEY: Final = 60
 _KEY: Final = "\0"  # begins the text of a key that may yet be an attribute
 
 
@@ -54,17 +55,22 @@ class Step:
     def read_as_item(self) -> None:
         """Let the key be one of a mapping."""
         if self.text.startswith(_KEY):
-            self.text = f"[{self.text[1:]!r:.60}]"
+            self.text = _item(self.text[1:])
 
 
 def key_text(key: object) -> str:
     """The text of a step from a dict: whether it is an attribute is told by what refers to the dict."""
     if type(key) is str:
         return _KEY + key
+    return _item(key)
+
+
+def _item(key: object) -> str:
     try:
-        return f"[{key!r:.40}]"
+        text = repr(key)
     except Exception:  # noqa: BLE001  # somebody's `__repr__`
         return "[...]"
+    return f"[{text}]" if len(text) <= _LONGEST_KEY else f"[{text[:_LONGEST_KEY]}...]"
 
 
 def root_of(step: Step, owners: list[Any]) -> Root | None:
@@ -81,25 +87,35 @@ def root_of(step: Step, owners: list[Any]) -> Root | None:
         return _module(thing.__name__)
     if is_a(thing, dict):
         return _namespace(step, owners)
-    return _fixture(step)
+    return _fixture(thing, step) if _is_fixture(thing) else _self_of_test(thing, step)
 
 
 def _namespace(step: Step, owners: list[Any]) -> Root | None:
-    for owner in owners:
-        if is_a(owner, types.ModuleType) and vars(owner) is step.thing:
-            step.read_as_attribute()
-            return _module(owner.__name__)
-        if is_a(owner, type) and any(part is step.thing for part in gc.get_referents(owner)):
-            step.read_as_attribute()
-            return _class(owner)
-        if is_a(owner, CACHE):
-            step.text = ""
-            return _cache(owner)
+    root = next(filter(None, (_owning(owner, step) for owner in owners)), None)
+    if root is not None:
+        return root
     name = step.thing.get("__name__")
     if is_a(name, str) and "__builtins__" in step.thing:
         step.read_as_attribute()
         return _module(name)
     return None
+
+
+def _owning(owner: Any, step: Step) -> Root | None:
+    """The name of the place that a dict is the namespace of, or the values of; None if that is no end of a path."""
+    if is_a(owner, types.ModuleType) and vars(owner) is step.thing:
+        step.read_as_attribute()
+        return _module(owner.__name__)
+    if is_a(owner, type) and any(part is step.thing for part in gc.get_referents(owner)):
+        step.read_as_attribute()
+        return _class(owner)
+    if is_a(owner, CACHE) and _attributes(owner) is not step.thing:
+        step.text = ""
+        return _cache(owner)
+    if _is_fixture(owner) and _attributes(owner) is step.thing:
+        step.read_as_attribute()
+        return _fixture(owner, step)
+    return _self_of_test(owner, step) if _attributes(owner) is step.thing else None
 
 
 def _module(name: str) -> Root:
@@ -115,13 +131,43 @@ def _cache(thing: object) -> Root:
     return Root(module, f"cache of {module}.{getattr(thing, '__qualname__', '?')}")
 
 
-def _fixture(step: Step) -> Root | None:
-    thing = step.thing
-    if type(thing).__name__ == "FixtureDef" and module_of(thing).startswith("_pytest"):
-        if step.text == ".cached_result" and step.below is not None and step.below.text == "[0]":
-            step.text = step.below.text = ""  # how pytest keeps the value is nothing to its user
-        return Root("", f"value of fixture {getattr(thing, 'argname', '?')!r}")
-    return None
+def _is_fixture(thing: object) -> bool:
+    return type(thing).__name__ == "FixtureDef" and module_of(thing).startswith("_pytest")
+
+
+def _fixture(definition: object, step: Step) -> Root:
+    if step.text == ".cached_result" and step.below is not None and step.below.text == "[0]":
+        step.text = step.below.text = ""  # how pytest keeps the value is nothing to its user
+    return Root("", f"value of fixture {getattr(definition, 'argname', '?')!r}")
+
+
+def _self_of_test(item: object, step: Step) -> Root | None:
+    """The instance of a test class, which pytest keeps with each of the tests: what hangs there is the test's own doing."""
+    below = step.below
+    is_instance = step.text in ("._instance", f"{_KEY}_instance")
+    if below is None or not is_instance or not module_of(item).startswith("_pytest"):
+        return None
+    path, step.text, step.below = below.path(), "", None
+    return Root("", f"self{path} of {type(below.thing).__qualname__}")
+
+
+def of_thread(step: Step, root: Root) -> str | None:
+    """How a running thread holds what is below it, instead of how `threading` keeps the thread; None for others."""
+    part = step.below if root.module == "threading" else None
+    while part is not None and not is_a(part.thing, threading.Thread):
+        part = part.below
+    if part is None:
+        return None
+    path = part.path()
+    for start, words in _OF_THREADS:
+        key, closing, rest = path.removeprefix(start).partition("]")
+        if path.startswith(start):
+            return f"thread {part.thing.name!r}, {words}{key}{closing and rest}"
+    return f"thread {part.thing.name!r}{path}"
+
+
+# What a thread keeps of the call that it was made with.
+_OF_THREADS: Final = (("._args[", "argument "), ("._kwargs[", "argument "), ("._target", "its target"))
 
 
 def live(step: Step) -> Root | None:

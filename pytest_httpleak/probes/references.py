@@ -17,9 +17,9 @@ from collections import deque
 from collections.abc import Container, Iterator
 from typing import Any, Final
 
-from pytest_httpleak.asking import attributes_of, is_a, module_of
+from pytest_httpleak.asking import attributes_of, is_a, module_of, own_attribute
 from pytest_httpleak.clocks import Real
-from pytest_httpleak.probes.paths import CACHE, Root, Step, key_text, live, owner_of, root_of
+from pytest_httpleak.probes.paths import CACHE, Root, Step, key_text, live, of_thread, owner_of, root_of
 
 _LEVELS: Final = 8
 _WIDEST: Final = 400
@@ -28,6 +28,9 @@ _CONTAINERS: Final = (list, tuple, set, frozenset, deque)
 # What must be ended with the program is listed in them, whoever has forgotten it.
 _REGISTRARS: Final = ("concurrent.", "multiprocessing.")
 _SKIPPED: Final = (types.TracebackType, types.BuiltinFunctionType)
+
+
+GIVEN_UP: Final = Root("", "?")  # the answer of a search that there was no time to end
 
 
 class _Way:
@@ -62,15 +65,17 @@ def process_wide(
     can grow, so it does not count; one by class, as of singletons, cannot. What a library has made itself it may also
     keep in a container of its own: `packages` are those that made `thing`. A variable of its own in a function's
     closure is an attribute of that function. The way may also end at an object whose identity is among `ends`, which
-    the answer then gives.
+    the answer then gives. `GIVEN_UP` where that could not be told in `seconds` of processor time.
     """
+    if id(thing) in ends:
+        return Root(module_of(thing), "", thing)
     return _climb(thing, _Way(is_any=False, packages=packages, ends=ends), seconds)
 
 
 def held_by(thing: object, *, seconds: float = 0.3) -> str | None:
     """What still refers to `thing`, in words: `module attribute app.api._last`; None if that cannot be told in time."""
     root = _climb(thing, _Way(is_any=True), seconds)
-    return None if root is None else root.text
+    return None if root is None or root is GIVEN_UP else root.text
 
 
 def _climb(thing: object, way: _Way, seconds: float) -> Root | None:
@@ -83,12 +88,14 @@ def _climb(thing: object, way: _Way, seconds: float) -> Root | None:
     for _ in range(_LEVELS):
         above: list[Step] = []
         fallback: Root | None = None
-        for step in _referring(level, above, seen, way):
-            owners = gc.get_referrers(step.thing) if is_a(step.thing, dict) else []
+        steps = list(_referring(level, above, seen, way))
+        if Real.thread_time() > end:
+            return GIVEN_UP
+        for step, owners in _with_owners(steps):
             root = root_of(step, owners)
             if root is not None:
-                if _may_lead_on(step, root.module, way, is_end=True):
-                    return Root(root.module, root.text + step.path())
+                if (root.module or way.is_any) and _may_lead_on(step, root.module, way, is_end=True):
+                    return Root(root.module, of_thread(step, root) or root.text + step.path())
                 continue
             part = _part(step, owners, seen, way)
             if part is not None and _may_lead_on(part, module_of(part.thing), way):
@@ -96,12 +103,21 @@ def _climb(thing: object, way: _Way, seconds: float) -> Root | None:
                     return Root(module_of(part.thing), part.path(), part.thing)
                 fallback = fallback or (live(part) if way.is_any else None)
                 above.append(part)
-            if Real.thread_time() > end:
-                return fallback
         if fallback is not None or not above:
             return fallback
         level = above[:_WIDEST]
     return None
+
+
+def _with_owners(steps: list[Step]) -> Iterator[tuple[Step, list[Any]]]:
+    """Each step, with what refers to it if it is a dict: in one scan of the heap for all of them."""
+    owners: dict[int, list[Any]] = {id(step.thing): [] for step in steps if is_a(step.thing, dict)}
+    mappings = [step.thing for step in steps if id(step.thing) in owners]
+    for owner in gc.get_referrers(*mappings) if mappings else ():
+        for key in {id(part) for part in gc.get_referents(owner)} & owners.keys():
+            owners[key].append(owner)
+    for step in steps:
+        yield step, owners.get(id(step.thing), [])
 
 
 def _may_lead_on(step: Step, module: str, way: _Way, *, is_end: bool = False) -> bool:
@@ -157,8 +173,10 @@ def _steps(referrer: Any, by_id: dict[int, Step], way: _Way) -> list[Step]:
     if is_a(referrer, dict):
         keys = [(key, by_id[id(value)]) for key, value in list(referrer.items()) if id(value) in by_id]
         return [Step(referrer, key_text(key), below) for key, below in keys[:1]]
-    if is_a(referrer, CACHE):
-        return [Step(referrer, "", step) for step in list(by_id.values())[:1]]
+    if is_a(referrer, CACHE):  # of what a connection to a database has prepared: its function is the connection
+        function = own_attribute(referrer, "__wrapped__")
+        parts = [part for part in gc.get_referents(referrer) if part is not function]
+        return [Step(referrer, "", by_id[id(part)]) for part in parts if id(part) in by_id][:1]
     if is_a(referrer, types.FrameType):
         if not way.is_any:
             return []

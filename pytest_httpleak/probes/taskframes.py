@@ -12,33 +12,41 @@ from pytest_httpleak.clocks import Real
 from pytest_httpleak.sites import frame_of, is_user_file
 
 _DOWN: Final = 7  # steps from a frame to what a library keeps inside: five from httpx's response to httpcore's request
-_UP: Final = 12  # the way back, with the containers that it may lie in
+_UP: Final = 18  # the way back, with the containers that it may lie in, and the stack of a context manager
 _WIDEST: Final = 2000  # objects looked at on one level
 
 # Never a part of what a frame holds.
 _FOREIGN: Final = (types.ModuleType, type, types.FunctionType, types.CodeType)
-_SUSPENDED: Final = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
+_GENERATORS: Final = (types.GeneratorType, types.AsyncGeneratorType)
+_SUSPENDED: Final = (types.CoroutineType, *_GENERATORS)
 _PASSED_OVER: Final = (*_SUSPENDED, types.FrameType, types.TracebackType)
 
 
 def in_frames(suspended: Iterable[Any], wanted: Callable[[Any], bool], is_hub: Callable[[Any], bool]) -> list[Any]:
-    """The wanted objects that the frames of some coroutines lead to, without passing through a hub."""
+    """The wanted objects that the frames of some coroutines lead to, without passing through a hub.
+
+    A generator that they lead to, as that of a context manager, has a frame of its own.
+    """
     found: list[Any] = []
-    level: list[Any] = list(suspended)
-    seen: set[int] = {id(each) for each in level}
-    for _ in range(_DOWN):
-        below: list[Any] = []
-        for part in gc.get_referents(*level):
-            if id(part) in seen or is_a(part, _FOREIGN) or _is_of_module(part):
-                continue
-            seen.add(id(part))
-            if wanted(part):
-                found.append(part)
-            if not is_hub(part) and not _is_of_loop(part):
-                below.append(part)
-        level = below[:_WIDEST]
-        if not level:
-            break
+    frames: list[Any] = list(suspended)
+    seen: set[int] = {id(each) for each in frames}
+    while frames:
+        level, frames = frames, []
+        for _ in range(_DOWN):
+            below: list[Any] = []
+            for part in gc.get_referents(*level):
+                if id(part) in seen or is_a(part, _FOREIGN) or _is_of_module(part):
+                    continue
+                seen.add(id(part))
+                if wanted(part):
+                    found.append(part)
+                if is_a(part, _GENERATORS):
+                    frames.append(part)
+                elif not is_hub(part) and not _is_of_loop(part):
+                    below.append(part)
+            level = below[:_WIDEST]
+            if not level:
+                break
     return found
 
 
@@ -47,7 +55,8 @@ def is_kept_elsewhere(
 ) -> bool:
     """Whether a module, a class, a fixture or another frame refers to `thing`, apart from some coroutines.
 
-    A loop and a hub - a pool, a client - keep everything, and do not count.
+    What a generator has in its frame is kept by whatever refers to the generator. A loop and a hub - a pool, a
+    client - keep everything, and do not count.
     """
     gc.unfreeze()  # see probes.references
     end = Real.thread_time() + seconds  # of the processor: the answer decides, and must not depend on other programs
@@ -62,6 +71,9 @@ def is_kept_elsewhere(
             if id(referrer) in seen or id(referrer) in own:
                 continue
             seen.add(id(referrer))
+            if is_a(referrer, _GENERATORS):  # as a context manager is: it ends with whoever has it
+                above.append(referrer)
+                continue
             if _is_root(referrer):
                 return True
             if not is_a(referrer, _PASSED_OVER) and not is_hub(referrer) and not _is_of_loop(referrer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import Final
 
 _HIDDEN: Final = "***"
@@ -15,6 +16,13 @@ _TRAILING: Final = re.compile(r"""[.,;)\]}>'"]*\Z""")
 # In prose a URL ends at white space: a raw path may hold any other character, a quotation mark too.
 _URL: Final = re.compile(r"://(?P<authority>[^\s/?#]*)(?P<path>[^\s?#]*)(?P<rest>[?#]\S*)?")
 _QUERY: Final = re.compile(r"(?<=[\w/.~%*)\]}-])\?(?P<query>[\w%\[~&+*=.-]\S*)")
+
+# A key as Python writes it, in what leads to an object: `clients['http://127.0.0.1:8000'].pool`. It ends where its string
+# does, or where it was cut: whoever writes such a path cuts its keys to less than a hundred characters.
+_KEY: Final = re.compile(
+    r"""\[[bf]?(?P<quote>['"])(?P<key>(?:\\.|(?!(?P=quote)).){0,100})(?:(?P=quote)|(?<=\.\.\.))\](?=[\s.,:;)\[\]]|\Z)"""
+)
+_MOST_KEYS: Final = 50
 
 # In code it ends at the quotation mark that closes its string.
 _CODE_URL: Final = re.compile(r"""://(?P<authority>[^\s/?#"'`]*)(?P<path>[^\s?#"'`]*)(?P<rest>[?#][^\s"'`]*)?""")
@@ -32,6 +40,26 @@ _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
 
 def without_secrets(text: str) -> str:
     """A text in prose with the userinfo, the query and the fragment of every URL in it gone."""
+    pieces: list[str] = []
+    done = 0
+    for match in islice(_KEY.finditer(text), _MOST_KEYS):
+        start, end = match.span("key")
+        word = text[done:start].rsplit(None, 1)[-1]
+        if "://" not in word and "?" not in word:  # else brackets and quotation marks are part of a URL
+            pieces += [_prose(text[done:start]), _key(text[start:end])]
+            done = end
+    return "".join(pieces) + _prose(text[done:])
+
+
+def _key(key: str) -> str:
+    """A key with its secrets gone; white space ends no URL in it."""
+    return _prose(_SPACE.sub("+", key) if "://" in key or _QUERY.search(key) else key)
+
+
+_SPACE: Final = re.compile(r"\s")
+
+
+def _prose(text: str) -> str:
     return _QUERY.sub(_hide_query, _URL.sub(_hide_parts, text))
 
 

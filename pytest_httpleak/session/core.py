@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pytest_httpleak.model.rows import AuditNote, Growth
     from pytest_httpleak.session.auditing import Auditing
     from pytest_httpleak.session.growth import GrowthWatch
-    from pytest_httpleak.session.loopends import LoopEnds
 
 _running: list[Session] = []
 
@@ -82,7 +81,6 @@ class Session:
         self.watch = Watch()
         self.ledger = Ledger(self.watch)
         self.looking = Looking(self.watch, self.ledger)
-        self._loop_ends: LoopEnds | None = None
         self.seconds = 0.0
         self.is_last = False  # the test that is running: after it, fixtures of all scopes are torn down
         self._tests = 0
@@ -98,7 +96,7 @@ class Session:
         """Patch what is imported already, and whatever will be."""
         self._stand_aside()
         set_user_root(self.rootdir)
-        self.watch.loops_come = self._ends
+        self.watch.loops_come = self._expect_loops
         self._finder = finder_for(self.watch, extra, audit=self._audit)
         self._finder.install()
         if self._audit:
@@ -107,18 +105,15 @@ class Session:
             self._auditing = Auditing(self.watch)
         self.watch.on = True
         _running.append(self)
-        self.watch.loop_closing = lambda loop, *, cancelled: self._ends().loop_closing(loop, cancelled=cancelled)
-        self.watch.task_destroyed = lambda task: self._ends().task_destroyed(task)
         self.ledger.start()
 
-    def _ends(self) -> LoopEnds:
-        """What is asked when a loop ends; imported with asyncio, as a test that ends one may have left nothing to import with."""
-        if self._loop_ends is None:
-            from pytest_httpleak.session.loopends import LoopEnds
+    def _expect_loops(self) -> None:
+        """Import with asyncio what is asked when a loop ends, as a test that ends one may have left nothing to import with."""
+        from pytest_httpleak.session.loopends import LoopEnds
 
-            self.looking.get_ready()
-            self._loop_ends = LoopEnds(self.watch, self.looking)
-        return self._loop_ends
+        self.looking.get_ready()
+        ends = LoopEnds(self.watch, self.looking)
+        self.watch.loop_closing, self.watch.task_destroyed = ends.loop_closing, ends.task_destroyed
 
     def stop(self) -> None:
         """Undo everything that was patched."""

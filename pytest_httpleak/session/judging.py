@@ -16,13 +16,16 @@ from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import descriptors, references, tasks
 from pytest_httpleak.records import Record
-from pytest_httpleak.session.keeping import Questions, excused, resource_of
+from pytest_httpleak.session.bare import bare_records
+from pytest_httpleak.session.keeping import Questions, excused, keepers_of, resource_of
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.session.looking import Looking
 from pytest_httpleak.session.settling import pauses
 
 # Seconds in which a thread that is interrupted between making something and having it recorded goes on.
 _UNTIL_RECORDED: Final = 0.002
+
+_NOT_KNOWN: Final = "not known: there are too many objects to search, which is why this is only a warning"
 
 
 class Judging:
@@ -32,6 +35,7 @@ class Judging:
         self._watch = watch
         self._ledger = ledger
         self._looking = looking
+        self.unsure: set[int] = set()  # keys of suspects of whom there was no time to find out what keeps them
 
     def causes(self, owner: Owner, suspects: list[Suspect], grace: float, tasks_before: int) -> list[Suspect]:
         """What is really leaked: collected once, waited for, and told apart from what may live as long as the process."""
@@ -53,12 +57,18 @@ class Judging:
             suspects = self._looking.tasks.with_lost(self._looking.with_holdings(suspects), records)
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._looking.wall.note(error)
-        found = rules.causes([*freed, *suspects], excused(self._watch, owner, suspects, records))
+        keepers = keepers_of(self._watch, owner)
+        records |= bare_records(self._watch, suspects, keepers)
+        found = rules.causes([*freed, *suspects], excused(keepers, suspects, records, self.unsure))
         del waiting
         self._ledger.open()
         questions = Questions()
         return [
-            replace(suspect, held_by=_held_by(suspect, records, questions), hint=suspect.hint or hints.hint(suspect))
+            replace(
+                suspect,
+                held_by=_NOT_KNOWN if suspect.key in self.unsure else _held_by(suspect, records, questions),
+                hint=hints.hint(suspect),
+            )
             for suspect in found
         ]
 
@@ -126,8 +136,12 @@ class Judging:
 
 def _held_by(suspect: Suspect, records: dict[int, Record], questions: Questions) -> str | None:
     """What refers to a resource, in words."""
-    thing = resource_of(suspect, records)
-    return references.held_by(thing) if thing is not None and questions.may_ask(suspect) else None
+    thing = resource_of(suspect, records) if questions.may_ask(suspect) else None
+    text = None if thing is None else references.held_by(thing)
+    if text is None:
+        return None
+    questions.answered(suspect)
+    return text + records[suspect.key].place()
 
 
 def _is_unborn(suspect: Suspect) -> bool:

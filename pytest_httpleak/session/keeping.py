@@ -55,6 +55,8 @@ _TERMS: Final = {
     Kind.CONNECTIONS: _Terms(_anywhere, in_containers=False),
     Kind.SOCKETS: _Terms(_in_a_library, in_containers=False),
     Kind.THREADS: _Terms(_in_a_library),
+    # What the tested code has opened may hang in a library's module, too.
+    Kind.FDS: _Terms(_where_it_was_made),
     # One that the tested code has made and set is also in a place of asyncio's; a loop policy keeps those of its tests.
     Kind.LOOPS: _Terms(_where_it_was_made, by_fixtures=False),
 }
@@ -72,6 +74,11 @@ class Questions:
         self._asked[place] = self._asked.get(place, 0) + 1
         return self._asked[place] <= _QUESTIONS
 
+    def answered(self, suspect: Suspect) -> None:
+        """Let no more of that line be asked about, as one of them is shown; where there is a line."""
+        if suspect.created is not None:
+            self._asked[suspect.kind, suspect.created] = _QUESTIONS
+
     def start_again(self, suspect: Suspect) -> None:
         """Let each of that line be asked about: it makes what is kept."""
         self._asked[suspect.kind, suspect.created] = 0
@@ -83,28 +90,42 @@ def resource_of(suspect: Suspect, records: dict[int, Record]) -> Any:
     return None if record is None or suspect.state is State.COLLECTED else record.ref()
 
 
-def excused(watch: Watch, owner: Owner, suspects: list[Suspect], records: dict[int, Record]) -> set[int]:
+def keepers_of(watch: Watch, owner: Owner) -> list[Owner]:
+    """The wider fixtures whose values may have made something while `owner` lived."""
+    return [each for each in watch.keepers if each is not owner and _may_keep(each.value)]
+
+
+def excused(fixtures: list[Owner], suspects: list[Suspect], records: dict[int, Record], unsure: set[int]) -> set[int]:
     """Keys of suspects that live as long as the process: first-use globals, and clients in an attribute of their own.
 
-    So are those that the value of a wider fixture has made when it needed them: that fixture answers for them then.
+    So are those that the value of one of the wider fixtures has made when it needed them: that one answers for them then.
+    `unsure` takes the keys of those of whom there was no time to find that out.
     """
-    keepers = {id(each.value): each for each in watch.keepers if each is not owner and _may_keep(each.value)}
+    keepers = {id(each.value): each for each in fixtures}
     keys: set[int] = set()
     questions = Questions()
+    given_up: set[Kind] = set()
     for suspect in suspects:
         if suspect.kind is Kind.THREADS and any(map(infrastructure.is_tool_thread, suspect.names[:1])):
             keys.add(suspect.key)
-        terms, thing = _TERMS.get(suspect.kind), resource_of(suspect, records)
-        if terms is None or thing is None or not questions.may_ask(suspect):
+        terms = _TERMS.get(Kind.FDS if suspect.key < 0 else suspect.kind)
+        record = records.get(suspect.key)
+        if terms is None or record is None or not questions.may_ask(suspect):
             continue
-        record = records[suspect.key]
         makers = record.birth.makers() if terms.in_containers and record.birth is not None else frozenset()
         ends = keepers if terms.by_fixtures and not _is_taken(suspect) else ()
-        root = references.process_wide(thing, makers, ends)
+        if suspect.key < 0 and not ends and not makers:  # the user's own line made it, and there is no wider fixture
+            continue
+        thing = None if suspect.kind in given_up else resource_of(suspect, records)
+        root = None if thing is None else references.process_wide(thing, makers, ends)
+        if root is references.GIVEN_UP:
+            given_up.add(suspect.kind)
+        if suspect.kind in given_up:
+            unsure.add(suspect.key)
+            continue
         keeper = None if root is None else keepers.get(id(root.end))
         if keeper is not None:
-            record.owner = keeper
-            keeper.keep(record)
+            record.belong_to(keeper)
             keys.add(suspect.key)
         elif root is not None:
             questions.start_again(suspect)

@@ -176,6 +176,8 @@ class Ledger:
             target = descriptors.target(fd)
             found[f"{target} {fd}"] = _suspect(fd, target, birth, is_socket=is_socket)
         paths = {suspect.names[0] for suspect in found.values()}
+        if any(path.endswith(_COMPANIONS) for path in paths):  # also of a database that somebody else has opened
+            paths |= {descriptors.target(fd) for fd in descriptors.listing()}
         return [suspect for suspect in found.values() if not _is_companion(suspect, paths)]
 
     def _is_beside_its_file(self, fd: int, identity: descriptors.Identity) -> bool:

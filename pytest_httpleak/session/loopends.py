@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import types
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.model.kinds import Kind
@@ -27,10 +30,13 @@ class LoopEnds:
         self._looking = looking
         # The record of the loop that had no pending task before cancellation, and how many had been made till then.
         self._at_rest: tuple[Record | None, int] = None, 0
+        # What generators that nobody has closed held open before cancellation, and the record of their loop.
+        self._in_generators: tuple[Record | None, list[Suspect]] = None, []
 
     def loop_closing(self, loop: Any, *, cancelled: bool) -> None:
         """Take down the tasks that are pending when a loop ends: before a test runner cancels them, or when it is closed."""
         record = self._watch.table("loops").get(loop)
+        self._ask_generators(loop, record, cancelled=cancelled)
         opened = {} if record is None or cancelled else record.opened
         now = record, self._watch.births_of_tasks
         is_at_rest = now == self._at_rest and record is not None and not cancelled
@@ -76,6 +82,35 @@ class LoopEnds:
         suspects = self._looking.look(owner, self._watch.births_of_tasks)
         return [each for each in suspects if each.kind is not Kind.TASKS and not opened.isdisjoint(each.claims)]
 
+    def _ask_generators(self, loop: Any, record: Record | None, *, cancelled: bool) -> None:
+        """Take down what is open in generators when a test runner ends its loop, and is closed with them before its close."""
+        owner = self._watch.stack[-1]
+        of, held = self._in_generators
+        self._in_generators = (record, self._held_by_generators(loop, owner)) if cancelled else (None, [])
+        if held and of is record and not cancelled:
+            left = {each.key for each in self._looking.look(owner, self._watch.births_of_tasks)}
+            owner.left += [each for each in held if each.key not in left]
+
+    def _held_by_generators(self, loop: Any, owner: Owner) -> list[Suspect]:
+        """What an owner has left open in asynchronous generators, and will not settle."""
+        found = self._left_in_generators(loop, owner)
+        for pause in pauses(owner.grace):
+            if not found or not tasks.can_run(loop):
+                break
+            tasks.let_run(loop, pause)
+            found = self._left_in_generators(loop, owner)
+        return found
+
+    def _left_in_generators(self, loop: Any, owner: Owner) -> list[Suspect]:
+        generators = _suspended(getattr(loop, "_asyncgens", ()))
+        is_native = not hasattr(loop, "_asyncgens")  # it keeps them out of sight
+        if not (generators or is_native) or owner is self._watch.root or not _called_by_a_runner():
+            return []
+        suspects = self._looking.look(owner, self._watch.births_of_tasks)
+        if suspects and is_native:
+            generators = _suspended(each for each in gc.get_objects() if type(each) is types.AsyncGeneratorType)
+        return self._looking.tasks.in_generators(generators, suspects) if suspects and generators else []
+
     def task_destroyed(self, task: Any) -> None:
         """Take down a task that the interpreter destroys while it is pending."""
         known = self._watch.of_task(task)
@@ -85,6 +120,10 @@ class LoopEnds:
         if owner is not self._watch.root and not owner.over:
             owner.left.append(self._looking.tasks.destroyed(task, birth))
         self._watch.forget_tasks([task])
+
+
+def _suspended(generators: Iterable[Any]) -> list[Any]:
+    return [each for each in list(generators) if each.ag_frame is not None and not each.ag_running]
 
 
 def _called_by_a_runner() -> bool:

@@ -96,6 +96,15 @@ class TaskSuspects:
             result.append(replace(suspect, owns=owns, holds=(*suspect.holds, *holds)) if lost else suspect)
         return result
 
+    def in_generators(self, generators: Sequence[Any], suspects: Sequence[Suspect]) -> list[Suspect]:
+        """Those of the suspects that some suspended generators have in their frames, and close when they are closed."""
+        from pytest_httpleak.probes import taskframes
+
+        find = self._finder([each for each in suspects if each.kind in _HELD and each.state is State.OPEN], None)
+        parts = taskframes.in_frames(generators, lambda part: find(part) is not None, self._is_hub)
+        found = {each.key: each for each in map(find, parts) if each is not None}
+        return list(found.values())
+
     def _with_children(self, suspect: Suspect, children: list[Any]) -> Suspect:
         held = tuple(Held(Kind.TASKS, tasks.describe(child)) for child in children)
         return replace(suspect, owns=suspect.owns | {id(child) for child in children}, holds=suspect.holds + held)
@@ -119,7 +128,8 @@ class TaskSuspects:
                 suspect = replace(suspect, owns=suspect.owns | {each.key}, holds=holds)
         return suspect
 
-    def _finder(self, candidates: list[Suspect], made_here: set[Any]) -> Callable[[Any], Suspect | None]:
+    def _finder(self, candidates: list[Suspect], made_here: set[Any] | None) -> Callable[[Any], Suspect | None]:
+        """Tells which of the candidates an object is; where codes are given, only what was made in one of them."""
         by_key = {each.key: each for each in candidates}
         by_fd = {
             claim[1]: each
@@ -146,7 +156,9 @@ class TaskSuspects:
         return any(isinstance(record, Record) and record.kind in (Kind.CLIENTS, Kind.LOOPS) for record in records)
 
 
-def _is_made_by(birth: Birth | None, codes: set[Any]) -> bool:
+def _is_made_by(birth: Birth | None, codes: set[Any] | None) -> bool:
+    if codes is None:
+        return True
     while birth is not None:
         if any(code in codes for code, _ in birth.frames):
             return True

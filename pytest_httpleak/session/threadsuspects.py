@@ -5,6 +5,7 @@ from __future__ import annotations
 import _io
 import gc
 import sys
+import threading
 from collections.abc import Sequence
 from types import CodeType
 from typing import Any, Final
@@ -14,9 +15,12 @@ from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.ownership import Watch
+from pytest_httpleak.probes import tasks
 from pytest_httpleak.records import Record
 from pytest_httpleak.sites import Birth, is_user_file
 
+_SEND: Final = "run_coroutine_threadsafe"
+_RUN: Final = threading.Thread.run.__code__
 _HELD: Final = (Kind.RESPONSES, Kind.CLIENTS, Kind.CONNECTIONS, Kind.SOCKETS, Kind.FDS)
 
 
@@ -33,19 +37,64 @@ class ThreadSuspects:
     def with_holdings(self, suspects: Sequence[Suspect]) -> list[Suspect]:
         """The same suspects, each thread with what it alone holds."""
         held = [each for each in suspects if each.kind in _HELD and each.state is State.OPEN]
-        if not held:
+        loops = [each for each in suspects if each.kind is Kind.LOOPS and each.state is State.RUNNING]
+        if not held and not loops:
             return list(suspects)
         records: dict[int, Record] = {id(record): record for record in self._watch.everything()}
-        return [self._with_held(each, held, records) if each.kind is Kind.THREADS else each for each in suspects]
+        result = []
+        for each in suspects:
+            is_known = each.kind is Kind.THREADS and each.key in records
+            told = self._with_loop(each, loops, suspects, records) if is_known else each
+            result.append(self._with_held(told, held, records) if each.kind is Kind.THREADS else told)
+        return result
+
+    def _with_loop(
+        self, suspect: Suspect, loops: list[Suspect], suspects: Sequence[Suspect], records: dict[int, Record]
+    ) -> Suspect:
+        """Add the loop that a thread has made and runs, with what was made in the thread for that loop to run."""
+        of_thread = records[suspect.key]
+        thread = of_thread.ref()
+        for each in loops:
+            record: Any = records.get(each.key)
+            loop = None if record is None or record.maker is None or record.maker() is not thread else record.ref()
+            if loop is not None:
+                inside = [other for other in suspects if self._is_run_by(other, loop, record, records, of_thread)]
+                holds = (Held(other.kind, other.summary) for other in inside)
+                owns = suspect.owns | {each.key, *(other.key for other in inside)}
+                suspect = replace(suspect, owns=owns, holds=(*suspect.holds, Held(each.kind, each.type), *holds))
+        return suspect
+
+    def _is_run_by(
+        self, other: Suspect, loop: Any, of_loop: Any, records: dict[int, Record], of_thread: Record
+    ) -> bool:
+        """Whether a task of a loop, or a socket that it polls, was made in the thread that runs it, and not sent there."""
+        if other.kind is Kind.TASKS:
+            task = next((each for each in tasks.pending(loop) if id(each) == other.key), None)
+            origin = None if task is None else self._watch.of_task(task)
+            return origin is not None and not any(code.co_name == _SEND for code, _ in origin[0].frames)
+        if other.kind is not Kind.SOCKETS or other.state is not State.OPEN:
+            return False
+        polled = {*_polled(loop), *of_loop.opened}
+        is_bare = other.key < 0 and -1 - other.key in polled
+        if not is_bare and not any(held.fd in polled for held in other.holds):
+            return False
+        record = records.get(other.key)
+        maker = None if record is None or record.maker is None else record.maker()
+        if maker is not None:
+            return maker is of_thread.ref() or (hasattr(maker, "get_loop") and maker.get_loop() is loop)
+        return _is_made_in_thread(self._birth_of(other, records), of_thread.birth)
+
+    def _birth_of(self, suspect: Suspect, records: dict[int, Record]) -> Birth | None:
+        record = records.get(suspect.key)
+        known = self._watch.fds.get(-1 - suspect.key)
+        return record.birth if record is not None else None if known is None else known[0]
 
     def _with_held(self, thread: Suspect, held: list[Suspect], records: dict[int, Record]) -> Suspect:
         codes = _codes(thread)
         own = _handles(None if thread.key not in records else records[thread.key].ref())
         for each in held:
             record = records.get(each.key)
-            known = self._watch.fds.get(-1 - each.key)
-            birth = record.birth if record is not None else None if known is None else known[0]
-            if _is_made_in(birth, codes):
+            if _is_made_in(self._birth_of(each, records), codes):
                 thing = record.ref() if record is not None else _file(-1 - each.key)
                 if thing is not None and not self._is_kept(thing, own):
                     fd = -1 - each.key if each.kind is Kind.FDS else None
@@ -84,6 +133,24 @@ def _handles(thread: Any) -> list[Any]:
 
 def _is_made_in(birth: Birth | None, codes: set[CodeType]) -> bool:
     return birth is not None and any(code in codes for code, _ in birth.frames)
+
+
+def _polled(loop: Any) -> set[int]:
+    """The descriptors that a loop is waiting for, in another thread."""
+    selector: Any = getattr(loop, "_selector", None)
+    try:
+        return set(selector.get_map() or ())
+    except Exception:  # noqa: BLE001  # changed meanwhile, or a loop without
+        return set()
+
+
+def _is_made_in_thread(birth: Birth | None, of_thread: Birth | None) -> bool:
+    """Whether something was made within a helper thread, and not sent to it."""
+    while birth is not None:
+        if birth is of_thread or any(code is _RUN for code, _ in birth.frames):
+            return True
+        birth = birth.parent
+    return False
 
 
 def _file(fd: int) -> Any:

@@ -27,7 +27,9 @@ def findings(session: Session, check: Check, suspects: list[Suspect], grace: flo
     files = {site.file: session.relative(site.file) for suspect in causes for site in suspect.stack}
     counted, ignored = rules.split_ignored(causes, settings.ignore, files)
     verdict = Verdict.WARNED if settings.mode is Mode.WARN else Verdict.LEAKED
-    found = rules.judged(rules.findings(counted, settings.kinds), settings.tolerate, verdict)
+    sure, unsure = ([each for each in counted if (each.key in judging.unsure) is is_in] for is_in in (False, True))
+    found = rules.judged(rules.findings(sure, settings.kinds), settings.tolerate, verdict)
+    found += rules.judged(rules.findings(unsure, settings.kinds), settings.tolerate, Verdict.WARNED)
     found += [finding.judged(Verdict.IGNORED) for finding in rules.findings(ignored, settings.kinds)]
     found += [finding.judged(verdict) for finding in breaches(check.owner, settings)]
     judging.settle_accounts(causes)

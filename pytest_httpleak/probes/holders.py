@@ -1,0 +1,117 @@
+"""The objects that bare descriptors belong to: what was opened with them, or what has opened them and keeps their number.
+
+A number refers to nothing, and may stand in any attribute by chance. Only an object is believed to which a method that was
+at work when the descriptor was opened belongs, since it keeps what that method has opened.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Iterator, Mapping
+from types import CodeType
+from typing import Any
+
+from pytest_httpleak.asking import attribute, attributes_of, is_a
+from pytest_httpleak.records import Address
+from pytest_httpleak.sites import Birth
+
+
+class Seen:
+    """An object, held in a way that searches for what refers to it pass over."""
+
+    __slots__ = ("thing",)
+
+    def __init__(self, thing: object) -> None:
+        self.thing = thing
+
+
+class Holders:
+    """Finds the objects of some descriptors, all in one look at the heap, which is taken when the first is asked for."""
+
+    def __init__(self, births: Iterable[Birth | None], holders: Mapping[int, Any]) -> None:
+        self._holders = holders
+        self.places: dict[int, str] = {}  # by descriptor: where in its object the number stands: `.fd`, `.pipe[0]`
+        self._codes = {code for birth in births if birth is not None for code in _methods(birth)}
+        self._by_address: dict[int, Seen] = {}
+        self._of_methods: list[Seen] | None = None
+
+    def of(self, fd: int, birth: Birth | None, identity: object) -> object | None:
+        """The object of a descriptor, which has that birth and identity; None where none is known."""
+        known = self._holders.get(fd)
+        if known is not None and known[0] == identity:
+            return self._at(known[1]) if is_a(known[1], Address) else known[1]()
+        codes = set() if birth is None else {*_methods(birth)}
+        if not codes:
+            return None
+        for seen in self._look():
+            place = _place(seen.thing, fd) if _has_method(type(seen.thing), codes) else None
+            if place is not None:
+                self.places[fd] = place
+                return seen.thing
+        return None
+
+    def _at(self, address: Address) -> object | None:
+        self._look()
+        seen = self._by_address.get(address.key)
+        return seen.thing if seen is not None and is_a(seen.thing, address.cls) else None
+
+    def _look(self) -> list[Seen]:
+        if self._of_methods is None:
+            gc.unfreeze()
+            addresses = {known[1].key for known in list(self._holders.values()) if is_a(known[1], Address)}
+            sorts: dict[type, bool] = {}
+            self._of_methods = []
+            for thing in gc.get_objects():
+                cls = type(thing)
+                if cls not in sorts:
+                    sorts[cls] = _has_method(cls, self._codes)
+                if sorts[cls]:
+                    self._of_methods.append(Seen(thing))
+                if id(thing) in addresses:
+                    self._by_address[id(thing)] = Seen(thing)
+        return self._of_methods
+
+
+def _methods(birth: Birth) -> Iterator[CodeType]:
+    return (code for code, _ in birth.frames if "." in code.co_qualname)
+
+
+def _has_method(cls: type, codes: set[CodeType]) -> bool:
+    """Whether one of the methods of a class, inherited ones included, is the code of a function that was at work."""
+    names = {code.co_name for code in codes}
+    return any(_code_of(vars(base).get(name)) in codes for base in cls.__mro__ for name in names)
+
+
+def _code_of(function: Any) -> CodeType | None:
+    """The code of a method or property, below its decorators."""
+    for _ in range(_MOST_DECORATORS):
+        inner = next((attribute(function, name) for name in _WRAPPED if attribute(function, name) is not None), None)
+        if inner is None:
+            break
+        function = inner
+    code = attribute(function, "__code__")
+    return code if is_a(code, CodeType) else None
+
+
+_WRAPPED = ("__wrapped__", "__func__", "fget", "func")
+_MOST_DECORATORS = 8
+
+
+def _place(thing: object, fd: int) -> str | None:
+    """Where in an object's attributes the number stands, alone or with others that were opened with it."""
+    for name, value in _attributes(thing):
+        if type(value) is int and value == fd:
+            return f".{name}"
+        if type(value) is tuple:
+            for index, each in enumerate(value):
+                if type(each) is int and each == fd:
+                    return f".{name}[{index}]"
+    return None
+
+
+def _attributes(thing: object) -> Iterator[tuple[str, Any]]:
+    yield from attributes_of(thing).items()
+    for cls in type(thing).__mro__:
+        slots = vars(cls).get("__slots__", ())
+        for name in (slots,) if is_a(slots, str) else tuple(slots):
+            yield name, attribute(thing, name)  # of a slot, or whatever stands in its place

@@ -1,0 +1,474 @@
+"""Bare descriptors that an object opens when it first needs them: its keeper's, where that can be known, else the test's."""
+# ruff: noqa: PTH123, SIM115  # files opened as programs open them, and left open, are what is tested
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import mmap
+import os
+import sqlite3
+import struct
+import sys
+import types
+from collections import deque
+from collections.abc import Callable, Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
+from multiprocessing.connection import Pipe
+from pathlib import Path
+from typing import Any
+
+import pytest
+from marked import Leaks, Marked
+
+from pytest_httpleak.model.findings import Finding
+from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.probes import descriptors
+from pytest_httpleak.records import Bystander
+from pytest_httpleak.session.core import Session
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.skipif(sys.platform != "linux", reason="elsewhere less is seen"),
+]
+
+
+class Lazy:
+    """Opens what it needs when it is asked for the first time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.thing: Any = None
+        self.things: list[Any] = []
+
+    def file(self) -> None:
+        self.thing = open(self.path)
+
+    def wrapped(self) -> None:
+        self.thing = os.fdopen(os.open(self.path, os.O_RDONLY))
+
+    def database(self) -> None:
+        self.thing = sqlite3.connect(self.path.with_suffix(".db"))
+
+    def number(self) -> None:
+        self.thing = os.open(self.path, os.O_RDONLY)
+
+    def numbers(self) -> None:
+        self.thing = os.pipe()
+
+    def pipe(self) -> None:
+        self.thing, other = Pipe(duplex=False)
+        other.close()
+
+    def mapped(self) -> None:
+        with open(self.path, "r+b") as file:
+            self.thing = mmap.mmap(file.fileno(), 0)
+
+    @functools.cached_property
+    def prop(self) -> int:
+        self.thing = os.open(self.path, os.O_RDONLY)
+        return 1
+
+    @classmethod
+    def twice(cls, lazy: Lazy) -> None:
+        lazy.number()
+
+    def listed(self) -> None:
+        self.things.append(open(self.path))
+
+    def lost(self) -> None:
+        os.open(self.path, os.O_RDONLY)
+
+    def close(self) -> None:
+        for thing in (self.thing, *self.things):
+            if hasattr(thing, "close"):
+                thing.close()
+            else:
+                numbers = thing if isinstance(thing, tuple) else (thing,)
+                for number in numbers if thing is not None else ():
+                    os.close(number)
+        self.thing = None
+        self.things.clear()
+
+
+class Slotted(Lazy):
+    __slots__ = ("inner",)
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.inner = Lazy(path)
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+@pytest.fixture
+def lazy(tmp_path: Path) -> Iterator[Lazy]:
+    path = tmp_path / "data"
+    path.write_bytes(b"x" * 5000)
+    lazy = Lazy(path)
+    yield lazy
+    lazy.close()
+
+
+@pytest.fixture(autouse=True)
+def closing(session: Session) -> Iterator[None]:
+    """Closes the numbers that nobody has kept."""
+    before = set(descriptors.listing())
+    yield
+    for fd in set(descriptors.listing()) - before:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
+WAYS: dict[str, Callable[[Any], object]] = {
+    name: (lambda lazy, name=name: getattr(lazy, name)())
+    for name in ("file", "wrapped", "database", "number", "numbers", "pipe", "mapped")
+}
+WAYS["prop"] = lambda lazy: lazy.prop
+WAYS["twice"] = lambda lazy: lazy.twice(lazy)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_a_wider_value_opens_on_demand_is_no_leak_of_the_test(marked: Marked, lazy: Lazy, way: str) -> None:
+    with marked.fixture() as life:
+        life.keep(lazy)
+        assert marked.found(lambda: WAYS[way](lazy)) == ()
+        with life.during():
+            lazy.close()
+
+
+def test_what_the_parts_of_a_wider_value_open_is_its_own(marked: Marked, lazy: Lazy) -> None:
+    wide = Slotted(lazy.path)
+    with marked.fixture() as life:
+        life.keep(wide)
+        assert marked.found(wide.inner.number) == ()
+        with life.during():
+            wide.close()
+
+
+@pytest.mark.parametrize("way", ["file", "database", "number"])
+def test_a_wider_fixture_answers_at_its_end_for_what_its_value_has_opened(
+    session: Session, marked: Marked, lazy: Lazy, way: str
+) -> None:
+    found: list[Finding] = []
+    with pytest.raises(AssertionError), marked.fixture() as life:
+        life.keep(lazy)
+        assert marked.found(lambda: WAYS[way](lazy)) == ()
+        found += life.check.findings
+    found += life.check.findings
+    assert [finding.kind for finding in found] == [Kind.FDS]
+    assert found[0].created is not None
+    assert found[0].created.file == __file__
+
+
+@pytest.mark.parametrize("way", ["file", "database", "number", "pipe"])
+def test_what_an_object_of_the_test_opens_is_its_leak(marked: Marked, lazy: Lazy, way: str) -> None:
+    with marked.fixture() as life:
+        life.keep(Lazy(lazy.path))
+        (finding,) = marked.found(lambda: WAYS[way](lazy))
+        assert finding.kind is Kind.FDS
+
+
+@pytest.mark.parametrize("way", ["listed", "lost"])
+def test_what_a_wider_value_does_not_keep_for_itself_is_the_tests_leak(marked: Marked, lazy: Lazy, way: str) -> None:
+    with marked.fixture() as life:
+        life.keep(lazy)
+        (finding,) = marked.found(getattr(lazy, way))
+        assert finding.kind is Kind.FDS
+
+
+def test_a_number_that_is_equal_by_chance_keeps_nothing(marked: Marked, lazy: Lazy) -> None:
+    def leaking() -> None:
+        lazy.thing = os.dup(0)  # leak: fds
+
+    with marked.fixture() as life:
+        life.keep(lazy)
+        marked(leaking)
+        lazy.thing = None
+
+
+def test_a_file_that_does_not_close_a_descriptor_does_not_keep_it(marked: Marked, lazy: Lazy) -> None:
+    def leaking() -> None:
+        fd = os.open(lazy.path, os.O_RDONLY)  # leak: fds
+        lazy.thing = open(fd, closefd=False)
+
+    with marked.fixture() as life:
+        life.keep(lazy)
+        marked(leaking)
+
+
+def test_a_number_that_was_used_again_keeps_nothing(marked: Marked, lazy: Lazy) -> None:
+    def leaking() -> None:
+        lazy.file()
+        number = lazy.thing.fileno()
+        os.close(number)
+        assert ctypes.CDLL(None).dup(0) == number
+
+    with marked.fixture() as life:
+        life.keep(lazy)
+        (finding,) = marked.found(leaking)
+        assert (finding.kind, finding.created) == (Kind.FDS, None)
+        lazy.thing.close()
+
+
+@pytest.mark.parametrize(("way", "path"), [("file", ""), ("number", ""), ("numbers", "[0]"), ("database", "")])
+def test_a_descriptor_says_what_keeps_it(
+    marked: Marked, lazy: Lazy, monkeypatch: pytest.MonkeyPatch, way: str, path: str
+) -> None:
+    kept = types.ModuleType("kept")
+    monkeypatch.setitem(sys.modules, "kept", kept)
+
+    def leaking() -> None:
+        vars(kept)["last"] = Lazy(lazy.path)
+        WAYS[way](vars(kept)["last"])
+
+    (finding,) = marked.found(leaking)
+    assert finding.held_by == f"module attribute kept.last.thing{path}"
+    vars(kept)["last"].close()
+
+
+# -- what a library keeps ----------------------------------------------------------------------------------------------
+
+ENGINE = """
+import os
+import sqlite3
+from collections import deque
+
+_engine = None
+_fd = None
+
+
+class Connection:
+    def __init__(self, path):
+        self.raw = sqlite3.connect(path)
+
+
+class Engine:
+    def __init__(self, path):
+        self.path = path
+        self.idle = deque()
+
+    def take(self):
+        return self.idle.pop() if self.idle else Connection(self.path)
+
+    def use(self):
+        self.idle.append(self.take())
+
+    def close(self):
+        while self.idle:
+            self.idle.pop().raw.close()
+
+
+class Tracker:
+    def __init__(self):
+        self.fds = None
+
+    def ensure_running(self):
+        self.fds = self.fds or os.pipe()
+
+    def close(self):
+        for fd in self.fds:
+            os.close(fd)
+
+
+tracker = Tracker()
+
+
+def engine(path):
+    global _engine
+    _engine = _engine or Engine(path)
+    return _engine
+"""
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An installed library with a pool of connections to a database, and with globals of its own."""
+    library: Any = types.ModuleType("engines")
+    library.__file__ = "/usr/lib/python3/site-packages/engines.py"
+    exec(compile(ENGINE, library.__file__, "exec"), vars(library))
+    monkeypatch.setitem(sys.modules, "engines", library)
+    return library
+
+
+def test_what_waits_in_the_pool_of_a_wider_fixture_is_its_own(marked: Marked, library: Any, tmp_path: Path) -> None:
+    engine = library.Engine(tmp_path / "a.db")
+    with marked.fixture() as life:
+        life.keep(engine)
+        assert marked.found(engine.use) == ()
+        assert marked.found(engine.use) == ()
+        with life.during():
+            engine.close()
+
+
+def test_what_a_test_has_taken_from_the_pool_of_a_wider_fixture_is_its_leak(
+    marked: Marked, kept: list[Any], library: Any, tmp_path: Path
+) -> None:
+    engine = library.Engine(tmp_path / "a.db")
+
+    def leaking() -> None:
+        kept.append(engine.take())  # leak: fds
+
+    with marked.fixture() as life:
+        life.keep(engine)
+        marked(leaking)
+    kept.pop().raw.close()
+
+
+def test_what_a_library_keeps_for_the_process_is_nobodys_leak(leaks: Leaks, library: Any, tmp_path: Path) -> None:
+    assert leaks(library.tracker.ensure_running) == ()
+    assert leaks(lambda: library.engine(tmp_path / "a.db").use()) == ()
+    own, tracker = library.Engine(tmp_path / "b.db"), library.Tracker()
+    assert [finding.kind for finding in leaks(own.use)] == [Kind.FDS]
+    assert [finding.kind for finding in leaks(tracker.ensure_running)] == [Kind.FDS]
+    for each in (own, tracker, library.tracker, library.engine(None)):
+        each.close()
+
+
+def test_what_a_test_has_opened_and_put_into_a_library_is_its_leak(marked: Marked, lazy: Lazy, library: Any) -> None:
+    def leaking() -> None:
+        library.output = open(lazy.path)  # leak: fds
+
+    with marked.fixture() as life:
+        life.keep(lazy)
+        marked(leaking)
+    library.output.close()
+
+
+def test_what_a_database_keeps_beside_its_file_is_told_with_that(
+    marked: Marked, kept: list[Any], tmp_path: Path
+) -> None:
+    def write(path: Path, connection: Any = None) -> None:
+        connection = connection or sqlite3.connect(path)  # leak: fds
+        kept.append(connection)
+        connection.execute("pragma journal_mode=wal")
+        connection.execute("create table things (name)")
+        connection.commit()
+
+    with marked.fixture() as life:
+        wide = life.make(lambda: sqlite3.connect(tmp_path / "a.db"))
+        assert marked.found(lambda: write(tmp_path, wide)) == ()
+        with life.during():
+            wide.close()
+    assert [finding.summary.rpartition("/")[2] for finding in marked.found(lambda: write(tmp_path / "b.db"))] == [
+        "b.db"
+    ]
+
+
+# -- what code in C opens for an object --------------------------------------------------------------------------------
+
+
+class Native:
+    """An object of a library in C, whose sockets are put into the one poller of that library."""
+
+    __module__ = "native"
+
+    def close(self) -> None:
+        for fd in self.fds:
+            os.close(fd)
+        self.fds.clear()
+
+    def __init__(self) -> None:
+        self.fds: deque[int] = deque()
+
+
+class Stub:
+    """What its users have of it."""
+
+    def __init__(self, channel: Native) -> None:
+        self.channel = channel
+
+
+class Library:
+    """The calls of a library in C: nobody sees them."""
+
+    def __init__(self) -> None:
+        self.libc = ctypes.CDLL(None)
+
+    def poller(self) -> int:
+        fd: int = self.libc.epoll_create1(0)
+        return fd
+
+    def socket(self, channel: Native, poller: int | None) -> None:
+        fd = self.libc.socket(2, 1, 0)
+        channel.fds.append(fd)
+        if poller is not None:
+            event = ctypes.create_string_buffer(struct.pack("=Iq", 1, fd))
+            assert self.libc.epoll_ctl(poller, 1, fd, event) == 0
+
+
+@pytest.fixture
+def native(monkeypatch: pytest.MonkeyPatch) -> Library:
+    module = types.ModuleType("native")
+    module.__file__ = "/usr/lib/python3/site-packages/native" + EXTENSION_SUFFIXES[0]
+    monkeypatch.setitem(sys.modules, "native", module)
+    return Library()
+
+
+@pytest.fixture
+def channels() -> Iterator[Callable[[], Native]]:
+    """Makes channels, which are closed at the test's end."""
+    made: list[Native] = []
+
+    def make() -> Native:
+        made.append(Native())
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_a_socket_in_a_poller_of_a_wider_object_in_c_is_its_own(marked: Marked, native: Library) -> None:
+    with marked.fixture() as life:
+        stub, poller = life.make(lambda: (Stub(Native()), native.poller()))
+        life.keep(stub)
+        assert marked.found(lambda: native.socket(stub.channel, poller)) == ()
+        with life.during():
+            stub.channel.close()
+            os.close(poller)
+
+
+def test_a_wider_fixture_answers_at_its_end_for_the_sockets_of_its_object_in_c(marked: Marked, native: Library) -> None:
+    stub = Stub(Native())
+    with pytest.raises(AssertionError), marked.fixture() as life:
+        poller = life.make(native.poller)
+        life.keep(stub)
+        assert marked.found(lambda: native.socket(stub.channel, poller)) == ()
+        os.close(poller)
+    assert [finding.kind for finding in life.check.findings] == [Kind.SOCKETS]
+    stub.channel.close()
+
+
+@pytest.mark.parametrize("case", ["another object", "no poller", "poller of the test", "no object", "a loop in C"])
+def test_a_socket_that_may_be_the_tests_own_is_its_leak(
+    session: Session, marked: Marked, native: Library, case: str
+) -> None:
+    class LoopRecord(Bystander):
+        kind, key, ref = Kind.LOOPS, 0, staticmethod(lambda: None)
+        LIBRARY = "uvloop"
+
+        def is_over(self) -> bool:
+            return False
+
+    stub, mine = Stub(Native()), [Native()] if case == "another object" else []
+    loops = session.watch.table("loops").records
+
+    def leaking() -> None:
+        poller = native.poller() if case == "poller of the test" else of_fixture
+        native.socket(mine[0] if mine else stub.channel, None if case == "no poller" else poller)
+
+    with marked.fixture() as life:
+        of_fixture = life.make(native.poller)
+        life.keep(Lazy(Path()) if case == "no object" else stub)
+        if case == "a loop in C":
+            loops[0] = LoopRecord()
+        kinds = {finding.kind for finding in marked.found(leaking)}
+        assert kinds == {Kind.SOCKETS} | ({Kind.FDS} if case == "poller of the test" else set())
+        loops.pop(0, None)
+        with life.during():
+            os.close(of_fixture)
+    for each in (stub.channel, *mine):
+        each.close()
