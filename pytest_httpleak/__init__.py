@@ -1,4 +1,7 @@
-"""Fails the test that leaks sockets, responses, connections, clients, tasks, threads or event loops."""
+"""Fails the test that leaks sockets, responses, connections, clients, tasks, threads or event loops.
+
+Its modules have no assertions of a test's, hence PYTEST_DONT_REWRITE.
+"""
 
 from __future__ import annotations
 

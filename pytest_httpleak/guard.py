@@ -65,6 +65,11 @@ class Guard:
 
     # -- the run -------------------------------------------------------------------------------------------------------
 
+    def begin_run(self) -> None:
+        """Begin to watch before the tests are collected, unless it may turn out that none of them is checked."""
+        if self.settings.mode is not Mode.MARKED or self.is_controller:
+            self.start()
+
     def start(self) -> None:
         """Begin to watch, unless this process runs no tests."""
         if self.is_controller:

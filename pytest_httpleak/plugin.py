@@ -1,4 +1,4 @@
-"""The hooks: each translates between pytest and the guard, and decides nothing."""
+"""The hooks: each translates between pytest and the guard, and decides nothing. PYTEST_DONT_REWRITE."""
 
 from __future__ import annotations
 
@@ -7,30 +7,39 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_httpleak.settings import Mode, add_options, marker_help, read_run_settings
+from pytest_httpleak.loading import OwnModules
 
 if TYPE_CHECKING:
     from pytest_httpleak.api import LeakCheck
     from pytest_httpleak.guard import Guard
 
-# The guard is imported where it is wanted, so that a run without it does not pay for it.
+# All else is imported where it is wanted: a run without the guard does not pay for it, and the rest is found faster then.
 _GUARD = pytest.StashKey["Guard"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    with OwnModules():
+        from pytest_httpleak.settings import add_options
+
     add_options(parser)
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    from pytest_httpleak import hookspecs
+    with OwnModules():
+        from pytest_httpleak import hookspecs
 
     pluginmanager.add_hookspecs(hookspecs)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    from pytest_httpleak.settings import Mode, marker_help, read_run_settings
+
     config.addinivalue_line("markers", marker_help())
     run = read_run_settings(config)
     if run.mode is not Mode.OFF:
+        own_modules = OwnModules()
+        own_modules.install()
+        config.add_cleanup(own_modules.remove)
         from pytest_httpleak.guard import Guard
 
         guard = config.stash[_GUARD] = Guard(config, run)
@@ -39,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     guard = config.stash.get(_GUARD, None)
-    return f"httpleak: {Mode.OFF.value if guard is None else guard.settings.mode.value}"
+    return f"httpleak: {'off' if guard is None else guard.settings.mode.value}"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -68,8 +77,7 @@ class Hooks:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
-        if self._guard.settings.mode is not Mode.MARKED or self._guard.is_controller:
-            self._guard.start()
+        self._guard.begin_run()
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
