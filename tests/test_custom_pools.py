@@ -24,10 +24,15 @@ from pytest_httpleak.session.poolfigures import pools
 Asked = tuple[Any, Callable[[], object]]  # a client after two requests, and what closes it
 
 
+def lasting(httpx: Any) -> Any:
+    """Limits that leave an idle connection alone, however long it takes the machine to look at it: 5 s are the default."""
+    return httpx.Limits(keepalive_expiry=None)
+
+
 def wrapped_transport(url: str, loop: Loop, httpx: Any) -> Asked:
     class Wrapper(httpx.BaseTransport):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.layers = {"inner": [httpx.HTTPTransport()]}
+            self.layers = {"inner": [httpx.HTTPTransport(limits=lasting(httpx))]}
 
         def handle_request(self, request: Any) -> Any:
             return self.layers["inner"][0].handle_request(request)
@@ -48,17 +53,17 @@ def derived_transport(url: str, loop: Loop, httpx: Any) -> Asked:
 
 
 def mounted_transport(url: str, loop: Loop, httpx: Any) -> Asked:
-    return asked(httpx.Client(mounts={"all://": httpx.HTTPTransport()}), url)
+    return asked(httpx.Client(mounts={"all://": httpx.HTTPTransport(limits=lasting(httpx))}), url)
 
 
 def proxied_client(url: str, loop: Loop, httpx: Any) -> Asked:
-    return asked(httpx.Client(proxy=url), "http://elsewhere.test/ok")
+    return asked(httpx.Client(proxy=url, limits=lasting(httpx)), "http://elsewhere.test/ok")
 
 
 def wrapped_async_transport(url: str, loop: Loop, httpx: Any) -> Asked:
     class Wrapper(httpx.AsyncBaseTransport):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.inner = httpx.AsyncHTTPTransport()
+            self.inner = httpx.AsyncHTTPTransport(limits=lasting(httpx))
 
         async def handle_async_request(self, request: Any) -> Any:
             return await self.inner.handle_async_request(request)
