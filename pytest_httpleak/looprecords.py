@@ -126,8 +126,8 @@ def _stand_aside(cls: Any, hooks: Any) -> None:
             if thread in making or not hooks.wall.on:
                 original(loop, *args, **kwargs)
                 return
-            making.add(thread)
             try:
+                making.add(thread)
                 original(loop, *args, **kwargs)
             finally:
                 making.discard(thread)

@@ -12,14 +12,17 @@ from pytest_httpleak.settings import Pattern
 _RANK = {kind: rank for rank, kind in enumerate(Kind)}
 
 
-def causes(suspects: Iterable[Suspect], excused: Collection[int] = ()) -> list[Suspect]:
+def causes(
+    suspects: Iterable[Suspect], excused: Collection[int] = (), kinds: Collection[Kind] = tuple(Kind)
+) -> list[Suspect]:
     """The suspects that are a cause of their own, the most telling kinds first.
 
     A suspect whose claims are all taken by an earlier one is held by that one. `excused` names, by key, suspects that
-    answer for what they hold and are no leak: a process-wide client.
+    answer for what they hold and are no leak: a process-wide client. What ends with a suspect whose kind is not among
+    the `kinds` that are watched is a cause of its own.
     """
     merged = _merged(suspects)
-    excused = {*excused, *(key for suspect in merged for key in suspect.owns)}
+    excused = {*excused, *(key for suspect in merged if suspect.kind in kinds for key in suspect.owns)}
     claimed: set[object] = set()
     found: list[Suspect] = []
     for suspect in sorted(merged, key=lambda each: (_RANK[each.kind], each.depth)):

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Finding
+from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.session.core import Check, Session
 from pytest_httpleak.settings import default_settings, settings_from_keywords
 
@@ -104,6 +106,14 @@ class Life:
         self.session.watch.keepers = [each for each in self.session.watch.keepers if each is not self.check.owner]
         self.session.watch.push(self.check.owner)
         self.session.end(self.check)
+
+
+def in_kinds(session: Session, function: Callable[[], object], *kinds: Kind) -> tuple[Finding, ...]:
+    """What a function has leaked, where only these kinds are watched."""
+    check = session.begin("test_x", "function", replace(default_settings(), kinds=frozenset(kinds), grace=0.02))
+    function()
+    session.end(check)
+    return check.findings
 
 
 def closed(things: list[Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import socket
 import sys
@@ -16,10 +17,11 @@ from urllib.parse import urlsplit
 
 import pytest
 from finalizers import never_finalized
-from marked import Marked, wake
+from marked import Marked, in_kinds, wake
 
 from pytest_httpleak.adapters import Hooks, Unsupported
 from pytest_httpleak.adapters import urllib3 as adapter
+from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.session.core import Session
 
 urllib3 = pytest.importorskip("urllib3")
@@ -400,6 +402,47 @@ def test_an_executor_of_its_own_that_waits_for_an_answer_is_one_leak(marked: Mar
 
     marked(leaking)
     _hang_up(marked)
+
+
+class Application:
+    """Makes its executor when it first needs it."""
+
+    @functools.cached_property
+    def executor(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1)
+
+
+def test_an_executor_that_a_wider_fixture_makes_when_it_needs_it_leaks_the_connection_it_waits_for(
+    marked: Marked, shared: Any, server: str
+) -> None:
+    wide = Application()
+
+    def leaking() -> None:
+        wide.executor.submit(shared.request, "GET", f"{server}/hang", retries=False)  # leak: connections
+        _wait_for_requests(marked)
+
+    with marked.fixture() as fixture:
+        fixture.keep(wide)
+        marked(leaking)
+        _hang_up(marked)
+        with fixture.during():
+            wide.executor.shutdown()
+
+
+def test_an_executor_leaks_the_connection_it_waits_for_where_threads_are_not_watched(
+    marked: Marked, shared: Any, server: str
+) -> None:
+    executors: list[ThreadPoolExecutor] = []
+
+    def leaking() -> None:
+        executors.append(ThreadPoolExecutor(1))
+        executors[0].submit(shared.request, "GET", f"{server}/hang", retries=False)
+        _wait_for_requests(marked)
+
+    found = in_kinds(marked.session, leaking, Kind.CONNECTIONS)
+    assert [finding.kind for finding in found] == [Kind.CONNECTIONS]
+    _hang_up(marked)
+    executors[0].shutdown()
 
 
 def _wait_for_requests(marked: Marked) -> None:

@@ -54,6 +54,9 @@ class Lazy:
     def number(self) -> None:
         self.thing = os.open(self.path, os.O_RDONLY)
 
+    def late(self) -> None:
+        self.timeout = os.open(self.path, os.O_RDONLY)  # as if it had been 20 by chance
+
     def numbers(self) -> None:
         self.thing = os.pipe()
 
@@ -187,6 +190,33 @@ def test_a_number_that_is_equal_by_chance_keeps_nothing(marked: Marked, lazy: La
         life.keep(lazy)
         marked(leaking)
         lazy.thing = None
+
+
+def test_a_number_of_seconds_that_is_equal_by_chance_keeps_nothing(marked: Marked, lazy: Lazy) -> None:
+    with marked.fixture() as life:
+        life.keep(lazy)
+        (finding,) = marked.found(lazy.late)
+    assert (finding.kind, finding.held_by) == (Kind.FDS, None)
+
+
+def test_a_class_without_a_hash_is_looked_at_like_any_other(marked: Marked, lazy: Lazy) -> None:
+    class Meta(type):  # noqa: PLW1641  # which is the case that is tested
+        def __eq__(cls, other: object) -> bool:
+            return cls is other
+
+    class Odd(metaclass=Meta):
+        pass
+
+    def leaking() -> None:
+        lazy.number()
+
+    odd = Odd()
+    with marked.fixture() as life:
+        life.keep(lazy)
+        assert marked.found(leaking) == ()
+        with life.during():
+            lazy.close()
+    assert type(odd) is Odd
 
 
 def test_a_file_that_does_not_close_a_descriptor_does_not_keep_it(marked: Marked, lazy: Lazy) -> None:

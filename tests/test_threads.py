@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from marked import Leaks, Marked
+from marked import Leaks, Marked, in_kinds
 
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.session.core import Session
@@ -614,3 +614,24 @@ def test_an_error_in_a_bare_thread_names_the_function_that_was_started(session: 
     del said
     gc.collect()
     assert "failing" in text
+
+
+def test_what_a_thread_runs_is_told_where_threads_are_not_watched(session: Session) -> None:
+    stop: list[Callable[[], object]] = []
+
+    async def main() -> None:
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        stop.append(lambda: loop.call_soon_threadsafe(over.set))
+        await over.wait()
+
+    def leaking() -> None:
+        threads.append(threading.Thread(target=asyncio.run, args=(main(),), daemon=True))
+        threads[0].start()
+        while not stop:
+            pass
+
+    threads: list[threading.Thread] = []
+    found = in_kinds(session, leaking, Kind.LOOPS, Kind.TASKS)
+    assert Kind.LOOPS in {finding.kind for finding in found}
+    stop[0]()
+    threads[0].join()

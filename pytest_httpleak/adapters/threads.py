@@ -22,14 +22,14 @@ MODULES = ("threading", "_thread")
 # Workers that a library keeps for whoever asks next; what they do is done for whoever is being run.
 _CACHED_NAMES = ("AnyIO worker thread", "Trio thread ", "asyncio_", "asyncio-waitpid-")
 _POOLED_MODULES = ("concurrent.futures.thread", "trio._core._thread_cache", "anyio._backends._asyncio")
-# Where a worker waits for its next job.
+# Where a worker waits for its next job; a user's function of that name calls something to wait, whose frame is the innermost.
 _WAITING = ("_worker",)
 
 
 class ThreadRecord(Record):
     """One started thread."""
 
-    __slots__ = ("pooled", "sockets")
+    __slots__ = ("answers_for_jobs", "pooled", "sockets")
 
     kind: ClassVar[Kind] = Kind.THREADS
     LIBRARY = "threading"
@@ -38,6 +38,7 @@ class ThreadRecord(Record):
         super().__init__()
         self.sockets = sockets
         self.pooled = pooled  # a worker that a library keeps: what it does is done for whoever asked
+        self.answers_for_jobs = True  # until it turns out that it is no leak, or that nobody watches threads
 
     def is_open(self) -> bool:
         thread = self.ref()
@@ -48,7 +49,7 @@ class ThreadRecord(Record):
 
     def is_stuck_for(self, owner: Any) -> bool:
         """Whether it is a worker of the owner's own pool that is in the middle of a job: then it is the leak."""
-        if self.owner is not owner or self.look() is None:
+        if not self.answers_for_jobs or self.owner is not owner or self.look() is None:
             return False
         thread = self.ref()
         frame = None if thread is None else sys._current_frames().get(thread.ident)

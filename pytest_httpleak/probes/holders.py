@@ -59,13 +59,13 @@ class Holders:
         if self._of_methods is None:
             gc.unfreeze()
             addresses = {known[1].key for known in list(self._holders.values()) if is_a(known[1], Address)}
-            sorts: dict[type, bool] = {}
+            sorts: dict[int, bool] = {}  # by the identity of the class: one whose metaclass says so has no hash
             self._of_methods = []
             for thing in gc.get_objects():
                 cls = type(thing)
-                if cls not in sorts:
-                    sorts[cls] = _has_method(cls, self._codes)
-                if sorts[cls]:
+                if id(cls) not in sorts:
+                    sorts[id(cls)] = _has_method(cls, self._codes)
+                if sorts[id(cls)]:
                     self._of_methods.append(Seen(thing))
                 if id(thing) in addresses:
                     self._by_address[id(thing)] = Seen(thing)
@@ -97,9 +97,18 @@ _WRAPPED = ("__wrapped__", "__func__", "fget", "func")
 _MOST_DECORATORS = 8
 
 
+# What attributes of other small numbers are called: 30 may as well be so many seconds, and no descriptor.
+_AMOUNTS = (
+    "age", "count", "delay", "index", "interval", "length", "level", "limit", "max", "min", "number", "port", "retr",
+    "second", "size", "timeout", "total", "ttl", "wait", "width",
+)  # fmt: skip
+
+
 def _place(thing: object, fd: int) -> str | None:
     """Where in an object's attributes the number stands, alone or with others that were opened with it."""
     for name, value in _attributes(thing):
+        if any(word in name.lower() for word in _AMOUNTS):
+            continue
         if type(value) is int and value == fd:
             return f".{name}"
         if type(value) is tuple:

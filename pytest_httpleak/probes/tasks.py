@@ -22,16 +22,9 @@ _PAUSE: Final = 0.001  # seconds
 def pending(loop: Any) -> list[Any]:
     """The pending tasks of a loop that belong to the code under test."""
     asyncio = sys.modules.get("asyncio")
-    if asyncio is None or _are_all_gone(asyncio):
+    if asyncio is None:
         return []
     return [task for task in asyncio.all_tasks(loop) if not is_infrastructure(task) and not _is_spent(task)]
-
-
-def _are_all_gone(asyncio: Any) -> bool:
-    """Whether no task is left alive, where that can be told at a glance: from Python 3.12 to 3.13, by what `all_tasks` lists."""
-    module = getattr(asyncio, "tasks", None)
-    scheduled = getattr(getattr(module, "_scheduled_tasks", None), "data", None)
-    return scheduled is not None and not scheduled and not getattr(module, "_eager_tasks", scheduled)
 
 
 def is_infrastructure(task: Any) -> bool:

@@ -12,6 +12,7 @@ from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import pollers, references
 from pytest_httpleak.probes.holders import Holders
+from pytest_httpleak.probes.paths import Root
 from pytest_httpleak.records import Bystander
 
 
@@ -69,10 +70,14 @@ def _native_keeper(watch: Watch, fd: int, keepers: list[Owner]) -> object | None
     if not any(_is_wider(watch, poller) for poller in pollers.pollers_of(fd)):
         return None
     ends = {id(each.value) for each in keepers}
-    return pollers.native_keeper(
-        [each.value for each in reversed(keepers)],
-        lambda thing: references.process_wide(thing, ends=ends) not in (None, references.GIVEN_UP),
-    )
+    roots: list[Root | None] = []
+
+    def is_kept(thing: object) -> bool:
+        if references.GIVEN_UP not in roots:  # else the next search would take as long
+            roots.append(references.process_wide(thing, ends=ends))
+        return roots[-1] not in (None, references.GIVEN_UP)
+
+    return pollers.native_keeper([each.value for each in reversed(keepers)], is_kept)
 
 
 def _is_wider(watch: Watch, poller: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _thread
 import gc
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from pytest_httpleak import hints, rules
@@ -37,7 +37,9 @@ class Judging:
         self._looking = looking
         self.unsure: set[int] = set()  # keys of suspects of whom there was no time to find out what keeps them
 
-    def causes(self, owner: Owner, suspects: list[Suspect], grace: float, tasks_before: int) -> list[Suspect]:
+    def causes(
+        self, owner: Owner, suspects: list[Suspect], grace: float, tasks_before: int, kinds: Collection[Kind]
+    ) -> list[Suspect]:
         """What is really leaked: collected once, waited for, and told apart from what may live as long as the process."""
         before = suspects
         # Held meanwhile: a task that nothing refers to is pending, and must not be destroyed by this very question.
@@ -59,7 +61,13 @@ class Judging:
             self._looking.wall.note(error)
         keepers = keepers_of(self._watch, owner)
         records |= bare_records(self._watch, suspects, keepers)
-        found = rules.causes([*freed, *suspects], excused(keepers, suspects, records, self.unsure))
+        keys = excused(keepers, suspects, records, self.unsure)
+        if self._are_released(suspects, records, keys, kinds):
+            known = {each.key for each in suspects}
+            more = [each for each in self._looking.look(owner, tasks_before) if each.key not in known]
+            keys |= excused(keepers, more, records, self.unsure)
+            suspects += more
+        found = rules.causes([*freed, *suspects], keys, kinds)
         del waiting
         self._ledger.open()
         questions = Questions()
@@ -117,6 +125,17 @@ class Judging:
             Real.sleep(pause)
         for loop in loops:
             tasks.let_run(loop, pause / len(loops))
+
+    def _are_released(
+        self, suspects: list[Suspect], records: dict[int, Record], keys: set[int], kinds: Collection[Kind]
+    ) -> bool:
+        """Let workers that will not be told, as they are excused or not watched, answer for no request they wait for."""
+        threads = [each.key for each in suspects if each.kind is Kind.THREADS]
+        released = [key for key in threads if key in keys or Kind.THREADS not in kinds]
+        workers: list[Any] = [records[key] for key in released if getattr(records.get(key), "pooled", False)]
+        for worker in workers:
+            worker.answers_for_jobs = False
+        return bool(workers)
 
     def settle_accounts(self, causes: list[Suspect]) -> None:
         """Let no wider owner report again what has been reported now."""

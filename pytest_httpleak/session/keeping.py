@@ -80,8 +80,9 @@ class Questions:
             self._asked[suspect.kind, suspect.created] = _QUESTIONS
 
     def start_again(self, suspect: Suspect) -> None:
-        """Let each of that line be asked about: it makes what is kept."""
-        self._asked[suspect.kind, suspect.created] = 0
+        """Let each of that line be asked about: it makes what is kept. Hundreds of bare descriptors are a registry that grows."""
+        if suspect.key >= 0:
+            self._asked[suspect.kind, suspect.created] = 0
 
 
 def resource_of(suspect: Suspect, records: dict[int, Record]) -> Any:

@@ -58,23 +58,35 @@ class ThreadSuspects:
             record: Any = records.get(each.key)
             loop = None if record is None or record.maker is None or record.maker() is not thread else record.ref()
             if loop is not None:
-                inside = [other for other in suspects if self._is_run_by(other, loop, record, records, of_thread)]
+                pending = {id(task): task for task in tasks.pending(loop)}
+                polled = frozenset((*_polled(loop), *record.opened))
+                inside = [
+                    other
+                    for other in suspects
+                    if self._is_run_by(other, loop, pending, polled, records=records, of_thread=of_thread)
+                ]
                 holds = (Held(other.kind, other.summary) for other in inside)
                 owns = suspect.owns | {each.key, *(other.key for other in inside)}
                 suspect = replace(suspect, owns=owns, holds=(*suspect.holds, Held(each.kind, each.type), *holds))
         return suspect
 
     def _is_run_by(
-        self, other: Suspect, loop: Any, of_loop: Any, records: dict[int, Record], of_thread: Record
+        self,
+        other: Suspect,
+        loop: Any,
+        pending: dict[int, Any],
+        polled: frozenset[int],
+        *,
+        records: dict[int, Record],
+        of_thread: Record,
     ) -> bool:
         """Whether a task of a loop, or a socket that it polls, was made in the thread that runs it, and not sent there."""
         if other.kind is Kind.TASKS:
-            task = next((each for each in tasks.pending(loop) if id(each) == other.key), None)
+            task = pending.get(other.key)
             origin = None if task is None else self._watch.of_task(task)
             return origin is not None and not any(code.co_name == _SEND for code, _ in origin[0].frames)
         if other.kind is not Kind.SOCKETS or other.state is not State.OPEN:
             return False
-        polled = {*_polled(loop), *of_loop.opened}
         is_bare = other.key < 0 and -1 - other.key in polled
         if not is_bare and not any(held.fd in polled for held in other.holds):
             return False

@@ -23,7 +23,7 @@ def findings(session: Session, check: Check, suspects: list[Suspect], grace: flo
     """Judge the suspects of an owner whose life is over; `grace` is in seconds."""
     settings = check.settings
     judging = Judging(session.watch, session.ledger, session.looking)
-    causes = judging.causes(check.owner, suspects, grace, check.tasks_before) if suspects else []
+    causes = judging.causes(check.owner, suspects, grace, check.tasks_before, settings.kinds) if suspects else []
     files = {site.file: session.relative(site.file) for suspect in causes for site in suspect.stack}
     counted, ignored = rules.split_ignored(causes, settings.ignore, files)
     verdict = Verdict.WARNED if settings.mode is Mode.WARN else Verdict.LEAKED
