@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from pytest_httpleak.asking import attributes_of, is_a, own_attribute
+from pytest_httpleak.asking import own_attribute
+from pytest_httpleak.model.facts import Facts
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.sites import Birth
 
@@ -39,7 +40,7 @@ class KeyedRef(weakref.ref):  # type: ignore[type-arg]  # the class is not gener
     record: Record
 
 
-class Address(NamedTuple):
+class Address(Facts):
     """Where an object was that no weak reference can be made to; only a look at the heap tells whether it still is."""
 
     key: int
@@ -281,49 +282,6 @@ def has_sender(maker: Callable[[], Any] | None, threads: Table, owner: Owner) ->
         return not sender.done()
     thread = threads.get(sender)
     return bool(sender.is_alive()) and (thread is None or not thread.pooled or thread.is_stuck_for(owner))
-
-
-def reachable(thing: object, table: Table, *, depth: int = 3) -> list[Any]:
-    """The records of `table` whose objects are `thing`, or lie in its attributes or their containers, `depth` deep.
-
-    This is how wrapped pools are followed: a custom transport or adapter keeps the stock one in an attribute.
-    """
-    found: list[Any] = []
-    seen: set[int] = set()
-    level: list[object] = [thing]
-    for _ in range(depth + 1):
-        below: list[object] = []
-        for each in level:
-            if id(each) in seen or each is None or is_a(each, _PLAIN):
-                continue
-            seen.add(id(each))
-            record = table.get(each)
-            if record is not None:
-                found.append(record)
-            else:
-                below += _parts(each)
-        level = below[:_WIDEST]
-    return found
-
-
-_PLAIN = (str, bytes, int, float, bool, type)
-_WIDEST = 500  # objects looked at on one level; a transport has a dozen attributes
-
-
-def _parts(thing: Any) -> list[object]:
-    if is_a(thing, dict):
-        return list(thing.values())
-    if is_a(thing, (list, tuple, set, frozenset)):
-        return list(thing)
-    parts = list(attributes_of(thing).values())
-    for cls in type(thing).__mro__:
-        slots = cls.__dict__.get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            try:
-                parts.append(object.__getattribute__(thing, name))
-            except AttributeError:
-                continue
-    return parts
 
 
 def together(origins: Iterable[str]) -> str:

@@ -219,6 +219,19 @@ def test_a_class_without_a_hash_is_looked_at_like_any_other(marked: Marked, lazy
     assert type(odd) is Odd
 
 
+def test_an_error_of_the_search_for_what_keeps_a_descriptor_hides_no_leak(
+    session: Session, marked: Marked, lazy: Lazy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: object) -> None:
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr("pytest_httpleak.session.judging.bare_records", fails)
+    assert [finding.kind for finding in marked.found(lazy.lost)] == [Kind.FDS]
+    (wall,) = [wall for wall in session.watch.walls if wall.error is not None]
+    assert "on purpose" in str(wall.error)
+    wall.error = None  # as the end of each test wants it
+
+
 def test_a_file_that_does_not_close_a_descriptor_does_not_keep_it(marked: Marked, lazy: Lazy) -> None:
     def leaking() -> None:
         fd = os.open(lazy.path, os.O_RDONLY)  # leak: fds

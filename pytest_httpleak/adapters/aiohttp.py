@@ -10,7 +10,8 @@ from pytest_httpleak.adapters import Hooks, Unsupported
 from pytest_httpleak.aiohttpplaces import PlaceRecord
 from pytest_httpleak.aiohttppools import ConnectorRecord, SessionRecord, origin_of, socket_of
 from pytest_httpleak.aiohttprecords import ConnectionRecord, ResponseRecord
-from pytest_httpleak.records import Table, reachable, type_name
+from pytest_httpleak.reaching import reachable
+from pytest_httpleak.records import Table, type_name
 
 MODULES = ("aiohttp",)
 

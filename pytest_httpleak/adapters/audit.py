@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks
-from pytest_httpleak.records import reachable
+from pytest_httpleak.reaching import reachable
 
 MODULES = ("requests", "urllib3", "httpx", "httpx2", "aiohttp", "socket", "urllib.request")
 

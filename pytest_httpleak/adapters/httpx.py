@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Final
 from pytest_httpleak.adapters import Hooks, Unsupported
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
-from pytest_httpleak.records import Record, Table, reachable, type_name
+from pytest_httpleak.reaching import reachable
+from pytest_httpleak.records import Record, Table, type_name
 from pytest_httpleak.socketrecords import dropped
 
 MODULES = ("httpx", "httpx2")

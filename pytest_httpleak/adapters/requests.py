@@ -6,7 +6,8 @@ from types import ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks, require
-from pytest_httpleak.records import Table, reachable
+from pytest_httpleak.reaching import reachable
+from pytest_httpleak.records import Table
 from pytest_httpleak.urllib3pools import ClientRecord
 
 MODULES = ("requests",)

@@ -248,7 +248,7 @@ class Session:
 
     def ignore(self, thing: Any) -> None:
         """Leave an object, and the pools and connections that it holds, to the process."""
-        from pytest_httpleak.records import reachable
+        from pytest_httpleak.reaching import reachable
 
         root = self.watch.root
         if is_a(thing, int):

@@ -59,13 +59,11 @@ class Judging:
             suspects = self._looking.tasks.with_lost(self._looking.with_holdings(suspects), records)
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._looking.wall.note(error)
-        keepers = keepers_of(self._watch, owner)
-        records |= bare_records(self._watch, suspects, keepers)
-        keys = excused(keepers, suspects, records, self.unsure)
+        keys = self._excused(owner, suspects, records)
         if self._are_released(suspects, records, keys, kinds):
             known = {each.key for each in suspects}
             more = [each for each in self._looking.look(owner, tasks_before) if each.key not in known]
-            keys |= excused(keepers, more, records, self.unsure)
+            keys |= self._excused(owner, more, records)
             suspects += more
         found = rules.causes([*freed, *suspects], keys, kinds)
         del waiting
@@ -79,6 +77,16 @@ class Judging:
             )
             for suspect in found
         ]
+
+    def _excused(self, owner: Owner, suspects: list[Suspect], records: dict[int, Record]) -> set[int]:
+        """Keys of suspects that are kept, and no leak; where that cannot be asked, an error hides none of them."""
+        try:
+            keepers = keepers_of(self._watch, owner)
+            records |= bare_records(self._watch, suspects, keepers)
+            return excused(keepers, suspects, records, self.unsure)
+        except Exception as error:  # noqa: BLE001  # this is the wall
+            self._looking.wall.note(error)
+            return set()
 
     def _lasting(self, owner: Owner, suspects: list[Suspect], tasks_before: int) -> list[Suspect]:
         """The same suspects without descriptors that another thread has just opened and nobody has recorded yet."""

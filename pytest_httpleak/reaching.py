@@ -1,0 +1,51 @@
+"""The records of what lies inside an object: how wrapped pools are followed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_httpleak.asking import attributes_of, is_a
+from pytest_httpleak.records import Table
+
+
+def reachable(thing: object, table: Table, *, depth: int = 3) -> list[Any]:
+    """The records of `table` whose objects are `thing`, or lie in its attributes or their containers, `depth` deep.
+
+    This is how wrapped pools are followed: a custom transport or adapter keeps the stock one in an attribute.
+    """
+    found: list[Any] = []
+    seen: set[int] = set()
+    level: list[object] = [thing]
+    for _ in range(depth + 1):
+        below: list[object] = []
+        for each in level:
+            if id(each) in seen or each is None or is_a(each, _PLAIN):
+                continue
+            seen.add(id(each))
+            record = table.get(each)
+            if record is not None:
+                found.append(record)
+            else:
+                below += _parts(each)
+        level = below[:_WIDEST]
+    return found
+
+
+_PLAIN = (str, bytes, int, float, bool, type)
+_WIDEST = 500  # objects looked at on one level; a transport has a dozen attributes
+
+
+def _parts(thing: Any) -> list[object]:
+    if is_a(thing, dict):
+        return list(thing.values())
+    if is_a(thing, (list, tuple, set, frozenset)):
+        return list(thing)
+    parts = list(attributes_of(thing).values())
+    for cls in type(thing).__mro__:
+        slots = cls.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            try:
+                parts.append(object.__getattribute__(thing, name))
+            except AttributeError:
+                continue
+    return parts
