@@ -130,7 +130,7 @@ def test_names_are_cut_after_the_limit() -> None:
 
 def test_notes_of_one_line_are_one_group() -> None:
     rows = [row("a.py::b", notes=(note(), note(count=2))), row("a.py::c", notes=(note(name="unbounded-pool"),))]
-    assert [(group.note.name, group.count, len(group.owners)) for group in notes(run(*rows))] == [
+    assert [(group.note.name, group.count, group.tests) for group in notes(run(*rows))] == [
         ("no-timeout", 3, 1),
         ("unbounded-pool", 1, 1),
     ]

@@ -14,17 +14,21 @@ class Facts:
     """
 
     FIELDS: ClassVar[tuple[str, ...]] = ()
+    NAMES: ClassVar[frozenset[str]] = frozenset()
     REQUIRED: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls) -> None:
         cls.FIELDS = tuple(cls.__annotations__)
-        cls.REQUIRED = frozenset(cls.FIELDS) - vars(cls).keys()
+        cls.NAMES = frozenset(cls.FIELDS)
+        cls.REQUIRED = cls.NAMES - vars(cls).keys()
 
     def __init__(self, *values: Any, **named: Any) -> None:
         fields, given = self.FIELDS, self.__dict__
         given.update(zip(fields, values, strict=False))
+        if not named and len(values) == len(fields):  # as most are made
+            return
         given.update(named)
-        if len(given) != len(values) + len(named) or not self.REQUIRED <= given.keys() <= set(fields):
+        if len(given) != len(values) + len(named) or not self.REQUIRED <= given.keys() <= self.NAMES:
             missing = ", ".join(sorted(self.REQUIRED - given.keys()))
             raise TypeError(
                 f"{type(self).__name__}({', '.join(fields)}) was given {len(values)} values and "

@@ -84,7 +84,7 @@ def _notes(run: Run) -> list[str]:
     for group in groups:
         where = "" if group.note.created is None else f"{_code(line_of(group.note.created, run.rootdir))} "
         hint = f" {escaped(safe(group.note.hint))}" if group.note.hint else ""
-        extent = f"{escaped(safe_name(group.note.name))}, {counted(len(group.owners), 'test')}"
+        extent = f"{escaped(safe_name(group.note.name))}, {counted(group.tests, 'test')}"
         lines.append(f"- {where}{escaped(safe(group.note.message))} ({extent}).{hint}")
     return lines
 

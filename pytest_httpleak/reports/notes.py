@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from pytest_httpleak.reports.places import Owner, line_of, owner_of_test
+from pytest_httpleak.reports.places import line_of
 from pytest_httpleak.reports.text_safety import safe, safe_name
 
 if TYPE_CHECKING:
@@ -17,13 +17,14 @@ _MAX_NOTES: Final = 10
 
 
 class NoteGroup:
-    """One audit note with all tests that it came up in."""
+    """One audit note, the number of times that it was taken, and of the tests that it came up in."""
 
-    __slots__ = ("count", "note", "owners")
+    __slots__ = ("count", "latest", "note", "tests")
 
     def __init__(self, note: AuditNote) -> None:
         self.note = note
-        self.owners: list[Owner] = []
+        self.tests = 0
+        self.latest = ""  # the id of the last of them
         self.count = 0
 
 
@@ -31,16 +32,16 @@ def notes(run: Run) -> list[NoteGroup]:
     """The audit notes of a run, the most frequent first."""
     groups: dict[tuple[object, ...], NoteGroup] = {}
     for row in run.tests:
-        owner = owner_of_test(row)
         for note in row.notes:
             key = (note.name, note.created, None if note.created else re.sub(r"\d+", "#", note.message))
             group = groups.get(key)
             if group is None:
                 group = groups[key] = NoteGroup(note)
             group.count += note.count
-            if owner not in group.owners[-1:]:  # rows are in order, so that only the last can be the same
-                group.owners.append(owner)
-    return sorted(groups.values(), key=lambda group: (-len(group.owners), -group.count, group.note.name))
+            if group.latest != row.nodeid:  # rows are in order, so that only the last can be the same
+                group.latest = row.nodeid
+                group.tests += 1
+    return sorted(groups.values(), key=lambda group: (-group.tests, -group.count, group.note.name))
 
 
 def notes_text(run: Run) -> list[str]:
@@ -51,7 +52,7 @@ def notes_text(run: Run) -> list[str]:
     lines: list[str] = []
     found = notes(run)
     for group in found[:_MAX_NOTES]:
-        lines += note_lines(group.note, counted(len(group.owners), "test"), run.rootdir)
+        lines += note_lines(group.note, counted(group.tests, "test"), run.rootdir)
     if len(found) > _MAX_NOTES:
         lines.append(f"and {len(found) - _MAX_NOTES:,} more notes; a report (--httpleak-report=PATH) has them all")
     return [*lines, ""] if lines else []

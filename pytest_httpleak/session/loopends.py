@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import types
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.model.kinds import Kind
@@ -108,7 +108,7 @@ class LoopEnds:
             return []
         suspects = self._looking.look(owner, self._watch.births_of_tasks)
         if suspects and is_native:
-            generators = _suspended(each for each in gc.get_objects() if type(each) is types.AsyncGeneratorType)
+            generators = _suspended([each for each in gc.get_objects() if type(each) is types.AsyncGeneratorType])
         return self._looking.tasks.in_generators(generators, suspects) if suspects and generators else []
 
     def task_destroyed(self, task: Any) -> None:
@@ -122,7 +122,9 @@ class LoopEnds:
         self._watch.forget_tasks([task])
 
 
-def _suspended(generators: Iterable[Any]) -> list[Any]:
+def _suspended(generators: Collection[Any]) -> list[Any]:
+    if not generators:  # as with nearly every loop; to copy a set with weak references costs more than to ask it
+        return []
     return [each for each in list(generators) if each.ag_frame is not None and not each.ag_running]
 
 
