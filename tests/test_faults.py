@@ -245,6 +245,31 @@ def test_a_run_that_a_test_exits_is_incomplete(inner: Inner) -> None:
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
 
 
+def test_a_fixture_that_ends_after_an_exit_is_judged_with_the_run(inner: Inner) -> None:
+    inner.write(
+        test_a=f"""
+        import pytest, socket
+        KEPT = []
+
+        @pytest.fixture(scope="module")
+        def leaks():
+            {LEAK}
+            yield
+
+        @pytest.fixture(scope="module")
+        def is_clean():
+            with socket.socket():
+                yield
+
+        def test_exits(leaks, is_clean):
+            pytest.exit("enough", 7)
+        """
+    )
+    inner.run()
+    assert [(row["name"], row["outcome"]) for row in inner.report["fixtures"]] == [("leaks", "leaked")]
+    assert inner.outcomes() == {}
+
+
 # -- the interpreter's end ---------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from typing import Any
@@ -11,6 +12,7 @@ from inner import Inner
 from marked import Leaks
 
 from pytest_httpleak.probes import references
+from pytest_httpleak.session.core import Session
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and listings of Linux")
 
@@ -103,6 +105,53 @@ def test_a_line_that_leaks_hundreds_asks_for_few_scans_of_the_heap(
     (finding,) = leaks(leaking)
     assert finding.count == 300
     assert 0 < len(asked) <= 40
+
+
+BARE = """
+import os
+import resource
+
+import pytest
+
+KEPT = []
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for fd in KEPT:
+        os.close(fd)
+
+
+def exhaust(kept):
+    with pytest.raises(OSError, match="Too many open files"):
+        while True:
+            kept.append(os.dup(1))
+
+
+def test_is_clean():
+    mine = []
+    exhaust(mine)
+    for fd in mine:
+        os.close(fd)
+
+
+def test_leaks_all():
+    exhaust(KEPT)
+"""
+
+
+def test_the_last_descriptor_may_be_a_bare_one(inner: Inner) -> None:
+    inner.write(test_a=BARE)
+    result = inner.run()
+    assert inner.outcomes() == {"test_is_clean": "clean", "test_leaks_all": "leaked"}
+    (finding,) = inner.report["tests"][-1]["findings"]
+    assert finding["count"] > 10
+    assert (finding["created"]["function"], finding["kind"]) == ("exhaust", "fds")
+    result.stdout.no_fnmatch_line("*switched off*")
 
 
 # -- a listing that cannot be read -------------------------------------------------------------------------------------
@@ -278,6 +327,24 @@ def test_leaks(number):
 def test_leaks_a_descriptor(number):
     KEPT.append(os.open(os.devnull, os.O_RDONLY))
 """
+
+
+@pytest.mark.parametrize("name", [None, __file__], ids=["closed", "another file"])
+def test_what_is_closed_between_the_list_and_the_telling_is_nothing(session: Session, name: str | None) -> None:
+    fd = os.open(os.devnull, os.O_RDONLY)
+    try:
+        listed = {fd: (os.fstat(fd).st_dev, os.fstat(fd).st_ino)}
+        assert len(session.ledger.suspects(listed, set())) == 1
+        if name is None:
+            os.close(fd)
+        else:
+            other = os.open(name, os.O_RDONLY)
+            os.dup2(other, fd)
+            os.close(other)
+        assert session.ledger.suspects(listed, set()) == []
+    finally:
+        if name is not None:
+            os.close(fd)
 
 
 @pytest.mark.parametrize(
