@@ -108,6 +108,7 @@ class Workload(NamedTuple):
 
 
 WORKLOADS = {
+    "start": Workload("", EMPTY.format(tests=1)),
     "empty": Workload("", EMPTY.format(tests=1000)),
     "empty-4000": Workload("", EMPTY.format(tests=4000)),
     "fds-2000": Workload(DESCRIPTORS.format(fds=2000), EMPTY.format(tests=1000)),
