@@ -6,12 +6,13 @@ import difflib
 import functools
 import inspect
 import os
+import warnings
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
-from pytest_httpleak.errors import LeakError
-from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.errors import HttpLeakWarning, LeakError
+from pytest_httpleak.model.kinds import Kind, Verdict
 from pytest_httpleak.model.pools import PoolState
 from pytest_httpleak.reports.text import leak_text
 from pytest_httpleak.session import core
@@ -72,6 +73,11 @@ class CheckedBlock:
 
     def _raise(self, check: Check) -> None:
         __tracebackhide__ = True
+        if self._around is not None:  # whose row shows what is no error
+            self._around.findings += tuple(each for each in check.findings if each.verdict is not Verdict.LEAKED)
+        elif check.warnings and self._session is not None:
+            text = leak_text(check.warnings, owner=self._name, rootdir=self._session.rootdir)
+            warnings.warn(HttpLeakWarning(text), stacklevel=3)
         if check.leaks and self._session is not None:
             text = leak_text(check.leaks, owner=self._name, rootdir=self._session.rootdir)
             raise LeakError(text, check.leaks)

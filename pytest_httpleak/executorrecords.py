@@ -25,7 +25,7 @@ def record_executors(cls: Any, hooks: Any) -> Any:
     def born(_: None, executor: Any, /, *args: Any, **kwargs: Any) -> None:
         record = ExecutorRecord()
         executors.put(executor, record)
-        watch.add(record, opened=False)
+        watch.add_lasting(record, opened=False)
 
     hooks.after(cls, "__init__", born)
     return executors

@@ -24,6 +24,7 @@ class Ending:
         self._run: Run | None = None
         self._lines: list[str] = []
         self._broken = ""
+        self.is_interrupted = False  # also by `pytest.exit()`, whatever exit status that gives
 
     def finish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write the files, or hand what was found to the controller; never raises."""
@@ -45,7 +46,8 @@ class Ending:
             return
         if results.usage_error:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
-        complete = exitstatus not in _INCOMPLETE and not session.shouldstop and not session.shouldfail
+        is_whole = exitstatus not in _INCOMPLETE and not self.is_interrupted
+        complete = is_whole and not session.shouldstop and not session.shouldfail
         has_files = bool(guard.has_files_to_write or results.needed)
         run = self._run = results.run(
             watched.seconds, watched.errors(), guard.trend, watched.growth(), complete=complete, every_row=has_files

@@ -36,6 +36,7 @@ class Guard:
         self.baseline = self._load_baseline()
         self.session.known = _Everything() if run.update_baseline else self.baseline
         self.fixtures = WiderFixtures(self)
+        self.session.let_go = self._let_go
         self.trend = self._new_trend()
         self.is_worker = hasattr(config, "workerinput")
         self.is_controller = not self.is_worker and config.getoption("dist", "no") != "no"
@@ -162,6 +163,13 @@ class Guard:
                 return bool(result)
         run_held(self, item, nextitem)
         return True
+
+    def _let_go(self) -> None:
+        """Let the test runner forget what it has kept of a test's log, and with it whatever that refers to."""
+        from pytest_httpleak.logged import forget_records
+
+        if self.fixtures.during is not None:
+            forget_records(self.fixtures.during)
 
     def check_of(self, item: pytest.Item) -> Check | None:
         """The check of a test that is running."""

@@ -79,6 +79,12 @@ class Watch(Answering):
         record.maker = self.maker()
         return owner
 
+    def add_lasting(self, record: Record, *, opened: bool = True) -> None:
+        """The same for what answers for others: where a module that is imported makes it, all that is the process's."""
+        self.add(record, opened=opened, depth=5)
+        if record.birth is not None and record.birth.is_import():
+            record.owner = self.root
+
     def add_with(self, record: Record, other: Record) -> None:
         """Give a record the birth and the owner that another one has just been given on the same way."""
         record.birth, record.maker = other.birth, other.maker

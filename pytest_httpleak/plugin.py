@@ -96,6 +96,9 @@ class Hooks:
         with self._guard.fixtures.setting_up(fixturedef, request):
             return (yield)
 
+    def pytest_keyboard_interrupt(self) -> None:
+        self._guard.ending.is_interrupted = True
+
     @pytest.hookimpl(wrapper=True, trylast=True)  # within the terminal's, which shows the summary; around the runner's
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
         result = yield

@@ -242,6 +242,9 @@ class Recorder(Protocol):
     def add(self, record: Record, *, opened: bool = True, depth: int = 4) -> None:
         """Give a record its birth, `depth` frames up, and its owner: whoever is responsible for what is made right now."""
 
+    def add_lasting(self, record: Record, *, opened: bool = True) -> None:
+        """The same for what answers for others: where a module that is imported makes it, all that is the process's."""
+
     def add_with(self, record: Record, other: Record) -> None:
         """The same for what is made on the way of another record, which has just been given its birth and owner."""
 

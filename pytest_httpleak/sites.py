@@ -31,6 +31,7 @@ _RUNNER: Final = 2
 # Deep enough for the longest way from a library's socket call to the user's line (httpx over anyio needs about 40).
 _MAX_FRAMES: Final = 80
 _DEPTHS: Final = range(_MAX_FRAMES)
+_IMPORT: Final = "<frozen importlib"
 _getframe: Final = sys._getframe
 _USER_FRAMES: Final = 6
 
@@ -60,15 +61,24 @@ def set_user_root(path: str) -> None:
 class Birth:
     """The call stack at the birth of a resource, innermost frame first, as raw (code, instruction) pairs.
 
-    `parent` is the birth of the task or thread that made it, for stacks that have no frame of the user's.
+    `parent` is the birth of the task or thread that made it, for stacks that have no frame of the user's. `importing`
+    says of the frames that were left out whether a module is imported by them; None where they are the test runner's.
     """
 
-    __slots__ = ("frames", "has_user", "parent")
+    __slots__ = ("frames", "has_user", "importing", "parent")
 
-    def __init__(self, frames: list[tuple[CodeType, int]], has_user: bool, parent: Birth | None) -> None:
+    def __init__(
+        self,
+        frames: list[tuple[CodeType, int]],
+        has_user: bool,
+        parent: Birth | None,
+        *,
+        importing: bool | None = None,
+    ) -> None:
         self.frames = frames
         self.has_user = has_user
         self.parent = parent
+        self.importing = importing
 
     def site(self) -> Site | None:
         """The innermost line of the user's own code, or None where there is none."""
@@ -97,13 +107,9 @@ class Birth:
 
     def is_import(self) -> bool:
         """Whether it happened while a module was being imported: what is made then belongs to the process."""
-        frames = self.frames
-        for index, (code, _) in enumerate(frames):
-            if code.co_name == "<module>":
-                importer = frames[index + 1][0].co_filename if index + 1 < len(frames) else ""
-                if not importer or importer.startswith("<frozen importlib"):
-                    return True
-        return False
+        if self.importing is not None:
+            return self.importing or any(map(_imports, self.frames, self.frames[1:]))
+        return any(map(_imports, self.frames, [*self.frames[1:], None]))
 
     def makers(self) -> frozenset[str]:
         """The packages whose code lies between the user's line and what was made: they may keep it for themselves.
@@ -156,14 +162,36 @@ def capture(depth: int, outermost: FrameType | None = None) -> Birth:
             users += 1
             if users == _USER_FRAMES:
                 append((code, frame.f_lasti))
-                break
+                return Birth(frames, True, None, importing=_is_imported(frame, outermost))
         append((code, frame.f_lasti))
         if frame is outermost:
             break
         frame = frame.f_back
-        if frame is None:
-            break
+        if frame is None:  # a program's own module, or a thread's first function
+            return Birth(frames, users > 0, None, importing=False)
     return Birth(frames, users > 0, None)
+
+
+def _imports(module: tuple[CodeType, int], caller: tuple[CodeType, int] | None) -> bool:
+    """Whether a frame is that of a module which its caller imports; None stands for the test runner."""
+    if module[0].co_name != "<module>":
+        return False
+    return caller is None or caller[0].co_filename.startswith(_IMPORT)
+
+
+def _is_imported(frame: Any, outermost: FrameType | None) -> bool:
+    """Whether this frame, or one that has led to it, is that of a module which is being imported."""
+    while frame is not outermost:
+        caller = frame.f_back
+        if caller is None:  # a program's own module
+            return False
+        by_runner = (_sorts.get(caller.f_code.co_filename) or _sort_of(caller)) == _RUNNER
+        if frame.f_code.co_name == "<module>" and (by_runner or caller.f_code.co_filename.startswith(_IMPORT)):
+            return True
+        if by_runner:
+            return False
+        frame = caller
+    return False
 
 
 def awaits(coroutine: Any) -> Iterator[Any]:

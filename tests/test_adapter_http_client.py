@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from marked import Marked, wake
+from marked import Leaks, Marked, wake
 
 from pytest_httpleak.adapters import Hooks, Unsupported, http_client
 from pytest_httpleak.session.core import Session
@@ -804,3 +804,30 @@ def test_unknown_internals_keep_the_adapter_off(session: Session) -> None:
     hooks = Hooks(session.watch, session.watch.patches, session.watch.wall("http.client"))
     with pytest.raises(Unsupported, match=r"^http\.client has no HTTPConnection\.__init__$"):
         http_client.attach(ModuleType("http.client"), hooks)
+
+
+def test_a_response_class_of_somebodys_own_is_let_through(leaks: Leaks, server: str, session: Session) -> None:
+    class Odd:
+        def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+            self.will_close = True
+
+        def begin(self) -> None:
+            pass
+
+        def isclosed(self) -> bool:
+            return False
+
+        def close(self) -> None:
+            pass
+
+    class Connection(http.client.HTTPConnection):
+        response_class = Odd  # type: ignore[assignment]
+
+    def odd() -> None:
+        connection = Connection(server.removeprefix("http://"))
+        connection.request("GET", "/ok")
+        assert isinstance(connection.getresponse(), Odd)
+        connection.close()
+
+    assert leaks(odd) == ()
+    assert session.errors() == []

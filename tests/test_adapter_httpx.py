@@ -1246,3 +1246,19 @@ def test_a_run_reports_what_the_comments_say(inner: Inner, server: str, httpx: A
     assert [row["name"] for row in inner.report["fixtures"]] == ["forgetful"] * ("fixture leak" in text)
     assert {row["outcome"] for row in rows} == {"clean", "leaked"}
     assert all(len(row["findings"]) == (row["outcome"] == "leaked") for row in rows)
+
+
+def test_a_client_that_was_closed_is_not_said_to_be_unclosed(leaks: Leaks, server: str, httpx: Any) -> None:
+    class Wrapper(httpx.BaseTransport):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            self.inner = httpx.HTTPTransport()
+
+        def handle_request(self, request: Any) -> Any:
+            return self.inner.handle_request(request)
+
+    def leaking() -> None:
+        with httpx.Client(transport=Wrapper()) as client:
+            client.get(f"{server}/ok")
+
+    (finding,) = leaks(leaking)
+    assert finding.type.endswith(".HTTPTransport")

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from inner import Inner
 
-from pytest_httpleak import LeakError, no_leaks
+from pytest_httpleak import HttpLeakWarning, LeakError, no_leaks
 from pytest_httpleak.api import LeakCheck
 from pytest_httpleak.session.core import Check, Session
 from pytest_httpleak.settings import default_settings, settings_from_keywords
@@ -270,3 +271,59 @@ class TestNoLeaks:
     def test_an_unknown_key_is_an_error_at_once(self) -> None:
         with pytest.raises(TypeError, match=r"no_leaks\(\) got an unknown kind 'socket'"):
             no_leaks(socket=1)
+
+
+SCRIPT = """
+import socket
+from pytest_httpleak import LeakError, no_leaks
+
+KEPT = []
+
+def leak():
+    KEPT.append(socket.socket())
+
+with no_leaks(grace=0):
+    socket.socket().close()
+try:
+    with no_leaks(grace=0):
+        leak()
+except LeakError as error:
+    print("found", error.findings[0].created.function)
+"""
+
+
+def test_a_plain_script_is_checked(pytester: pytest.Pytester) -> None:
+    result = pytester.runpython(pytester.makepyfile(script=SCRIPT))
+    result.stdout.fnmatch_lines(["found leak"])
+
+
+def test_a_block_that_only_warns_warns(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+        import socket
+
+        KEPT = []
+
+        def test_warns(httpleak):
+            with httpleak.check():
+                KEPT.append(socket.socket())
+
+        def test_tolerates(httpleak):
+            with httpleak.check(sockets=1):
+                KEPT.append(socket.socket())
+
+        def test_is_clean(httpleak):
+            with httpleak.check():
+                socket.socket().close()
+        """
+    )
+    result = inner.run("--httpleak=warn")
+    assert inner.outcomes() == {"test_warns": "warned", "test_tolerates": "tolerated", "test_is_clean": "clean"}
+    result.assert_outcomes(passed=3, warnings=1)
+    result.stdout.fnmatch_lines(["*HttpLeakWarning: 1 socket leaked*"])
+
+
+def test_no_leaks_that_only_warns_warns() -> None:
+    with pytest.warns(HttpLeakWarning, match="1 socket leaked"), no_leaks(mode="warn", grace=0):
+        kept = socket.socket()
+    kept.close()

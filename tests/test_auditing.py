@@ -442,3 +442,18 @@ def test_any_bound_of_a_timeout_is_one(noted: Noted, server: str, options: dict[
             pools.request("GET", f"{server}/ok", timeout=(urllib3.Timeout if is_stock else own)(**options))
 
     assert noted(careful) == {}
+
+
+def test_an_adapter_of_somebodys_own_may_come_with_a_timeout(noted: Noted, server: str) -> None:
+    requests = pytest.importorskip("requests")
+
+    class Patient(requests.adapters.HTTPAdapter):  # type: ignore[misc, name-defined]
+        def send(self, *args: Any, **kwargs: Any) -> Any:
+            return super().send(*args, **{**kwargs, "timeout": 5})
+
+    def careful() -> None:
+        with requests.Session() as session:
+            session.mount("http://", Patient())
+            session.get(f"{server}/ok")
+
+    assert noted(careful) == {}

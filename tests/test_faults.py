@@ -241,6 +241,7 @@ def test_a_run_that_a_test_exits_is_incomplete(inner: Inner) -> None:
     result = inner.run()
     assert result.ret == 7
     assert inner.outcomes() == {"test_leaks": "leaked"}
+    assert inner.report["summary"]["complete"] is False
     result.stdout.fnmatch_lines(["*enough*"])
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
 

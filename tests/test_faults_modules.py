@@ -258,3 +258,53 @@ def test_a_library_that_is_blocked_or_replaced_while_tests_run(inner: Inner) -> 
     inner.write(test_a=BLOCKED)
     blocked = {f"test_a_library_that_is_blocked[{name}]": "clean" for name in ("none", "number", "text", "object")}
     inner.judge(**blocked, test_leaks_while_it_is_blocked="leaked", test_is_clean_while_it_is_blocked="clean")
+
+
+# -- what a module makes while a test imports it -------------------------------------------------------------------------
+
+IMPORTED = """
+import concurrent.futures
+import queue
+import socket
+import threading
+
+POOL = concurrent.futures.ThreadPoolExecutor(2)
+JOBS = queue.Queue()
+
+
+def serve():
+    sock = None
+    while (done := JOBS.get()) is not None:
+        sock = sock or socket.socket()
+        done.set()
+
+
+threading.Thread(target=serve, daemon=True).start()
+"""
+
+
+def test_what_a_module_begins_while_a_test_imports_it_is_the_processs(inner: Inner) -> None:
+    inner.write(
+        imported=IMPORTED,
+        test_a="""
+        import concurrent.futures
+        import threading
+
+        KEPT = []
+
+        def test_executor():
+            import imported
+            imported.POOL.submit(int).result()
+
+        def test_thread():
+            import imported
+            done = threading.Event()
+            imported.JOBS.put(done)
+            assert done.wait(10)
+
+        def test_leaks():
+            KEPT.append(concurrent.futures.ThreadPoolExecutor(2))
+            KEPT[0].submit(int).result()
+        """,
+    )
+    inner.judge(test_executor="clean", test_thread="clean", test_leaks="leaked")

@@ -8,6 +8,7 @@ import gc
 import os
 import socket
 import threading
+import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
@@ -20,6 +21,7 @@ from inner import Inner
 from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.patches import Wall
+from pytest_httpleak.probes.tasks import is_infrastructure
 
 Leaks = Callable[..., tuple[Finding, ...]]
 
@@ -459,3 +461,51 @@ def test_what_else_holds_a_running_thread_is_told(leaks: Leaks) -> None:
     assert found.held_by == f"module attribute {__name__}._kept[0]"
     end.set()
     _kept.clear()
+
+
+# -- what pytest keeps of a test's log, and of nobody else's ---------------------------------------------------------------
+
+
+def test_what_only_a_logged_traceback_keeps_is_nothing(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+        import logging
+        import sqlite3
+
+        KEPT = []
+
+        def fetch(path, keep=None):
+            file = open(path)
+            try:
+                1 / 0
+            except ZeroDivisionError as error:
+                logging.warning("failed with %s", file, exc_info=True)
+                if keep is not None:
+                    keep.append(error)
+
+        def test_clean():
+            fetch(__file__)
+
+        def test_leaks():
+            fetch(__file__, KEPT)
+
+        def test_log_is_there(caplog):
+            fetch(__file__)
+            assert "failed with" in caplog.text and caplog.records[0].exc_info
+        """
+    )
+    inner.judge(
+        "-W", "ignore::ResourceWarning", "-W", "ignore::pytest.PytestUnraisableExceptionWarning",
+        test_clean="clean", test_leaks="leaked", test_log_is_there="clean",
+    )  # fmt: skip
+
+
+def test_a_watcher_that_a_library_never_ends_is_nobodys() -> None:
+    code = "async def _shutdown_watcher(): pass"
+    for module, is_the_librarys in (("sse_starlette.sse", True), ("mine", False)):
+        names: dict[str, Any] = {"__name__": module}
+        exec(code, names)  # a module of that name
+        coroutine = names["_shutdown_watcher"]()
+        task = types.SimpleNamespace(get_coro=lambda coroutine=coroutine: coroutine)
+        assert is_infrastructure(task) is is_the_librarys
+        coroutine.close()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import operator
+import pickle
+import types
 from typing import Any
 
 import pytest
 
 from pytest_httpleak.patches import Patches, Wall
+from pytest_httpleak.session.core import Session
 
 
 class Base:
@@ -89,3 +94,34 @@ def test_undo_leaves_a_later_wrapper_of_somebody_else_alone(monkeypatch: pytest.
     patches.undo()
     assert Thing.__dict__["method"] is theirs
     assert Thing().method(2) == 5
+
+
+def test_what_stands_for_a_function_of_c_is_not_bound_either(patches: Patches, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("some")
+    module.add = operator.add  # type: ignore[attr-defined]
+    module.double = lambda value: value * 2  # type: ignore[attr-defined]
+    for name in ("add", "double"):
+        for _ in range(2):  # two notes, as two adapters have
+            patches.after(Wall("x"), module, name, lambda result, *args: None)
+
+    class Holder:
+        add = module.add
+        double = module.double
+
+    assert Holder().add(1, 2) == module.add(1, 2) == 3
+    assert Holder.double(4) == module.double(4) == 8
+    with pytest.raises(TypeError, match="2 were given"):
+        Holder().double(4)
+    patches.undo()
+    assert module.add is operator.add
+
+
+@pytest.mark.parametrize("name", ["os.open", "os.dup", "os.pipe", "builtins.open", "io.open", "sqlite3.connect"])
+def test_a_function_of_c_stays_what_it_is_to_a_class_and_to_pickle(session: Session, name: str) -> None:
+    module, _, attribute = name.partition(".")
+    function = getattr(importlib.import_module(module), attribute)
+    assert inspect.unwrap(function) is not function
+    holder = type("Holder", (), {"function": function})()
+    assert not inspect.ismethod(holder.function)
+    if attribute == "open" and module != "os":  # those of `os` are known to pickle by the module that they come from
+        assert pickle.loads(pickle.dumps(function)) is function

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import runpy
 import sysconfig
 from pathlib import Path
 
@@ -75,3 +77,29 @@ def test_what_is_made_while_a_module_is_imported_is_told_apart(tmp_path: Path, m
 
     assert imported_here.BIRTH.is_import()
     assert not capture(1).is_import()
+
+
+DEEP = """
+from pytest_httpleak.sites import capture
+
+def deep(number):
+    return deep(number - 1) if number else capture(1)
+
+BIRTH = deep({depth})
+"""
+
+
+@pytest.mark.parametrize("depth", [0, 4, 5, 6, 20])
+def test_an_import_is_seen_however_deep_what_is_made_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, depth: int
+) -> None:
+    (tmp_path / f"imported_deep_{depth}.py").write_text(DEEP.format(depth=depth))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert importlib.import_module(f"imported_deep_{depth}").BIRTH.is_import()
+
+
+@pytest.mark.parametrize("depth", [0, 4, 5, 6, 20])
+def test_a_script_that_is_run_is_no_import(tmp_path: Path, depth: int) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(DEEP.format(depth=depth))
+    assert not runpy.run_path(str(script))["BIRTH"].is_import()

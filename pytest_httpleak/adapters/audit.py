@@ -46,9 +46,19 @@ def _urllib(module: ModuleType, hooks: Hooks) -> None:
 def _requests(module: ModuleType, hooks: Hooks) -> None:
     watch: Any = hooks.watch
 
-    def sending(session: Any, /, *args: Any, **kwargs: Any) -> None:
-        if kwargs.get("timeout") is None:
+    stock = module.adapters.HTTPAdapter.send
+
+    def sending(session: Any, request: Any = None, /, *args: Any, **kwargs: Any) -> None:
+        if kwargs.get("timeout") is None and has_stock_adapter(session, request):
             watch.note("no-timeout", f"requests: {_NO_TIMEOUT}", "pass `timeout=(connect, read)`, in seconds")
+
+    def has_stock_adapter(session: Any, request: Any) -> bool:
+        """Whether nobody's own adapter sends it, which may come with a timeout of its own."""
+        try:
+            adapter = session.get_adapter(url=request.url)
+        except Exception:  # noqa: BLE001  # there is none for that address: nothing is sent
+            return False
+        return getattr(type(adapter), "send", None) is stock
 
     hooks.before(module.sessions.Session, "send", sending)
 

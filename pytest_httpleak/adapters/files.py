@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _io
 import builtins
+import inspect
 import io
 import os
 import sys
@@ -67,7 +68,7 @@ def _os(module: ModuleType, hooks: Hooks) -> None:
         hooks.after(builtins, "open", opened)
         wrapper = builtins.open
         for place in (io, _io):  # all three, so that `open` is still found, and pickled, by its own name
-            hooks.patches.replace(place, "open", lambda original: wrapper)
+            hooks.patches.put(place, "open", wrapper)
 
 
 _STANDARD = (0, 1, 2)
@@ -213,7 +214,7 @@ def _databases(module: ModuleType, hooks: Hooks) -> None:
     hooks.patches.replace(library, "connect", make)
     wrapper = library.connect
     if wrapper is original:  # patched already, and copied from there by a module that is loaded again
-        original = wrapper.__wrapped__
+        original = inspect.unwrap(wrapper)
     if module.connect in (original, wrapper):
         module.connect = original  # type: ignore[attr-defined]  # to be put back
         hooks.patches.put(module, "connect", wrapper)

@@ -184,8 +184,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         if record is None:
             return
         sent, record.sent = record.sent, None
-        if response.isclosed() or fileno(response.fp) < 0:
-            return
+        if not isinstance(response, response_class) or response.isclosed() or fileno(response.fp) < 0:
+            return  # or somebody's own, of which nothing is known
         answer = ResponseRecord(record, response)
         responses.put(response, answer)
         watch.add(answer)

@@ -24,7 +24,7 @@ _CLOSE: Final = {
 class ClientRecord(Record):
     """A `Client` or `AsyncClient`. One that never opened a connection may stay open: it holds nothing."""
 
-    __slots__ = ("hint", "pools", "type")
+    __slots__ = ("closed", "hint", "pools", "type")
 
     kind: ClassVar[Kind] = Kind.CLIENTS
 
@@ -34,6 +34,7 @@ class ClientRecord(Record):
         self.type = type_name(client)
         self.hint = _CLOSE[hasattr(client, "aclose")].format(library)
         self.pools = pools
+        self.closed = False  # which does not close what a transport around another one does not hand on
 
     def inside(self) -> list[Any]:
         """The records of the pools that the client's transports hold, however they are wrapped."""
@@ -69,7 +70,7 @@ class ClientRecord(Record):
         )
 
     def orphaned(self, socket: Any) -> Suspect | None:
-        if self.ref() is not None:
+        if self.closed or self.ref() is not None:
             return None
         return dropped(self, self.type, socket, hint=self.hint)
 
@@ -103,7 +104,16 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             pool.transport = type_name(transport)
             pool.inner = True
 
-    for name in clients_of:
-        hooks.after(getattr(module, name), "__init__", born)
+    def closing(client: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = clients.get(client)
+        if record is not None:
+            record.closed = True
+
+    for name, close in zip(clients_of, ("close", "aclose"), strict=True):
+        cls = getattr(module, name)
+        hooks.after(cls, "__init__", born)
+        for way in (close, f"__{close.replace('close', 'exit')}__"):
+            if hasattr(cls, way):
+                hooks.before(cls, way, closing)
     for name in transports_of:
         hooks.after(getattr(module, name), "__init__", transport_born)

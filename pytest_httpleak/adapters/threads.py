@@ -90,7 +90,7 @@ def _threads(module: ModuleType, hooks: Hooks) -> None:
             return  # started twice: the interpreter will say so
         record = ThreadRecord(sockets, pooled=_is_pooled(thread))
         threads.put(thread, record)
-        watch.add(record)
+        watch.add_lasting(record)
         if record.pooled:
             _adopt(record, thread, executors, watch)
 
@@ -184,7 +184,7 @@ def _bare_threads(module: ModuleType, hooks: Hooks) -> None:
                     run = _Run(function, watch.borrowed)
                     record = BareThreadRecord()
                     threads.put(run, record)
-                    watch.add(record)
+                    watch.add_lasting(record)
                     run.worker = Worker(record.owner, record.birth)
                     function = run
                 except Exception as error:  # noqa: BLE001  # this is the wall

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Site
 
 _TURNS: Final = 20  # of a loop between two pauses, so that a chain of callbacks needs no pause for each
+_WATCHERS: Final = frozenset((("sse_starlette.sse", "_shutdown_watcher"),))
 _PAUSE: Final = 0.001  # seconds
 
 
@@ -31,9 +32,15 @@ def is_infrastructure(task: Any) -> bool:
     """Whether a task is a test runner's, a loop's own, or one that the interpreter makes to finish an abandoned generator."""
     coroutine = task.get_coro()
     name = getattr(coroutine, "__qualname__", "")
-    if name in RUNNER_TASKS or name in LOOP_TASKS:
+    if name in RUNNER_TASKS or name in LOOP_TASKS or _is_a_watcher(coroutine):
         return True
     return type(coroutine).__name__.startswith("async_generator_")
+
+
+def _is_a_watcher(coroutine: Any) -> bool:
+    """Whether a library has started it once for the thread, to wait for the end of the process, and gives no way to stop it."""
+    frame = getattr(coroutine, "cr_frame", None)
+    return frame is not None and (frame.f_globals.get("__name__"), frame.f_code.co_name) in _WATCHERS
 
 
 def _is_spent(task: Any) -> bool:

@@ -83,6 +83,7 @@ class Session:
         self.looking = Looking(self.watch, self.ledger)
         self.seconds = 0.0
         self.is_last = False  # the test that is running: after it, fixtures of all scopes are torn down
+        self.let_go: Callable[[], object] = lambda: None  # of what only the test runner keeps, before a leak is judged
         self._tests = 0
         self._births = 0  # of all tests together, those that are over
         self._growth: GrowthWatch | None = None
@@ -212,7 +213,7 @@ class Session:
             if suspects or owner.peaks is not None:
                 from pytest_httpleak.session.verdicts import findings
 
-                check.findings = findings(self, check, suspects, check.settings.grace if grace is None else grace)
+                check.findings += findings(self, check, suspects, check.settings.grace if grace is None else grace)
             if owner.scope == "function":
                 if self._auditing is not None:
                     check.notes = self._auditing.notes(owner, check.tasks_before)

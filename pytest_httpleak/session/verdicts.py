@@ -22,6 +22,7 @@ _BLOCK = "block"
 def findings(session: Session, check: Check, suspects: list[Suspect], grace: float) -> tuple[Finding, ...]:
     """Judge the suspects of an owner whose life is over; `grace` is in seconds."""
     settings = check.settings
+    session.safely(session.let_go)
     judging = Judging(session.watch, session.ledger, session.looking)
     causes = judging.causes(check.owner, suspects, grace, check.tasks_before, settings.kinds) if suspects else []
     files = {site.file: session.relative(site.file) for suspect in causes for site in suspect.stack}
@@ -42,4 +43,4 @@ def _named(session: Session, finding: Finding, check: Check) -> Finding:
     file = None if finding.created is None else session.relative(finding.created.file)
     named = replace(finding, fingerprint=fingerprint(finding, owner.name.partition("[")[0], file))
     is_known = session.known is not None and owner.scope != _BLOCK and session.known.knows(named.fingerprint)
-    return named.judged(Verdict.KNOWN) if is_known and named.verdict is Verdict.LEAKED else named
+    return named.judged(Verdict.KNOWN) if is_known and named.verdict in (Verdict.LEAKED, Verdict.WARNED) else named
