@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and list
 
 # -- no descriptor left ------------------------------------------------------------------------------------------------
 
-EXHAUSTED = """
+FEW = """
 import os
 import resource
 import socket
@@ -34,8 +34,17 @@ def few():
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
     yield
     for each in KEPT:
-        each.close()
+        close(each)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+"""
+
+EXHAUSTED = (
+    FEW
+    + """
+def close(each):
+    each.close()
 
 
 def exhaust(kept):
@@ -70,6 +79,7 @@ def test_fails_with_none_left():
     while True:
         mine.append(socket.socket())
 """
+)
 
 
 def test_a_test_that_takes_the_last_descriptor_is_judged_like_any_other(inner: Inner) -> None:
@@ -107,23 +117,11 @@ def test_a_line_that_leaks_hundreds_asks_for_few_scans_of_the_heap(
     assert 0 < len(asked) <= 40
 
 
-BARE = """
-import os
-import resource
-
-import pytest
-
-KEPT = []
-
-
-@pytest.fixture(autouse=True, scope="module")
-def few():
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    for fd in KEPT:
-        os.close(fd)
+BARE = (
+    FEW
+    + """
+def close(each):
+    os.close(each)
 
 
 def exhaust(kept):
@@ -142,6 +140,7 @@ def test_is_clean():
 def test_leaks_all():
     exhaust(KEPT)
 """
+)
 
 
 def test_the_last_descriptor_may_be_a_bare_one(inner: Inner) -> None:

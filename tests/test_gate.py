@@ -168,3 +168,11 @@ def test_secrets_never_reach_any_output(inner: Inner, server: str) -> None:
     texts |= {name: (inner.path / name).read_text("utf-8") for name in ("j.xml", "known.json")}
     texts |= {suffix: (inner.path / f"out.{suffix}").read_text("utf-8") for suffix in suffixes}
     assert not [(place, secret) for place, text in texts.items() for secret in SECRETS if secret in text]
+
+
+def test_a_leak_of_the_baseline_is_known_where_leaks_only_warn(inner: Inner) -> None:
+    inner.write(test_a="import socket\nKEPT = []\ndef test_leaks(): KEPT.append(socket.socket())\n")
+    inner.run("--httpleak-baseline=known.json", "--httpleak-update-baseline")
+    result = inner.run("--httpleak-baseline=known.json", "--httpleak=warn")
+    assert inner.outcomes() == {"test_leaks": "known"}
+    result.assert_outcomes(passed=1, warnings=0)

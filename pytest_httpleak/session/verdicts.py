@@ -22,7 +22,8 @@ _BLOCK = "block"
 def findings(session: Session, check: Check, suspects: list[Suspect], grace: float) -> tuple[Finding, ...]:
     """Judge the suspects of an owner whose life is over; `grace` is in seconds."""
     settings = check.settings
-    session.safely(session.let_go)
+    if suspects and check.owner.scope != _BLOCK:  # after which the test goes on, and may ask for its log
+        session.safely(session.let_go)
     judging = Judging(session.watch, session.ledger, session.looking)
     causes = judging.causes(check.owner, suspects, grace, check.tasks_before, settings.kinds) if suspects else []
     files = {site.file: session.relative(site.file) for suspect in causes for site in suspect.stack}
