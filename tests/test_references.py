@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -127,13 +128,123 @@ def test_a_container_on_the_way_can_grow_and_is_none(program: Any, place: str) -
     assert references.process_wide(put(program, place)) is None
 
 
-@pytest.mark.parametrize("cache", [functools.cache, functools.lru_cache(maxsize=2), functools.lru_cache])
-def test_the_cache_of_a_function_is_as_long_lived_as_the_process(program: Any, cache: Callable[[Any], Any]) -> None:
-    program.default_client = cache(lambda name: Client())
-    root = references.process_wide(program.default_client("a"))
+CACHES = [functools.cache, functools.lru_cache(maxsize=2), functools.lru_cache]
+
+
+def make_client(name: str) -> Client:
+    return Client()
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_the_cache_of_a_function_is_as_long_lived_as_the_process(
+    cache: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached_client = cache(make_client)
+    monkeypatch.setitem(globals(), "make_client", cached_client)
+    client = cached_client("a")
+    root = references.process_wide(client)
     assert root is not None
-    assert root.text.startswith("cache of ")
-    assert references.held_by(program.default_client("a")) == root.text
+    assert root.text.startswith("cache of test_references.make_client")
+    assert references.held_by(client) == root.text
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_the_cache_of_a_function_that_a_call_has_made_lasts_where_it_is_kept(
+    program: Any, cache: Callable[[Any], Any]
+) -> None:
+    program.default_client = cache(lambda name: Client())
+    client = program.default_client("a")
+    root = references.process_wide(client)
+    assert root is not None
+    assert root.text == references.held_by(client) == "module attribute program.default_client(...)"
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_the_cache_of_a_function_that_a_call_has_made_is_no_place_of_its_own(cache: Callable[[Any], Any]) -> None:
+    local_client = cache(lambda name: Client())
+    assert references.process_wide(local_client("a")) is None
+
+
+def local_class(client: Client) -> Any:
+    class App:
+        kept = client
+
+    return App
+
+
+def nested(client: Client) -> Any:
+    class Outer:
+        Inner = local_class(client)
+
+    return Outer
+
+
+def decorated(client: Client) -> Any:
+    app = local_class(client)
+    return lambda: (app, app())
+
+
+def derived(client: Client) -> Any:
+    class Derived(local_class(client)):  # type: ignore[misc]
+        pass
+
+    return Derived
+
+
+def cached(client: Client) -> Any:
+    once = functools.cache(lambda: client)
+    once()
+    return lambda: (once, once())
+
+
+def wrapped(client: Client) -> Any:
+    return MagicMock(wraps=client)
+
+
+def with_attribute(client: Client) -> Any:
+    mock = MagicMock()
+    mock.client = client
+    return mock
+
+
+LASTING_MAKERS = [
+    local_class,
+    nested,
+    decorated,
+    cached,
+    lambda client: local_class(client)(),
+    derived,
+    lambda client: [local_class(client)],
+    lambda client: {"a": local_class(client)},
+    lambda client: [local_class(client)()],
+    lambda client: App(local_class(client)),
+    wrapped,
+    with_attribute,
+]
+
+
+@pytest.mark.parametrize("make", LASTING_MAKERS)
+def test_what_a_class_made_by_a_call_keeps_lasts_where_that_is_kept(program: Any, make: Callable[[Any], Any]) -> None:
+    client = Client()
+    program.kept = make(client)
+    root = references.process_wide(client)
+    assert root is not None
+    assert root.text.startswith("module attribute program.kept")
+
+
+@pytest.mark.parametrize("make", LASTING_MAKERS)
+def test_a_class_made_by_a_call_is_no_place_of_its_own(make: Callable[[Any], Any]) -> None:
+    client = Client()
+    kept = make(client)
+    assert references.process_wide(client) is None
+    del kept
+
+
+@pytest.mark.parametrize("make", [wrapped, with_attribute])
+def test_mocks_in_a_list_are_a_registry(program: Any, make: Callable[[Any], Any]) -> None:
+    client = Client()
+    program.kept = [make(client)]
+    assert references.process_wide(client) is None
 
 
 class Prepared(Client):

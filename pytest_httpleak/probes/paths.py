@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import gc
+import sys
 import threading
 import types
 from typing import Any, Final, NamedTuple
 
-from pytest_httpleak.asking import is_a, module_of
+from pytest_httpleak.asking import attribute, is_a, module_of, own_attribute
 
 CACHE: Final = type(functools.lru_cache(lambda: None))
 _LOCAL: Final = threading.local
@@ -79,10 +80,8 @@ def root_of(step: Step, owners: list[Any]) -> Root | None:
     The owners are what refers to a dict.
     """
     thing = step.thing
-    if is_a(thing, CACHE):
-        return _cache(thing)
-    if is_a(thing, type):
-        return _class(thing)
+    if is_a(thing, (CACHE, type)):
+        return _end(thing, step)
     if is_a(thing, types.ModuleType):
         return _module(thing.__name__)
     if is_a(thing, dict):
@@ -108,10 +107,9 @@ def _owning(owner: Any, step: Step) -> Root | None:
         return _module(owner.__name__)
     if is_a(owner, type) and any(part is step.thing for part in gc.get_referents(owner)):
         step.read_as_attribute()
-        return _class(owner)
+        return _end(owner, step)
     if is_a(owner, CACHE) and _attributes(owner) is not step.thing:
-        step.text = ""
-        return _cache(owner)
+        return _end(owner, step)
     if _is_fixture(owner) and _attributes(owner) is step.thing:
         step.read_as_attribute()
         return _fixture(owner, step)
@@ -122,13 +120,27 @@ def _module(name: str) -> Root:
     return Root(name, f"module attribute {name}")
 
 
-def _class(cls: type) -> Root:
-    return Root(cls.__module__, f"class attribute {cls.__module__}.{cls.__qualname__}")
+def _end(thing: Any, step: Step) -> Root | None:
+    """A class or a cached function as the end of a path; None for one made by a call, which lives while it is kept."""
+    sort = "class attribute" if is_a(thing, type) else "cache of"
+    module, name = str(attribute(thing, "__module__", "?")), str(attribute(thing, "__qualname__", "?"))
+    lasts = "<locals>" not in name and not _is_another(_named(module, name), thing)
+    if is_a(thing, CACHE):
+        step.text = "" if lasts else "(...)"
+    return Root(module, f"{sort} {module}.{name}") if lasts else None
 
 
-def _cache(thing: object) -> Root:
-    module = str(getattr(thing, "__module__", "?"))
-    return Root(module, f"cache of {module}.{getattr(thing, '__qualname__', '?')}")
+def _named(module: str, name: str) -> Any:
+    """What a module has by that name; nothing is asked of the module or a class itself."""
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = own_attribute(found, part)
+    return found
+
+
+def _is_another(found: object, thing: object) -> bool:
+    """Whether a name stands for another thing of the same sort, as that of the class that each mock makes for itself."""
+    return found is not thing and is_a(found, type if is_a(thing, type) else CACHE)
 
 
 def _is_fixture(thing: object) -> bool:
@@ -185,7 +197,8 @@ def live(step: Step) -> Root | None:
 def owner_of(step: Step, owners: list[Any]) -> Step:
     """The object whose attributes a dict holds, in the dict's place; the same step for a dict that is a mapping."""
     for owner in owners:
-        thing = owner if _attributes(owner) is step.thing else _local_of(owner)
+        is_namespace = _attributes(owner) is step.thing or is_a(owner, (CACHE, type))
+        thing = owner if is_namespace else _local_of(owner)
         if thing is not None:
             step.read_as_attribute()
             return Step(thing, step.text, step.below)

@@ -62,10 +62,11 @@ def process_wide(
     """The module or class attribute, or the cached function, that holds `thing` through attributes alone; else None.
 
     Such a client is made once and lives as long as the process. A list or dict on the way makes it a registry, which
-    can grow, so it does not count; one by class, as of singletons, cannot. What a library has made itself it may also
-    keep in a container of its own: `packages` are those that made `thing`. A variable of its own in a function's
-    closure is an attribute of that function. The way may also end at an object whose identity is among `ends`, which
-    the answer then gives. `GIVEN_UP` where that could not be told in `seconds` of processor time.
+    can grow, so it does not count; one by class, as of singletons, cannot, nor one of classes. A class or cached
+    function that a call has made, as a test may or a mock does, is a part of the way, and no end. What a library has
+    made itself it may also keep in a container of its own: `packages` are those that made `thing`. A variable of its own
+    in a function's closure is an attribute of that function. The way may also end at an object whose identity is among
+    `ends`, which the answer then gives. `GIVEN_UP` where that could not be told in `seconds` of processor time.
     """
     if id(thing) in ends:
         return Root(module_of(thing), "", thing)
@@ -143,7 +144,7 @@ def _part(step: Step, owners: list[Any], seen: set[int], way: _Way) -> Step | No
         return step
     part = owner_of(step, owners)
     if part.thing is step.thing:
-        part.contains = not _is_by_class(step.thing)
+        part.contains = not _is_by_class(step.thing) and not _is_of_class(step.below)
         return part if way.is_any or way.packages or not part.contains else None
     if id(part.thing) in seen:
         return None
@@ -154,6 +155,17 @@ def _part(step: Step, owners: list[Any], seen: set[int], way: _Way) -> Step | No
 def _is_by_class(mapping: dict[Any, Any]) -> bool:
     """Whether a dict has one place for each of some classes of a module: it is as long as the program is."""
     return all(is_a(key, type) and "<locals>" not in key.__qualname__ for key in list(mapping))
+
+
+def _is_made_by_call(step: Step | None) -> bool:
+    """Whether a step is a class or a cached function, on a way that would have ended at any other."""
+    return step is not None and is_a(step.thing, (type, CACHE))
+
+
+def _is_of_class(step: Step | None) -> bool:
+    """Whether a step is a class that the way led to, or one of its objects."""
+    below = None if step is None else step.below
+    return _is_made_by_call(step) or (below is not None and step is not None and type(step.thing) is below.thing)
 
 
 def _is_closure(thing: object) -> bool:
@@ -188,15 +200,17 @@ def _steps(referrer: Any, by_id: dict[int, Step], way: _Way) -> list[Step]:
     if is_a(referrer, (types.CellType, types.FunctionType)) or _is_closure(referrer):
         parts = [by_id[id(part)] for part in gc.get_referents(referrer) if id(part) in by_id]
         if not way.is_any and is_a(referrer, types.CellType):  # what a closure leads to may be anything at all
-            parts = [part for part in parts if part.below is None]
+            parts = [part for part in parts if part.below is None or _is_made_by_call(part)]
         return [Step(referrer, _variable(referrer, part), part) for part in parts][:1]
     if is_a(referrer, _CONTAINERS):
-        if not way.is_any and not way.packages:
-            return []
         found = [(index, by_id[id(value)]) for index, value in enumerate(list(referrer)) if id(value) in by_id]
+        if not way.is_any and not way.packages:
+            found = [(index, below) for index, below in found if _is_of_class(below)]
         indexed = is_a(referrer, (list, tuple, deque))
         label = "[{}]" if indexed else "[...]"
-        return [Step(referrer, label.format(index), below, contains=True) for index, below in found[:1]]
+        return [
+            Step(referrer, label.format(index), below, contains=not _is_of_class(below)) for index, below in found[:1]
+        ]
     if is_a(referrer, types.MethodType):
         return [Step(referrer, "", step) for step in list(by_id.values())[:1]] if way.is_any else []
     return _attribute_steps(referrer, by_id, way)
@@ -211,7 +225,10 @@ def _variable(function: Any, below: Step) -> str:
     return next((f", variable {name!r}" for each, name in names if each is cell), "")
 
 
-def _attribute_steps(referrer: object, by_id: dict[int, Step], way: _Way) -> list[Step]:
+def _attribute_steps(referrer: Any, by_id: dict[int, Step], way: _Way) -> list[Step]:
+    for cls in (referrer if is_a(referrer, type) else type(referrer)).__mro__:
+        if id(cls) in by_id:
+            return [Step(referrer, "", by_id[id(cls)])]
     for name, value in attributes_of(referrer).items():
         if id(value) in by_id:
             return [Step(referrer, f".{name}", by_id[id(value)])]
