@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import types
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from inner import Inner
+from marked import Leaks
+
+from pytest_httpleak.clocks import Real
 
 API = """
 import socket
@@ -280,3 +287,54 @@ def test_what_a_library_keeps_in_its_own_containers_is_a_part_of_it(
         "test_puts_one_of_its_own_into_it": "leaked",
         "test_registers_it": "leaked",
     }
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module of the program under test."""
+    module: Any = types.ModuleType("program")
+    monkeypatch.setitem(sys.modules, "program", module)
+    return module
+
+
+@pytest.fixture
+def waited(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """The pauses, in seconds, in which another thread might have put right what looks leaked."""
+    pauses: list[float] = []
+    monkeypatch.setattr(Real, "sleep", staticmethod(pauses.append))
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    yield pauses
+    end.set()
+    thread.join()
+
+
+def test_what_lives_as_long_as_the_process_is_not_waited_for(
+    leaks: Leaks, server: str, program: Any, waited: list[float]
+) -> None:
+    requests = pytest.importorskip("requests")
+
+    def clean() -> None:
+        program.session = requests.Session()
+        program.session.get(f"{server}/ok")
+
+    assert leaks(clean, grace=5) == ()
+    program.session.close()
+    assert 0 < sum(waited) < 0.1
+
+
+def test_what_is_kept_elsewhere_is_waited_for(
+    leaks: Leaks, server: str, program: Any, waited: list[float], kept: list[Any]
+) -> None:
+    requests = pytest.importorskip("requests")
+
+    def leaking() -> None:
+        program.session = requests.Session()
+        program.session.get(f"{server}/ok")
+        kept.append(requests.Session())
+        kept[0].get(f"{server}/ok")
+
+    assert leaks(leaking, grace=5) != ()
+    program.session.close()
+    assert sum(waited) >= 5

@@ -11,6 +11,7 @@ import pytest
 from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.model.kinds import Kind, State, Verdict
 from pytest_httpleak.probes import references
+from pytest_httpleak.session.keeping import SEARCH
 
 Leaks = Callable[..., tuple[Finding, ...]]
 
@@ -46,8 +47,9 @@ def test_what_keeps_a_leak_is_not_known_where_there_was_no_time_to_search(
         kept.append(socket.socket())
         kept.append(socket.socket())
 
-    def process_wide(thing: object, *args: Any) -> references.Root | None:
-        asked.append(thing)
+    def process_wide(thing: object, *args: Any, seconds: float) -> references.Root | None:
+        if seconds == SEARCH:  # and not only to save time
+            asked.append(thing)
         return references.GIVEN_UP if is_given_up else None
 
     monkeypatch.setattr(references, "process_wide", process_wide)
@@ -65,7 +67,7 @@ def test_what_keeps_a_leak_is_not_known_where_there_was_no_time_to_search(
 def test_a_leak_that_nothing_can_excuse_is_one_however_long_a_search_would_take(
     leaks: Leaks, kept: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(references, "process_wide", lambda *args: references.GIVEN_UP)
+    monkeypatch.setattr(references, "process_wide", lambda *args, **keywords: references.GIVEN_UP)
     (finding,) = leaks(lambda: kept.append(socket.socket().detach()))
     kept[:] = [socket.socket(fileno=kept[0])]
     assert finding.verdict is Verdict.LEAKED

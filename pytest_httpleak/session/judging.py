@@ -17,13 +17,18 @@ from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import descriptors, references, tasks
 from pytest_httpleak.records import Record
 from pytest_httpleak.session.bare import bare_records
-from pytest_httpleak.session.keeping import Questions, excused, keepers_of, resource_of
+from pytest_httpleak.session.keeping import SEARCH, Questions, excused, keepers_of, may_be_excused, resource_of
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.session.looking import Looking
 from pytest_httpleak.session.settling import pauses
 
 # Seconds in which a thread that is interrupted between making something and having it recorded goes on.
 _UNTIL_RECORDED: Final = 0.002
+
+# What lives as long as the process is asked about after a few milliseconds, so that a clean test need not wait for it,
+# and for less processor time than what decides: without an answer it is asked again after the grace.
+_LOOKS_BEFORE_ASKING: Final = 4
+_TO_SAVE_TIME: Final = 0.3
 
 _NOT_KNOWN: Final = "not known: there are too many objects to search, which is why this is only a warning"
 
@@ -47,23 +52,18 @@ class Judging:
         gc.collect()
         suspects = self._looking.look(owner, tasks_before)
         freed = self._freed(owner, before, suspects)
-        for pause in pauses(grace):
-            if not suspects or not self._can_settle(owner, suspects):
-                break
-            self._wait(pause)
-            suspects = self._looking.look(owner, tasks_before)
+        suspects = self._settled(owner, suspects, grace, tasks_before)
         suspects = self._lasting(owner, suspects, tasks_before)
-        records = {record.key: record for record in self._watch.everything()}
-        records |= {id(record): record for record in owner.records}
+        records = self._records(owner)
         try:
             suspects = self._looking.tasks.with_lost(self._looking.with_holdings(suspects), records)
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._looking.wall.note(error)
-        keys = self._excused(owner, suspects, records)
+        keys = self._excused(owner, suspects, records, self.unsure)
         if self._are_released(suspects, records, keys, kinds):
             known = {each.key for each in suspects}
             more = [each for each in self._looking.look(owner, tasks_before) if each.key not in known]
-            keys |= self._excused(owner, more, records)
+            keys |= self._excused(owner, more, records, self.unsure)
             suspects += more
         found = rules.causes([*freed, *suspects], keys, kinds)
         del waiting
@@ -78,12 +78,42 @@ class Judging:
             for suspect in found
         ]
 
-    def _excused(self, owner: Owner, suspects: list[Suspect], records: dict[int, Record]) -> set[int]:
+    def _settled(self, owner: Owner, suspects: list[Suspect], grace: float, tasks_before: int) -> list[Suspect]:
+        """What is suspected after the grace, or after the start of it where all that is left may live on anyway."""
+        for looks, pause in enumerate(pauses(grace)):
+            if not suspects or not self._can_settle(owner, suspects):
+                break
+            if looks == _LOOKS_BEFORE_ASKING and self._are_kept(owner, suspects):
+                break
+            self._wait(pause)
+            suspects = self._looking.look(owner, tasks_before)
+        return suspects
+
+    def _are_kept(self, owner: Owner, suspects: list[Suspect]) -> bool:
+        if not all(may_be_excused(suspect) for suspect in suspects):
+            return False
+        unsure: set[int] = set()
+        keys = self._excused(owner, suspects, self._records(owner), unsure, seconds=_TO_SAVE_TIME)
+        return not unsure and all(suspect.key in keys for suspect in suspects)
+
+    def _records(self, owner: Owner) -> dict[int, Record]:
+        records = {record.key: record for record in self._watch.everything()}
+        return records | {id(record): record for record in owner.records}
+
+    def _excused(
+        self,
+        owner: Owner,
+        suspects: list[Suspect],
+        records: dict[int, Record],
+        unsure: set[int],
+        *,
+        seconds: float = SEARCH,
+    ) -> set[int]:
         """Keys of suspects that are kept, and no leak; where that cannot be asked, an error hides none of them."""
         try:
             keepers = keepers_of(self._watch, owner)
             records |= bare_records(self._watch, suspects, keepers)
-            return excused(keepers, suspects, records, self.unsure)
+            return excused(keepers, suspects, records, unsure, seconds)
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._looking.wall.note(error)
             return set()

@@ -18,6 +18,8 @@ from pytest_httpleak.sites import is_user_module
 
 _CONTAINERS: Final = (list, tuple, set, frozenset, dict, types.ModuleType, type)
 
+SEARCH: Final = 5.0  # seconds of processor time for one question whose answer decides
+
 # Each question about what refers to a resource is a scan of the heap: a line that leaks a thousand may not take minutes.
 _QUESTIONS: Final = 20
 
@@ -96,11 +98,26 @@ def keepers_of(watch: Watch, owner: Owner) -> list[Owner]:
     return [each for each in watch.keepers if each is not owner and _may_keep(each.value)]
 
 
-def excused(fixtures: list[Owner], suspects: list[Suspect], records: dict[int, Record], unsure: set[int]) -> set[int]:
+def may_be_excused(suspect: Suspect) -> bool:
+    """Whether one of that kind can be."""
+    return _terms(suspect) is not None and suspect.state is not State.COLLECTED
+
+
+def _terms(suspect: Suspect) -> _Terms | None:
+    return _TERMS.get(Kind.FDS if suspect.key < 0 else suspect.kind)
+
+
+def excused(
+    fixtures: list[Owner],
+    suspects: list[Suspect],
+    records: dict[int, Record],
+    unsure: set[int],
+    seconds: float = SEARCH,
+) -> set[int]:
     """Keys of suspects that live as long as the process: first-use globals, and clients in an attribute of their own.
 
     So are those that the value of one of the wider fixtures has made when it needed them: that one answers for them then.
-    `unsure` takes the keys of those of whom there was no time to find that out.
+    `unsure` takes the keys of those of whom there was no time to find that out: `seconds` of processor time for each.
     """
     keepers = {id(each.value): each for each in fixtures}
     keys: set[int] = set()
@@ -109,7 +126,7 @@ def excused(fixtures: list[Owner], suspects: list[Suspect], records: dict[int, R
     for suspect in suspects:
         if suspect.kind is Kind.THREADS and any(map(infrastructure.is_tool_thread, suspect.names[:1])):
             keys.add(suspect.key)
-        terms = _TERMS.get(Kind.FDS if suspect.key < 0 else suspect.kind)
+        terms = _terms(suspect)
         record = records.get(suspect.key)
         if terms is None or record is None or not questions.may_ask(suspect):
             continue
@@ -118,7 +135,7 @@ def excused(fixtures: list[Owner], suspects: list[Suspect], records: dict[int, R
         if suspect.key < 0 and not ends and not makers:  # the user's own line made it, and there is no wider fixture
             continue
         thing = None if suspect.kind in given_up else resource_of(suspect, records)
-        root = None if thing is None else references.process_wide(thing, makers, ends)
+        root = None if thing is None else references.process_wide(thing, makers, ends, seconds=seconds)
         if root is references.GIVEN_UP:
             given_up.add(suspect.kind)
         if suspect.kind in given_up:
