@@ -48,7 +48,9 @@ class Address(Facts):
 
 
 def reference(thing: object) -> Callable[[], Any] | Address:
-    """A weak reference, or the address of an object that does without."""
+    """A weak reference, or the address of an object that does without; an address is one already."""
+    if type(thing) is Address:
+        return thing
     try:
         return weakref.ref(thing)
     except TypeError:

@@ -400,6 +400,72 @@ def test_what_a_database_keeps_beside_its_file_is_told_with_that(
     ]
 
 
+class Unlocked(sqlite3.Connection):
+    """A connection of a user's own class, which a weak reference can be made to."""
+
+
+CONNECTIONS = [sqlite3.Connection, Unlocked]
+
+
+def in_transaction(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path)
+    connection.execute("create table things (name)")
+    connection.execute("insert into things values (1)")
+    return connection
+
+
+def read(path: Path, factory: type[sqlite3.Connection] = sqlite3.Connection) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, factory=factory)
+    assert connection.execute("select 1 from sqlite_master").fetchall() is not None
+    return connection
+
+
+@pytest.mark.parametrize(
+    ("factory", "is_closed"), [(sqlite3.Connection, True), (sqlite3.Connection, False), (Unlocked, True)]
+)
+def test_what_sqlite_keeps_of_a_connection_that_is_over_is_no_leak(
+    marked: Marked, tmp_path: Path, factory: type[sqlite3.Connection], is_closed: bool
+) -> None:
+    path = tmp_path / "a.db"
+
+    def clean() -> None:
+        connection = read(path, factory)
+        if is_closed:
+            connection.close()
+        del connection
+
+    with marked.fixture() as life:
+        wide = life.make(lambda: in_transaction(path))
+        marked(clean)
+        marked(clean)
+        with life.during():
+            wide.close()
+
+
+@pytest.mark.parametrize("factory", CONNECTIONS)
+def test_a_connection_beside_one_with_a_lock_is_a_leak(
+    marked: Marked, kept: list[Any], tmp_path: Path, factory: type[sqlite3.Connection]
+) -> None:
+    path = tmp_path / "a.db"
+    with marked.fixture() as life:
+        wide = life.make(lambda: in_transaction(path))
+        (finding,) = marked.found(lambda: kept.append(read(path, factory)))
+        assert finding.created is not None
+        assert finding.created.function == "read"
+        with life.during():
+            wide.close()
+
+
+def test_a_lock_that_is_left_is_one_leak(marked: Marked, kept: list[Any], tmp_path: Path) -> None:
+    def leaking() -> None:
+        kept.append(in_transaction(tmp_path / "a.db"))
+        read(tmp_path / "a.db").close()
+
+    (finding,) = marked.found(leaking)
+    assert finding.created is not None
+    assert finding.created.function == "in_transaction"
+
+
 # -- what code in C opens for an object --------------------------------------------------------------------------------
 
 

@@ -27,7 +27,7 @@ if "resource" in {modules}:
 before, sys.platform = sys.platform, PLATFORM
 import pytest_httpleak.probes.descriptors as descriptors
 import pytest_httpleak.session.core
-import pytest_httpleak.adapters.files
+import pytest_httpleak.opennumbers
 sys.platform = before
 os.path.isdir = real
 
@@ -39,7 +39,7 @@ for name in ("_listdir", "_readlink"):
     def guarded(path, known=known):
         return refused(path) if str(path).startswith(tuple(MISSING)) else known(path)
     setattr(descriptors, name, guarded)
-pytest_httpleak.adapters.files._listdir = refused
+pytest_httpleak.opennumbers._listdir = refused
 
 assert descriptors._HAS_LISTING is {listing}
 assert not descriptors._HAS_COUNT

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import functools
-import os
 import weakref
 from types import ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.looprecords import record_loops
+from pytest_httpleak.opennumbers import open_numbers
 from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS
 from pytest_httpleak.socketrecords import record_of
 
 MODULES = ("asyncio", "uvloop")
 
-_listdir = os.listdir
 
 # What `create_task` may be told until Python 3.13.2.
 _PLAIN = {"name": None, "context": None}
@@ -62,17 +61,10 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 def _open_globals(cls: Any, hooks: Hooks) -> None:
     """Let libuv open what it keeps for the process (a pipe) now, and not with the first loop that some test makes."""
     watch: Any = hooks.watch
-    before = _numbers()
+    before = open_numbers()
     cls().close()
-    for fd in _numbers() - before:
+    for fd in open_numbers() - before:
         watch.give(fd, None, watch.root)
-
-
-def _numbers() -> set[int]:
-    try:
-        return set(map(int, _listdir("/proc/self/fd")))
-    except OSError:  # where the system does not tell, no descriptor is asked about either
-        return set()
 
 
 def _tasks(cls: Any, hooks: Hooks) -> None:

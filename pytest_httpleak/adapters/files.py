@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import _io
 import builtins
-import inspect
 import io
-import os
 import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks
+from pytest_httpleak.opennumbers import is_open, open_numbers
 from pytest_httpleak.sites import is_user_file
 
-MODULES = ("os", "select", "selectors", "socket", "sqlite3", "mmap", "multiprocessing.connection", "_posixshmem")
+MODULES = ("os", "select", "selectors", "socket", "mmap", "multiprocessing.connection", "_posixshmem")
 
 _ONE = ("open", "dup", "memfd_create", "eventfd", "timerfd_create", "pidfd_open", "posix_openpt")
 _TWO = ("pipe", "pipe2", "openpty")
 _SELECTORS = ("EpollSelector", "DevpollSelector", "KqueueSelector")
 _POLLERS = ("epoll", "kqueue", "devpoll")
 _IMPORTER = "<frozen importlib._bootstrap_external>"
-# Bound here, so that a test which puts something else in their place cannot mislead the watch.
-_fstat, _listdir = os.fstat, os.listdir
 
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
@@ -84,7 +81,7 @@ def _dup2(module: ModuleType, hooks: Hooks) -> None:
             __tracebackhide__ = True
             if fd2 in _STANDARD:  # a redirection, which the test runner makes a dozen times for each test
                 return original(fd, fd2, inheritable)
-            is_new = isinstance(fd2, int) and not _is_open(fd2)
+            is_new = isinstance(fd2, int) and not is_open(fd2)
             result = original(fd, fd2, inheritable)
             if wall.on:
                 try:
@@ -148,11 +145,11 @@ def _maps(module: ModuleType, hooks: Hooks) -> None:
     cls = module.mmap
 
     def before(args: Any) -> tuple[int, set[int]]:
-        return (args[0], _numbers()) if args and args[0] != -1 else (-1, set())
+        return (args[0], open_numbers()) if args and args[0] != -1 else (-1, set())
 
     def made(pages: Any, known: tuple[int, set[int]] | None) -> None:
         mapped, before = known or (-1, set())
-        for fd in _numbers() - before if before else ():
+        for fd in open_numbers() - before if before else ():
             watch.descriptor_made(fd, 6, pages)
             ours, others = watch.fds.get(fd), watch.fds.get(mapped)
             if ours is not None and others is not None and _is_of_one_call(ours, others):
@@ -189,39 +186,6 @@ def _pipes(module: ModuleType, hooks: Hooks) -> None:
     hooks.after(module.Connection, "__init__", born)
 
 
-def _databases(module: ModuleType, hooks: Hooks) -> None:
-    watch: Any = hooks.watch
-    wall = hooks.wall
-
-    def make(original: Any) -> Any:
-        def connect(*args: Any, **kwargs: Any) -> Any:
-            __tracebackhide__ = True
-            before = _numbers() if wall.on else set()
-            connection = original(*args, **kwargs)
-            if before:
-                try:
-                    for fd in _numbers() - before:
-                        watch.descriptor_made(fd, 4, connection)
-                except Exception as error:  # noqa: BLE001  # this is the wall
-                    wall.fall(error)
-            return connection
-
-        return connect
-
-    # Django and SQLAlchemy know the function by its other name, that of the module which it comes from.
-    library: Any = sys.modules.get("sqlite3.dbapi2", module)
-    original = library.connect
-    hooks.patches.replace(library, "connect", make)
-    wrapper = library.connect
-    if wrapper is original:  # patched already, and copied from there by a module that is loaded again
-        original = inspect.unwrap(wrapper)
-    if module.connect in (original, wrapper):
-        module.connect = original  # type: ignore[attr-defined]  # to be put back
-        hooks.patches.put(module, "connect", wrapper)
-    else:
-        hooks.patches.replace(module, "connect", make)
-
-
 _ATTACH: dict[str, Callable[[ModuleType, Hooks], None]] = {
     "_posixshmem": _shared_memory,
     "mmap": _maps,
@@ -230,7 +194,6 @@ _ATTACH: dict[str, Callable[[ModuleType, Hooks], None]] = {
     "select": _pollers,
     "selectors": _selectors,
     "socket": _sockets,
-    "sqlite3": _databases,
 }
 
 
@@ -240,22 +203,6 @@ def _note(made: Callable[[int, int, Any], None], thing: Any, depth: int = 6) -> 
     except Exception:  # noqa: BLE001  # closed already, or somebody's stand-in for a file
         return
     made(fd, depth, thing)
-
-
-def _numbers() -> set[int]:
-    """The numbers that are open now; none where the system does not tell."""
-    try:
-        return {fd for fd in map(int, _listdir("/proc/self/fd")) if _is_open(fd)}
-    except OSError:
-        return set()
-
-
-def _is_open(fd: int) -> bool:
-    try:
-        _fstat(fd)
-    except (OSError, OverflowError):  # that of the listing itself; no number of a descriptor
-        return False
-    return True
 
 
 def _stand_in(

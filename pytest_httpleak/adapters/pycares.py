@@ -11,12 +11,13 @@ from typing import Any, ClassVar, Final
 from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.opennumbers import open_numbers
 from pytest_httpleak.records import Bystander
 
 MODULES = ("pycares",)
 
 # Bound here, so that a test which puts something else in their place cannot mislead the watch.
-_listdir, _fstat = os.listdir, os.fstat
+_fstat = os.fstat
 
 _PATIENCE: Final = 0.05  # seconds; a channel is destroyed within one of them, in a thread of pycares's
 
@@ -85,10 +86,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 
 def _listing() -> dict[int, tuple[int, int]]:
     """What is open now, save sockets; nothing where the system does not tell."""
-    try:
-        return _open(map(int, _listdir("/proc/self/fd")))
-    except OSError:
-        return {}
+    return _open(open_numbers())
 
 
 def _open(numbers: Iterable[int]) -> dict[int, tuple[int, int]]:

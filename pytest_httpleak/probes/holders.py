@@ -7,6 +7,7 @@ at work when the descriptor was opened belongs, since it keeps what that method 
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from types import CodeType
 from typing import Any
@@ -50,6 +51,16 @@ class Holders:
                 return seen.thing
         return None
 
+    def is_closed(self, fd: int, identity: object) -> bool:
+        """Whether a descriptor is left of a database that was closed, or dropped, which does the same.
+
+        SQLite closes none of a file while another connection of the process has a lock on it: that would end the lock.
+        """
+        known = self._holders.get(fd)
+        if known is None or known[0] != identity or not is_a(known[1], Address):
+            return False
+        return _is_database(known[1].cls) and _is_over(self._at(known[1]))
+
     def _at(self, address: Address) -> object | None:
         self._look()
         seen = self._by_address.get(address.key)
@@ -70,6 +81,18 @@ class Holders:
                 if id(thing) in addresses:
                     self._by_address[id(thing)] = Seen(thing)
         return self._of_methods
+
+
+def _is_database(cls: type) -> bool:
+    return issubclass(cls, attribute(sys.modules.get("sqlite3"), "Connection", ()))
+
+
+def _is_over(connection: Any) -> bool:
+    """Whether a connection is no more, or no good any more."""
+    try:
+        return connection is None or connection.in_transaction is None
+    except sys.modules["sqlite3"].ProgrammingError:
+        return True
 
 
 def _methods(birth: Birth) -> Iterator[CodeType]:

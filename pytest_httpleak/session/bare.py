@@ -19,16 +19,24 @@ from pytest_httpleak.records import Bystander
 class BareRecord(Bystander):
     """A bare descriptor; what refers to it is what refers to the object that it belongs to."""
 
-    __slots__ = ("fd", "give", "places")
+    __slots__ = ("fd", "give", "is_closed", "places")
 
     kind: ClassVar[Kind] = Kind.FDS
     LIBRARY = "os"
 
-    def __init__(self, fd: int, find: Callable[[], Any], give: Callable[[Owner], None], places: dict[int, str]) -> None:
+    def __init__(
+        self,
+        fd: int,
+        find: Callable[[], Any],
+        give: Callable[[Owner], None],
+        is_closed: Callable[[], bool],
+        places: dict[int, str],
+    ) -> None:
         super().__init__()
         self.fd = fd
         self.ref = find
         self.give = give
+        self.is_closed = is_closed
         self.places = places
 
     def place(self) -> str:
@@ -53,7 +61,9 @@ def bare_records(watch: Watch, suspects: Iterable[Suspect], keepers: list[Owner]
             find = functools.partial(_native_keeper, watch, fd, keepers)
         else:
             find = _unknown
-        record = found[suspect.key] = BareRecord(fd, find, functools.partial(watch.give, fd, birth), holders.places)
+        give = functools.partial(watch.give, fd, birth)
+        is_closed = functools.partial(holders.is_closed, fd, identity)
+        record = found[suspect.key] = BareRecord(fd, find, give, is_closed, holders.places)
         record.birth = birth
     return found
 

@@ -112,8 +112,11 @@ class Judging:
         """Keys of suspects that are kept, and no leak; where that cannot be asked, an error hides none of them."""
         try:
             keepers = keepers_of(self._watch, owner)
-            records |= bare_records(self._watch, suspects, keepers)
-            return excused(keepers, suspects, records, unsure, seconds)
+            bare = bare_records(self._watch, suspects, keepers)
+            records |= bare
+            closed = {key for key, record in bare.items() if record.is_closed()}
+            asked = [suspect for suspect in suspects if suspect.key not in closed]
+            return closed | excused(keepers, asked, records, unsure, seconds)
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._looking.wall.note(error)
             return set()
