@@ -48,7 +48,7 @@ _OPEN: Final = {
     Kind.LOOPS: "never closed",
 }
 
-_DROPPED: Final = "dropped while open and left to the garbage collector"
+_COLLECTED: Final = "left to the garbage collector"
 
 VERDICTS: Final = {
     Verdict.LEAKED: "leaked",
@@ -64,6 +64,7 @@ UNKNOWN_LINE: Final = "line unknown (made by C code, or before the plugin was at
 
 # Summaries of some adapters say it already.
 _SAYS_OPEN: Final = re.compile(r"\b(?:still|not closed|never closed|unclosed|not released)\b")
+_SAYS_DROPPED: Final = "dropped without being closed"
 
 
 def noun(kind: Kind, count: int = 1) -> str:
@@ -92,7 +93,7 @@ def amount(kind: Kind, count: int) -> str:
 def state(finding: Finding) -> str:
     """What had become of a leaked resource when it was judged: `still open`, `never closed`, `still pending`, ..."""
     if finding.state is State.COLLECTED:
-        return _DROPPED
+        return f"dropped while open and {_COLLECTED}"
     if finding.state is State.OPEN:
         return _OPEN.get(finding.kind, "still open")
     return f"still {finding.state.value}"
@@ -112,6 +113,8 @@ def described(finding: Finding) -> str:
         shown += f" x{finding.count}"
     if finding.state is State.PEAK or (finding.state is State.OPEN and _SAYS_OPEN.search(shown)):
         return shown
+    if finding.state is State.COLLECTED and _SAYS_DROPPED in shown:
+        return f"{shown}, {_COLLECTED}"
     return f"{shown}, {state(finding)}"
 
 
