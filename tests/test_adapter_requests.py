@@ -446,7 +446,7 @@ def test_a_session_of_a_module_a_class_or_a_cache_is_the_process(
     def default() -> Any:
         return requests.Session()
 
-    lazy.Api = Api
+    lazy.Api, lazy.default = Api, default
 
     def using() -> None:
         lazy.session = requests.Session()

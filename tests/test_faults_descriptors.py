@@ -107,7 +107,7 @@ def test_a_line_that_leaks_hundreds_asks_for_few_scans_of_the_heap(
 ) -> None:
     asked: list[object] = []
     for name in ("process_wide", "held_by"):
-        monkeypatch.setattr(references, name, lambda thing, *_: asked.append(thing))
+        monkeypatch.setattr(references, name, lambda thing, *_, **__: asked.append(thing))
 
     def leaking() -> None:
         kept.extend(socket.socket() for _ in range(300))

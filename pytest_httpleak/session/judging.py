@@ -28,6 +28,7 @@ _UNTIL_RECORDED: Final = 0.002
 # What lives as long as the process is asked about after a few milliseconds, so that a clean test need not wait for it,
 # and for less processor time than what decides: without an answer it is asked again after the grace.
 _LOOKS_BEFORE_ASKING: Final = 4
+_MOST_ASKED_BEFORE: Final = 8  # what lives as long as the process is not made by the dozen
 _TO_SAVE_TIME: Final = 0.3
 
 _NOT_KNOWN: Final = "not known: there are too many objects to search, which is why this is only a warning"
@@ -52,7 +53,7 @@ class Judging:
         gc.collect()
         suspects = self._looking.look(owner, tasks_before)
         freed = self._freed(owner, before, suspects)
-        suspects = self._settled(owner, suspects, grace, tasks_before)
+        suspects = self._settled(owner, suspects, grace, tasks_before, kinds)
         suspects = self._lasting(owner, suspects, tasks_before)
         records = self._records(owner)
         try:
@@ -78,23 +79,26 @@ class Judging:
             for suspect in found
         ]
 
-    def _settled(self, owner: Owner, suspects: list[Suspect], grace: float, tasks_before: int) -> list[Suspect]:
+    def _settled(
+        self, owner: Owner, suspects: list[Suspect], grace: float, tasks_before: int, kinds: Collection[Kind]
+    ) -> list[Suspect]:
         """What is suspected after the grace, or after the start of it where all that is left may live on anyway."""
         for looks, pause in enumerate(pauses(grace)):
             if not suspects or not self._can_settle(owner, suspects):
                 break
-            if looks == _LOOKS_BEFORE_ASKING and self._are_kept(owner, suspects):
+            if looks == _LOOKS_BEFORE_ASKING and self._are_kept(owner, suspects, kinds):
                 break
             self._wait(pause)
             suspects = self._looking.look(owner, tasks_before)
         return suspects
 
-    def _are_kept(self, owner: Owner, suspects: list[Suspect]) -> bool:
-        if not all(may_be_excused(suspect) for suspect in suspects):
+    def _are_kept(self, owner: Owner, suspects: list[Suspect], kinds: Collection[Kind]) -> bool:
+        found = rules.causes(suspects, (), kinds)
+        if len(found) > _MOST_ASKED_BEFORE or not all(map(may_be_excused, found)):
             return False
         unsure: set[int] = set()
         keys = self._excused(owner, suspects, self._records(owner), unsure, seconds=_TO_SAVE_TIME)
-        return not unsure and all(suspect.key in keys for suspect in suspects)
+        return not unsure and not rules.causes(suspects, keys, kinds)
 
     def _records(self, owner: Owner) -> dict[int, Record]:
         records = {record.key: record for record in self._watch.everything()}
