@@ -9,7 +9,17 @@ from collections.abc import Callable, Iterator, Sized
 from types import FrameType, FunctionType, TracebackType
 from typing import Any
 
-from pytest_httpleak.wrappers import Calls, Make, Note, Notes, wrapper_for, wrapper_of_first, wrapper_while
+from pytest_httpleak.wrappers import (
+    Calls,
+    Make,
+    Note,
+    Notes,
+    of_c,
+    stand_in,
+    wrapper_for,
+    wrapper_of_first,
+    wrapper_while,
+)
 
 _MISSING: Any = object()
 
@@ -139,14 +149,14 @@ class Patches:
         if there is not None:
             original, before, after = there.original, before + there.before, there.after + after
         notes = Notes(original, before, after)
-        wrapper = self.put(owner, name, functools.wraps(outermost)(make(notes) or wrapper_for(notes)))
+        wrapper = self.put(owner, name, stand_in(outermost, make(notes) or wrapper_for(notes)))
         if wrapper is not None:
             self._notes[id(wrapper)] = notes
 
     def replace(self, owner: Any, name: str, make: Callable[[Any], Callable[..., Any]]) -> None:
         """Put `make(original)` in the place of `owner.name`; it must keep its own errors in."""
         original = getattr(owner, name)
-        self.put(owner, name, functools.wraps(original)(make(original)))
+        self.put(owner, name, stand_in(original, make(original)))
 
     def put(self, owner: Any, name: str, wrapper: Any) -> Any:
         """Put `wrapper` in the place of `owner.name`, and give what is there now; None where an earlier one is left."""
@@ -154,8 +164,8 @@ class Patches:
         earlier = self._earlier.get((id(owner), name))
         if earlier is not None and _is_within(earlier, found):
             return None
-        if type(wrapper) is FunctionType and found is not _MISSING and not _binds(found):
-            wrapper = Unbound(wrapper)
+        if type(wrapper) is FunctionType and found is not _MISSING and not hasattr(type(found), "__get__"):
+            wrapper = of_c(wrapper)
         setattr(owner, name, wrapper)
         self._done.append((owner, name, found, wrapper, self._who))
         return wrapper
@@ -171,18 +181,6 @@ class Patches:
                 delattr(owner, name)
             else:
                 setattr(owner, name, found)
-
-
-class Unbound(staticmethod):  # type: ignore[type-arg]  # the class is not generic at run time
-    """A function that stands for one of C: as an attribute of a class it is not bound to the object either."""
-
-    def __reduce__(self) -> str:
-        return self.__qualname__
-
-
-def _binds(function: Any) -> bool:
-    """Whether what a class has as an attribute is called with the object as its first argument."""
-    return type(function) is not Unbound and hasattr(type(function), "__get__")
 
 
 def _is_within(wrapper: Any, outermost: Any) -> bool:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import importlib
 import inspect
+import logging
 import operator
 import pickle
 import types
+import warnings
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -125,3 +130,88 @@ def test_a_function_of_c_stays_what_it_is_to_a_class_and_to_pickle(session: Sess
     assert not inspect.ismethod(holder.function)
     if attribute == "open" and module != "os":  # those of `os` are known to pickle by the module that they come from
         assert pickle.loads(pickle.dumps(function)) is function
+
+
+@pytest.mark.parametrize("name", ["os.open", "os.dup", "os.pipe", "builtins.open", "io.open", "sqlite3.connect"])
+def test_a_function_of_c_is_one_to_every_question(session: Session, name: str) -> None:
+    module, _, attribute = name.partition(".")
+    function = getattr(importlib.import_module(module), attribute)
+    original = inspect.unwrap(function)
+    assert original is not function
+    assert inspect.isbuiltin(function)
+    assert not isinstance(function, types.FunctionType)
+    assert function == original
+    assert function in {original, len}
+    assert function != operator.add
+    assert repr(function) == repr(original)
+    assert function.__text_signature__ == original.__text_signature__
+    assert function.__self__ is original.__self__
+    assert mock.create_autospec(function)
+    assert pickle.loads(pickle.dumps(function)) == function
+    assert copy.deepcopy(function) == function
+
+
+def test_what_stands_for_a_coroutine_function_is_one(patches: Patches) -> None:
+    class Client:
+        async def send(self) -> str:
+            return "sent"
+
+        async def close(self) -> None:
+            pass
+
+        def get(self) -> str:
+            return "got"
+
+    calls: list[str] = []
+    patches.after(Wall("x"), Client, "send", lambda result, client: calls.append("send"))
+    patches.before(Wall("x"), Client, "close", lambda client: calls.append("close"))
+    patches.replace(Client, "get", lambda original: lambda client: str(original(client)))
+    client = Client()
+    assert inspect.iscoroutinefunction(client.send)
+    assert inspect.iscoroutinefunction(Client.close)
+    assert not inspect.iscoroutinefunction(client.get)
+    assert asyncio.run(client.send()) == "sent"
+    assert asyncio.run(client.close()) is None
+    assert calls == ["send", "close"]
+    assert isinstance(mock.MagicMock(spec=Client).send, mock.AsyncMock)
+    with mock.patch.object(Client, "send") as send:
+        assert isinstance(send, mock.AsyncMock)
+
+
+def warn() -> None:
+    warnings.warn("old", DeprecationWarning, stacklevel=2)
+
+
+def log(value: int) -> None:
+    logging.getLogger("patches").warning("old", stacklevel=2)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_who_calls_a_deprecated_function_is_told_as_without(patches: Patches, times: int) -> None:
+    module: Any = types.ModuleType("some")
+    module.warn = warn
+    for _ in range(times):
+        patches.after(Wall("x"), module, "warn", lambda result: None)
+    assert module.warn is not warn
+    with pytest.warns(DeprecationWarning, match="old") as caught:
+        module.warn()
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_who_calls_what_is_only_told_at_times_is_told_as_without(patches: Patches) -> None:
+    module: Any = types.ModuleType("some")
+    module.warn = lambda value: warnings.warn("old", DeprecationWarning, stacklevel=2)
+    original = module.warn
+    patches.before_while(Wall("x"), module, "warn", lambda value: None, [1])
+    assert module.warn is not original
+    with pytest.warns(DeprecationWarning, match="old") as caught:
+        module.warn(1)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_who_calls_what_logs_is_told_as_without(patches: Patches, caplog: pytest.LogCaptureFixture) -> None:
+    module: Any = types.ModuleType("some")
+    module.log = log
+    patches.before(Wall("x"), module, "log", lambda value: None)
+    module.log(1)
+    assert [record.pathname for record in caplog.records] == [__file__]

@@ -12,6 +12,7 @@ from typing import Any
 from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.executorrecords import record_executors
 from pytest_httpleak.records import Worker
+from pytest_httpleak.wrappers import stand_in
 
 MODULES = ("concurrent.futures.thread", "multiprocessing.pool", "anyio._backends._asyncio", "trio._core._thread_cache")
 
@@ -68,12 +69,11 @@ def _anyio(module: ModuleType, hooks: Hooks) -> None:
 
 
 def _handing_in(original: Any, hooks: Hooks) -> Any:
-    @functools.wraps(original)
     def hand_in(func: Any, *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
         return original(_job(func, hooks), *args, **kwargs)
 
-    return hand_in
+    return stand_in(original, hand_in)
 
 
 def _trio(module: ModuleType, hooks: Hooks) -> None:
