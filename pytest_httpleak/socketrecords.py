@@ -97,7 +97,7 @@ class SocketRecord(Record):
     def _is_closing(self) -> bool:
         """Whether asyncio has been told to close the socket, and will do so when its loop runs next."""
         transport = None if self.transport is None else self.transport()
-        return transport is not None and transport.is_closing()
+        return transport is not None and is_being_closed(transport)
 
     def claims(self) -> frozenset[object]:
         """What this socket is named by where somebody else answers for it."""
@@ -110,6 +110,12 @@ class SocketRecord(Record):
         if sock is None or fd < 0:
             return held(Kind.SOCKETS, f"{class_name(self.type)}, dropped while open")
         return held(Kind.SOCKETS, describe(sock), fd)
+
+
+def is_being_closed(transport: Any) -> bool:
+    """Whether one of asyncio's transports was told to close its socket, and has a loop that can yet do so."""
+    loop = attribute(transport, "_loop")
+    return bool(transport.is_closing() and (loop is None or not loop.is_closed()))
 
 
 def fileno(sock: Any) -> int:

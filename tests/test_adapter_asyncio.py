@@ -1133,6 +1133,50 @@ def test_a_stream_that_is_closed_is_clean(
     marked(clean)
 
 
+def test_a_stream_that_is_closed_when_its_loop_is_closed_already_leaks(
+    marked: Marked, held: list[Any], address: tuple[str, int]
+) -> None:
+    async def main() -> asyncio.StreamWriter:
+        return (await asyncio.open_connection(*address))[1]  # leak: sockets
+
+    def leaking() -> None:
+        writer = asyncio.run(main())
+        held.append(writer)
+        with pytest.raises(RuntimeError, match="loop is closed"):
+            writer.close()
+
+    marked(leaking, main)
+    held[0].transport._sock.close()
+
+
+def test_a_stream_that_is_closed_too_late_and_dropped_leaks(marked: Marked, address: tuple[str, int]) -> None:
+    async def main() -> asyncio.StreamWriter:
+        return (await asyncio.open_connection(*address))[1]  # leak: sockets collected
+
+    def leaking() -> None:
+        writer = asyncio.run(main())
+        with pytest.raises(RuntimeError, match="loop is closed"):
+            writer.close()
+
+    marked(leaking, main)
+
+
+def test_a_stream_whose_loop_is_closed_before_all_is_sent_leaks(marked: Marked, held: list[Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+
+        async def main() -> None:
+            _, writer = await asyncio.open_connection(*nobody.getsockname())  # leak: sockets
+            writer.write(b"x" * 50_000_000)  # more than the system takes for a server that reads nothing
+            writer.close()
+            held.append(writer)
+
+        def leaking() -> None:
+            asyncio.run(main())
+
+        marked(leaking, main)
+        held[0].transport._sock.close()
+
+
 def test_a_transport_that_is_aborted_is_clean(marked: Marked, loop: Loop, address: tuple[str, int]) -> None:
     def clean() -> None:
         async def main() -> None:

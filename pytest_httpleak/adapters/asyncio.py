@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import weakref
 from types import ModuleType
 from typing import Any
@@ -11,7 +10,7 @@ from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.looprecords import record_loops
 from pytest_httpleak.opennumbers import open_numbers
 from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS
-from pytest_httpleak.socketrecords import record_of
+from pytest_httpleak.socketrecords import is_being_closed, record_of
 
 MODULES = ("asyncio", "uvloop")
 
@@ -142,7 +141,7 @@ def _transports(module: ModuleType, hooks: Hooks) -> None:
             record.transport = weakref.ref(transport)
 
     def transport_dies(transport: Any, /, *args: Any, **kwargs: Any) -> None:
-        if transport._sock is not None and not transport.is_closing():
+        if transport._sock is not None and not is_being_closed(transport):
             _collected(transport)
 
     def writer_dies(writer: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -192,7 +191,6 @@ def _native_transports(cls: Any, hooks: Hooks) -> None:
                     wall.fall(error)
             return result
 
-        @functools.wraps(original)
         def opener(loop: Any, *args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
             if not wall.on or not watch.on:
