@@ -100,24 +100,139 @@ def test_a_wider_fixture_that_does_not_answers_for_it_at_its_end(inner: Inner, s
     assert fixtures(inner) == {"api": {"clients", "sockets", "threads"}}
 
 
-def test_what_a_test_puts_into_a_list_of_a_wider_fixture_is_the_tests_leak(inner: Inner, server: str) -> None:
-    inner.write(
-        api=API,
-        test_a=f"""
-        import pytest
-        from api import Api
+FACTORIES = """
+import contextlib
+import types
 
-        @pytest.fixture(scope="module")
-        def api():
-            api = Api("{server}/ok")
-            yield api
-            api.close()
+import pytest
+import requests
+from api import Api
 
-        def test_collects(api):
-            api.collect()
-        """,
+URL = "{server}/ok"
+KEPT = []
+
+
+@pytest.fixture(scope="module")
+def api():
+    api = Api(URL)
+    yield api
+    api.close()
+
+
+@pytest.fixture(scope="module")
+def make():
+    made = []
+
+    def make():
+        made.append(requests.Session())
+        return made[-1]
+
+    yield make
+    for each in made:
+        {end}
+
+
+@pytest.fixture(scope="module")
+def lazy():
+    session = None
+
+    def get():
+        nonlocal session
+        if session is None:
+            session = requests.Session()
+        return session
+
+    yield get
+    session.close()
+
+
+@pytest.fixture(scope="module")
+def enter():
+    with contextlib.ExitStack() as stack:
+        yield lambda: stack.enter_context(requests.Session())
+
+
+@pytest.fixture(scope="module")
+def namespace(make):
+    return types.SimpleNamespace(session=make)
+
+
+@pytest.fixture(scope="module")
+def forgetful():
+    def make():
+        KEPT.append(requests.Session())
+        return KEPT[-1]
+
+    yield make
+    KEPT[0].close()
+
+
+@pytest.fixture(scope="module")
+def made():
+    made = []
+    yield made
+    for each in made:
+        each.close()
+
+
+def test_collects(api):
+    api.collect()
+
+
+def test_appends(api):
+    api.sessions.append(requests.Session())
+    api.sessions[-1].get(URL)
+
+
+def test_makes(make):
+    make().get(URL)
+
+
+def test_makes_lazily(lazy):
+    lazy().get(URL)
+
+
+def test_enters(enter):
+    enter().get(URL)
+
+
+def test_makes_by_attribute(namespace):
+    namespace.session().get(URL)
+
+
+def test_is_made_and_kept_elsewhere(forgetful):
+    forgetful().get(URL)
+
+
+def test_puts_it_into_a_plain_list(made):
+    made.append(requests.Session())
+    made[-1].get(URL)
+"""
+
+
+def test_what_a_factory_of_a_wider_fixture_makes_and_keeps_is_the_fixtures(inner: Inner, server: str) -> None:
+    pytest.importorskip("requests")
+    inner.write(api=API, test_a=FACTORIES.format(server=server, end="each.close()"))
+    inner.judge(
+        test_collects="clean",
+        test_appends="leaked",
+        test_makes="clean",
+        test_makes_lazily="clean",
+        test_enters="clean",
+        test_makes_by_attribute="clean",
+        test_is_made_and_kept_elsewhere="leaked",
+        test_puts_it_into_a_plain_list="leaked",
     )
-    inner.judge(test_collects="leaked")
+    assert fixtures(inner) == {}
+
+
+def test_a_factory_of_a_wider_fixture_answers_for_what_it_has_made_and_not_closed(inner: Inner, server: str) -> None:
+    pytest.importorskip("requests")
+    inner.write(api=API, test_a=FACTORIES.format(server=server, end="KEPT.append(each)"))
+    inner.write(conftest="def pytest_unconfigure():\n    import test_a\n    [each.close() for each in test_a.KEPT]\n")
+    inner.run("-k", "test_makes")
+    assert set(inner.outcomes().values()) == {"clean"}
+    assert fixtures(inner) == {"make": {"clients"}}
 
 
 @pytest.mark.parametrize("library", ["urllib3", "http.client"])

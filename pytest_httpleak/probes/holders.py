@@ -13,6 +13,7 @@ from types import CodeType
 from typing import Any
 
 from pytest_httpleak.asking import attribute, attributes_of, is_a
+from pytest_httpleak.probes.makers import has_method
 from pytest_httpleak.records import Address
 from pytest_httpleak.sites import Birth
 
@@ -45,7 +46,7 @@ class Holders:
         if not codes:
             return None
         for seen in self._look():
-            place = _place(seen.thing, fd) if _has_method(type(seen.thing), codes) else None
+            place = _place(seen.thing, fd) if has_method(type(seen.thing), codes) else None
             if place is not None:
                 self.places[fd] = place
                 return seen.thing
@@ -75,7 +76,7 @@ class Holders:
             for thing in gc.get_objects():
                 cls = type(thing)
                 if id(cls) not in sorts:
-                    sorts[id(cls)] = _has_method(cls, self._codes)
+                    sorts[id(cls)] = has_method(cls, self._codes)
                 if sorts[id(cls)]:
                     self._of_methods.append(Seen(thing))
                 if id(thing) in addresses:
@@ -97,27 +98,6 @@ def _is_over(connection: Any) -> bool:
 
 def _methods(birth: Birth) -> Iterator[CodeType]:
     return (code for code, _ in birth.frames if "." in code.co_qualname)
-
-
-def _has_method(cls: type, codes: set[CodeType]) -> bool:
-    """Whether one of the methods of a class, inherited ones included, is the code of a function that was at work."""
-    names = {code.co_name for code in codes}
-    return any(_code_of(vars(base).get(name)) in codes for base in cls.__mro__ for name in names)
-
-
-def _code_of(function: Any) -> CodeType | None:
-    """The code of a method or property, below its decorators."""
-    for _ in range(_MOST_DECORATORS):
-        inner = next((attribute(function, name) for name in _WRAPPED if attribute(function, name) is not None), None)
-        if inner is None:
-            break
-        function = inner
-    code = attribute(function, "__code__")
-    return code if is_a(code, CodeType) else None
-
-
-_WRAPPED = ("__wrapped__", "__func__", "fget", "func")
-_MOST_DECORATORS = 8
 
 
 # What attributes of other small numbers are called: 30 may as well be so many seconds, and no descriptor.

@@ -12,10 +12,12 @@ from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
-from pytest_httpleak.probes import infrastructure, references
+from pytest_httpleak.probes import infrastructure, makers, references
+from pytest_httpleak.probes.paths import Root
 from pytest_httpleak.records import Record
 from pytest_httpleak.sites import is_user_module
 
+_FUNCTIONS: Final = (types.FunctionType, types.MethodType)
 _CONTAINERS: Final = (list, tuple, set, frozenset, dict, types.ModuleType, type)
 
 SEARCH: Final = 5.0  # seconds of processor time for one question whose answer decides
@@ -120,22 +122,21 @@ def excused(
     `unsure` takes the keys of those of whom there was no time to find that out: `seconds` of processor time for each.
     """
     keepers = {id(each.value): each for each in fixtures}
-    keys: set[int] = set()
+    keys = {each.key for each in suspects if _is_a_tools_thread(each)}
     questions = Questions()
     given_up: set[Kind] = set()
     for suspect in suspects:
-        if suspect.kind is Kind.THREADS and any(map(infrastructure.is_tool_thread, suspect.names[:1])):
-            keys.add(suspect.key)
-        terms = _terms(suspect)
-        record = records.get(suspect.key)
+        terms, record = _terms(suspect), records.get(suspect.key)
         if terms is None or record is None or not questions.may_ask(suspect):
             continue
-        makers = record.birth.makers() if terms.in_containers and record.birth is not None else frozenset()
+        packages = record.birth.makers() if terms.in_containers and record.birth is not None else frozenset()
         ends = keepers if terms.by_fixtures and not _is_taken(suspect) else ()
-        if suspect.key < 0 and not ends and not makers:  # the user's own line made it, and there is no wider fixture
+        if suspect.key < 0 and not ends and not packages:  # the user's own line made it, and there is no wider fixture
             continue
         thing = None if suspect.kind in given_up else resource_of(suspect, records)
-        root = None if thing is None else references.process_wide(thing, makers, ends, seconds=seconds)
+        root = None if thing is None else references.process_wide(thing, packages, ends, seconds=seconds)
+        if root is None and ends:
+            root = _kept_by_maker(thing, record, fixtures, seconds)
         if root is references.GIVEN_UP:
             given_up.add(suspect.kind)
         if suspect.kind in given_up:
@@ -147,9 +148,23 @@ def excused(
             keys.add(suspect.key)
         elif root is not None:
             questions.start_again(suspect)
-            if terms.excuse(root.module, makers):
+            if terms.excuse(root.module, packages):
                 keys.add(suspect.key)
     return keys
+
+
+def _is_a_tools_thread(suspect: Suspect) -> bool:
+    return suspect.kind is Kind.THREADS and any(map(infrastructure.is_tool_thread, suspect.names[:1]))
+
+
+def _kept_by_maker(thing: object, record: Record, fixtures: list[Owner], seconds: float) -> Root | None:
+    """The value of a wider fixture that has made it in one of its own functions, and keeps it in whatever way it likes.
+
+    So a factory does that closes in its fixture's teardown what it has made; what a test puts there is another thing.
+    """
+    codes = makers.codes_of(None if thing is None else record.birth)
+    ends = {id(each.value) for each in fixtures if codes and makers.has_made(each.value, codes)}
+    return references.kept_by(thing, ends, seconds=seconds) if ends else None
 
 
 def _is_taken(suspect: Suspect) -> bool:
@@ -159,6 +174,8 @@ def _is_taken(suspect: Suspect) -> bool:
 
 def _may_keep(value: object) -> bool:
     """Whether a fixture's value is an object that may make what it needs; a list or dict keeps what a test puts there."""
+    if is_a(value, _FUNCTIONS):
+        return True
     return (
         value is not None and not is_a(value, _CONTAINERS) and not module_of(value).startswith(("_pytest", "builtins"))
     )

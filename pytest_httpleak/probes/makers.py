@@ -1,0 +1,55 @@
+"""Which objects have made something: those whose own functions were at work when it was made."""
+
+from __future__ import annotations
+
+import functools
+from types import CodeType, FunctionType, MethodType
+from typing import Any, Final
+
+from pytest_httpleak.asking import attribute, attributes_of, is_a
+from pytest_httpleak.sites import Birth
+
+
+def codes_of(birth: Birth | None) -> set[CodeType]:
+    """The code of all functions that were at work at a birth, or at that of the task or thread where it happened."""
+    codes: set[CodeType] = set()
+    while birth is not None:
+        codes.update(code for code, _ in birth.frames)
+        birth = birth.parent
+    return codes
+
+
+def has_made(value: object, codes: set[CodeType]) -> bool:
+    """Whether one of these is the code of a function, or of a method, or of a method of an attribute's class."""
+    return any(_was_at_work(each, codes) for each in (value, *attributes_of(value).values()))
+
+
+def _was_at_work(thing: Any, codes: set[CodeType]) -> bool:
+    if is_a(thing, functools.partial):
+        return _was_at_work(thing.func, codes)
+    if is_a(thing, MethodType):
+        return _code_of(thing) in codes or _was_at_work(thing.__self__, codes)
+    if is_a(thing, FunctionType):
+        return _code_of(thing) in codes
+    return not is_a(thing, type) and has_method(type(thing), codes)
+
+
+def has_method(cls: type, codes: set[CodeType]) -> bool:
+    """Whether one of the methods of a class, inherited ones included, is the code of a function that was at work."""
+    names = {code.co_name for code in codes}
+    return any(_code_of(vars(base).get(name)) in codes for base in cls.__mro__ for name in names)
+
+
+def _code_of(function: Any) -> CodeType | None:
+    """The code of a method or property, below its decorators."""
+    for _ in range(_MOST_DECORATORS):
+        inner = next((attribute(function, name) for name in _WRAPPED if attribute(function, name) is not None), None)
+        if inner is None:
+            break
+        function = inner
+    code = attribute(function, "__code__")
+    return code if is_a(code, CodeType) else None
+
+
+_WRAPPED: Final = ("__wrapped__", "__func__", "fget", "func")
+_MOST_DECORATORS: Final = 8
