@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Held, Suspect
@@ -14,6 +14,9 @@ from pytest_httpleak.records import Record, Table, together
 from pytest_httpleak.socketrecords import SocketRecord, fileno, record_of
 
 _now = time.monotonic  # the clock of asyncio's loops too, bound here so that a test which freezes time cannot change it
+
+
+_CLOSE_CONNECTOR: Final = "call `await connector.close()`: only a session that owns its connector closes it"
 
 
 class Finalized(Record):
@@ -115,7 +118,8 @@ class ConnectorRecord(Finalized):
 
     def look(self) -> Suspect | None:
         if self.collected:
-            return self.suspect(State.COLLECTED, self.type, "dropped without being closed", depth=1)
+            hint = "" if self.owned else _CLOSE_CONNECTOR
+            return self.suspect(State.COLLECTED, self.type, "dropped without being closed", depth=1, hint=hint)
         connector = self.ref()
         if connector is None or connector.closed or self.owned:
             return None
@@ -133,6 +137,7 @@ class ConnectorRecord(Finalized):
             holds=holds,
             names=(self.type,),
             depth=1,
+            hint=_CLOSE_CONNECTOR,
         )
 
     def figures(self) -> str:

@@ -270,6 +270,7 @@ def test_a_connector_that_its_session_does_not_own_leaks_when_it_is_kept_open(
     (finding,) = marked(leaking)
     assert finding.type == "aiohttp.TCPConnector"
     assert finding.summary == "not closed, with 1 idle connection"
+    assert finding.hint.startswith("call `await connector.close()`")
 
 
 def test_a_connector_that_its_session_does_not_own_leaks_when_it_is_dropped(
@@ -284,7 +285,8 @@ def test_a_connector_that_its_session_does_not_own_leaks_when_it_is_dropped(
 
         loop.run(main())
 
-    marked(leaking)
+    (finding,) = marked(leaking)
+    assert finding.hint.startswith("call `await connector.close()`")
 
 
 def test_a_connector_that_is_closed_is_clean(marked: Marked, held: list[Any], loop: Loop, server: str) -> None:
