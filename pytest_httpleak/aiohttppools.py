@@ -118,8 +118,14 @@ class ConnectorRecord(Finalized):
 
     def look(self) -> Suspect | None:
         if self.collected:
-            hint = "" if self.owned else _CLOSE_CONNECTOR
-            return self.suspect(State.COLLECTED, self.type, "dropped without being closed", depth=1, hint=hint)
+            return self.suspect(
+                State.COLLECTED,
+                self.type,
+                "dropped without being closed",
+                claims=claims_of(self.resolving()),
+                depth=1,
+                hint="" if self.owned else _CLOSE_CONNECTOR,
+            )
         connector = self.ref()
         if connector is None or connector.closed or self.owned:
             return None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
-from pytest_httpleak.httpcorepools import PoolRecord, holding_of, origin_of, place_of, text_of
+from pytest_httpleak.httpcorepools import PoolRecord, holding_of, origin_of, place_of, socket_of, text_of
 from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.records import Record, Table, has_sender
-from pytest_httpleak.socketrecords import SocketRecord
+from pytest_httpleak.socketrecords import SocketRecord, record_of
 
 _CLOSE_RESPONSE: Final = {
     False: "use `with client.stream(...) as response:`, or call `response.close()` in a `finally`",
@@ -24,6 +24,10 @@ _OTHERWISE: Final = {
     False: "close the client after such an error",
     True: "keep the request from being cancelled half-way (`asyncio.shield`)",
 }
+_ONE_LOOP: Final = (
+    "use a client in one event loop only, and close it there: each `asyncio.run()` is another loop, and the earlier one "
+    "is closed"
+)
 
 
 class SlotRecord(Record):
@@ -61,17 +65,17 @@ class SlotRecord(Record):
         """The suspect for a socket that died with this connection, or that its living pool has dropped."""
         if self.pool.ref() is None:
             return self.pool.orphaned(socket)
-        return self._thrown_away(State.COLLECTED, socket.claims(), socket.held())
+        return self._thrown_away(State.COLLECTED, socket.claims(), socket.held(), socket)
 
-    def _thrown_away(self, state: State, claims: frozenset[object], held: Held) -> Suspect:
-        return self.suspect(
-            state,
-            self.pool.type,
+    def _thrown_away(self, state: State, claims: frozenset[object], held: Held, socket: SocketRecord | None) -> Suspect:
+        what, hint = (
             "threw a connection away without closing it",
-            library=self.pool.front,
-            claims=claims,
-            holds=(held,),
-            hint=f"this is the library's own doing: upgrade {self.library}",
+            f"this is the library's own doing: upgrade {self.library}",
+        )
+        if socket is not None and socket.is_stranded():
+            what, hint = "could not close a connection whose event loop is closed", _ONE_LOOP
+        return self.suspect(
+            state, self.pool.type, what, library=self.pool.front, claims=claims, holds=(held,), hint=hint
         )
 
     def look(self) -> Suspect | None:
@@ -80,7 +84,8 @@ class SlotRecord(Record):
             return None
         if connection not in pool.connections:
             holding = holding_of(connection, self.pool.sockets)
-            return None if holding is None else self._thrown_away(State.OPEN, *holding)
+            socket = record_of(socket_of(connection), self.pool.sockets)
+            return None if holding is None else self._thrown_away(State.OPEN, *holding, socket)
         if not self.pool.is_lost(connection):
             return None
         request = self.request

@@ -27,7 +27,7 @@ _PROTOCOLS: Final[dict[Any, str]] = {_socket_module.SOCK_STREAM: "TCP", _socket_
 class SocketRecord(Record):
     """One socket object: `closed` once its descriptor was closed or handed on, `collected` if it died without that."""
 
-    __slots__ = ("accepted", "closed", "collected", "holder", "number", "transport", "type")
+    __slots__ = ("accepted", "closed", "collected", "holder", "loop", "number", "transport", "type")
 
     kind: ClassVar[Kind] = Kind.SOCKETS
     LIBRARY = "socket"
@@ -41,6 +41,7 @@ class SocketRecord(Record):
         self.accepted = False
         self.holder: Record | None = None  # the connection that answers for it, once one does
         self.transport: Callable[[], Any] | None = None  # asyncio's transport around it
+        self.loop: Callable[[], Any] | None = None  # that of the transport
 
     def fd(self) -> int:
         """The open descriptor, or -1."""
@@ -98,6 +99,11 @@ class SocketRecord(Record):
         """Whether asyncio has been told to close the socket, and will do so when its loop runs next."""
         transport = None if self.transport is None else self.transport()
         return transport is not None and is_being_closed(transport)
+
+    def is_stranded(self) -> bool:
+        """Whether asyncio cannot close the socket any more, as its loop is closed."""
+        loop = None if self.loop is None else self.loop()
+        return self.loop is not None and (loop is None or bool(loop.is_closed()))
 
     def claims(self) -> frozenset[object]:
         """What this socket is named by where somebody else answers for it."""

@@ -316,6 +316,21 @@ def test_a_connector_without_a_connection_is_clean(marked: Marked, held: list[An
     marked(clean)
 
 
+def test_a_connector_that_is_dropped_answers_for_its_resolver(marked: Marked, loop: Loop, server: str) -> None:
+    pytest.importorskip("aiodns")
+
+    def leaking() -> None:
+        async def main() -> None:
+            connector = aiohttp.TCPConnector()  # leak: clients collected
+            async with aiohttp.ClientSession(connector=connector, connector_owner=False) as session:
+                async with session.get(f"{server}/ok") as response:
+                    await response.read()
+
+        loop.run(main())
+
+    marked(leaking)
+
+
 def test_resolvers_that_follow_each_other_are_told_apart(marked: Marked, loop: Loop, server: str) -> None:
     pytest.importorskip("aiodns")
 

@@ -262,6 +262,33 @@ def test_a_connection_that_its_pool_throws_away_leaks(
         marked(keeping)
 
 
+def test_a_client_that_is_used_in_two_loops_leaks_the_first_ones_connection(
+    leaks: Leaks, held: list[Any], network: Network, httpx: Any
+) -> None:
+    async def ask(client: Any) -> None:
+        assert (await client.get(f"{network.plain}/ok")).text == "ok"
+
+    async def ask_and_close(client: Any) -> None:
+        async with client:
+            await ask(client)
+
+    def leaking() -> None:
+        client = httpx.AsyncClient()
+        held.append(client)
+        asyncio.run(ask(client))
+        with pytest.raises(RuntimeError, match="loop is closed"):
+            asyncio.run(client.aclose())
+
+    def clean() -> None:
+        asyncio.run(ask_and_close(httpx.AsyncClient()))
+
+    assert leaks(clean) == ()
+    (finding,) = leaks(leaking)
+    assert (finding.kind.value, finding.state.value) == ("connections", "collected")
+    assert finding.summary == "could not close a connection whose event loop is closed"
+    assert "asyncio.run()" in finding.hint
+
+
 # -- slots that are lost -----------------------------------------------------------------------------------------------
 
 

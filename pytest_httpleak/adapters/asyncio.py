@@ -138,7 +138,7 @@ def _transports(module: ModuleType, hooks: Hooks) -> None:
     def opened(_: None, transport: Any, /, *args: Any, **kwargs: Any) -> None:
         record = record_of(transport._sock, sockets)
         if record is not None:
-            record.transport = weakref.ref(transport)
+            record.transport, record.loop = weakref.ref(transport), weakref.ref(transport._loop)
 
     def transport_dies(transport: Any, /, *args: Any, **kwargs: Any) -> None:
         if transport._sock is not None and not is_being_closed(transport):
