@@ -235,6 +235,46 @@ def test_a_factory_of_a_wider_fixture_answers_for_what_it_has_made_and_not_close
     assert fixtures(inner) == {"make": {"clients"}}
 
 
+LOOPS = """
+import asyncio
+
+import pytest
+
+
+class Loop:
+    def __init__(self):
+        self.loop = asyncio.new_event_loop()
+
+    def run(self, coroutine):
+        return self.loop.run_until_complete(coroutine)
+
+
+@pytest.fixture(scope="module")
+def loop():
+    loop = Loop()
+    yield loop
+    loop.loop.close()
+
+
+async def serve():
+    return await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+
+
+def test_leaves_its_server(loop):
+    server = loop.run(serve())
+    server.sockets[0].dup().close()
+
+
+def test_closes_its_server(loop):
+    loop.run(serve()).close()
+"""
+
+
+def test_what_runs_in_a_wider_fixtures_loop_is_not_made_by_the_fixture(inner: Inner) -> None:
+    inner.write(test_a=LOOPS)
+    inner.judge(test_leaves_its_server="leaked", test_closes_its_server="clean")
+
+
 @pytest.mark.parametrize("library", ["urllib3", "http.client"])
 def test_a_connection_that_a_test_has_taken_from_a_pool_is_its_leak_wherever_it_is_kept(
     inner: Inner, server: str, library: str

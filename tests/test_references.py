@@ -8,6 +8,7 @@ import threading
 import types
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import MagicMock
@@ -266,6 +267,58 @@ def test_a_cache_around_an_object_is_no_place_where_that_is_kept(program: Any) -
     root = references.process_wide(thing)
     assert root is not None
     assert root.text == references.held_by(thing) == "module attribute program.thing"
+
+
+class Keeper:
+    """The value of a fixture, which keeps what it has made."""
+
+    def __init__(self, **kept: Any) -> None:
+        vars(self).update(kept)
+
+
+def stack_of(client: Client) -> ExitStack:
+    stack = ExitStack()
+    stack.callback(vars, client)
+    return stack
+
+
+def loop_of(client: Client) -> Any:
+    class Loop:
+        ready = deque[Any]()
+
+        def call_soon_threadsafe(self) -> None:
+            """As any event loop has it."""
+
+    loop: Any = Loop()
+    loop.ready = [client]
+    return loop
+
+
+@pytest.mark.parametrize(
+    ("make", "is_kept"),
+    [
+        (lambda client: Keeper(made=[client]), True),
+        (lambda client: Keeper(made={"a": {"b": client}}), True),
+        (lambda client: Keeper(app=App(client)), True),
+        (lambda client: Keeper(stack=stack_of(client)), True),
+        (lambda client: over([client]), True),
+        (lambda client: Keeper(call=functools.partial(vars, client)), True),
+        (lambda client: Keeper(loop=loop_of(client)), False),
+        (lambda client: Keeper(), False),
+    ],
+)
+def test_a_keeper_may_keep_a_thing_in_whatever_way_it_likes(make: Callable[[Client], Any], is_kept: bool) -> None:
+    client = Client()
+    keeper = make(client)
+    root = references.kept_by(client, {id(keeper)})
+    assert (root is not None and root.end is keeper) is is_kept
+
+
+def test_a_place_of_the_process_is_no_keeper(program: Any) -> None:
+    client = Client()
+    program.clients = [client]
+    keeper = Keeper(program=program)
+    assert references.kept_by(client, {id(keeper)}) is None
 
 
 def test_the_module_of_the_place_is_told(program: Any) -> None:

@@ -7,14 +7,17 @@ from types import CodeType, FunctionType, MethodType
 from typing import Any, Final
 
 from pytest_httpleak.asking import attribute, attributes_of, is_a
-from pytest_httpleak.sites import Birth
+from pytest_httpleak.sites import Birth, is_user_file
 
 
 def codes_of(birth: Birth | None) -> set[CodeType]:
-    """The code of all functions that were at work at a birth, or at that of the task or thread where it happened."""
+    """The code of the user's functions that were at work at a birth, or at that of the task or thread where it happened.
+
+    What runs the code of others, as a runner of loops or a test client does, is a library's, and makes nothing itself.
+    """
     codes: set[CodeType] = set()
     while birth is not None:
-        codes.update(code for code, _ in birth.frames)
+        codes.update(code for code, _ in birth.frames if is_user_file(code.co_filename))
         birth = birth.parent
     return codes
 

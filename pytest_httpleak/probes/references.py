@@ -61,6 +61,10 @@ class _Way:
         """Whether a place is one that the way may end at, beside its `ends`."""
         return not self.is_within and (self.is_any or bool(root.module))
 
+    def may_pass(self, thing: object) -> bool:
+        """Whether the way may go on through an object."""
+        return not self.is_within or not hasattr(type(thing), "call_soon_threadsafe")
+
     def may_contain(self, module: str) -> bool:
         """Whether a container that belongs to that module is a part of what its library keeps for itself."""
         return self.follows_all or module.partition(".")[0] in self.packages
@@ -90,6 +94,7 @@ def process_wide(
 def kept_by(thing: object, ends: Container[int], *, seconds: float = 5.0) -> Root | None:
     """The one of these objects, given by identity, that keeps `thing` in whatever way it likes; its `end` is that object.
 
+    What an event loop has in its books is no way to keep anything: there is whatever is at work in it.
     None where none does, and `GIVEN_UP` where that could not be told in `seconds` of processor time.
     """
     return _climb(thing, _Way(is_within=True, ends=ends), seconds)
@@ -121,7 +126,7 @@ def _climb(thing: object, way: _Way, seconds: float) -> Root | None:
                     return Root(root.module, of_thread(step, root) or root.text + step.path())
                 continue
             part = _part(step, owners, seen, way)
-            if part is not None and _may_lead_on(part, module_of(part.thing), way):
+            if part is not None and way.may_pass(part.thing) and _may_lead_on(part, module_of(part.thing), way):
                 if id(part.thing) in way.ends and not part.contains:
                     return Root(module_of(part.thing), part.path(), part.thing)
                 fallback = fallback or (live(part) if way.is_any else None)
