@@ -284,8 +284,6 @@ def stack_of(client: Client) -> ExitStack:
 
 def loop_of(client: Client) -> Any:
     class Loop:
-        ready = deque[Any]()
-
         def call_soon_threadsafe(self) -> None:
             """As any event loop has it."""
 
