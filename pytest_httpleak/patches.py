@@ -6,7 +6,7 @@ import functools
 import re
 import sys
 from collections.abc import Callable, Iterator, Sized
-from types import FrameType, FunctionType, TracebackType
+from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
 from pytest_httpleak.wrappers import (
@@ -169,6 +169,17 @@ class Patches:
         setattr(owner, name, wrapper)
         self._done.append((owner, name, found, wrapper, self._who))
         return wrapper
+
+    def of_modules(self) -> dict[int, Any]:
+        """What stands now for a function of C or a class that is an attribute of a module, by the identity of that."""
+        return {
+            id(found): vars(owner)[name]
+            for owner, name, found, _, _ in self._done
+            if type(owner) is ModuleType
+            and type(found) is not FunctionType
+            and found is not _MISSING
+            and name in vars(owner)
+        }
 
     def undo(self) -> None:
         """Put back what was found, last first; what somebody else has wrapped in the meantime is left alone."""

@@ -12,6 +12,7 @@ from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.session.attaching import finder_for
+from pytest_httpleak.session.earlier import bind_again
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.session.looking import Looking
 from pytest_httpleak.session.settling import settle
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Finding
     from pytest_httpleak.model.rows import AuditNote, Growth
     from pytest_httpleak.session.auditing import Auditing
-    from pytest_httpleak.session.growth import GrowthWatch
+from pytest_httpleak.session.growth import GrowthWatch
 
 _running: list[Session] = []
 
@@ -100,6 +101,7 @@ class Session:
         self.watch.loops_come = self._expect_loops
         self._finder = finder_for(self.watch, extra, audit=self._audit)
         self._finder.install()
+        self.safely(bind_again, self.watch.patches, self.rootdir)
         if self._audit:
             from pytest_httpleak.session.auditing import Auditing
 

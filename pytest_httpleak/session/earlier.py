@@ -1,0 +1,24 @@
+"""What the user's modules have bound before the watch began, as with `from sqlite3 import connect` in a `conftest.py`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import ModuleType
+
+from pytest_httpleak.asking import is_a, own_attribute
+from pytest_httpleak.patches import Patches
+from pytest_httpleak.sites import is_user_module
+
+
+def bind_again(patches: Patches, rootdir: str) -> None:
+    """Let names in the user's modules stand for what stands now for a function of C, or for a class that is in C."""
+    stand_ins = patches.of_modules()
+    root = rootdir.rstrip(os.sep) + os.sep
+    for name, module in list(sys.modules.items()):
+        file = own_attribute(module, "__file__")
+        if is_a(file, str) and file.startswith(root) and is_a(module, ModuleType) and is_user_module(name, file):
+            for attribute, value in list(vars(module).items()):
+                stand_in = stand_ins.get(id(value))
+                if stand_in is not None:
+                    patches.put(module, attribute, stand_in)

@@ -1,0 +1,107 @@
+"""Names that the user's modules have bound before the watch began."""
+
+from __future__ import annotations
+
+import _thread
+import importlib.util
+import mmap
+import os
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from inner import Inner
+
+from pytest_httpleak.session.core import Session
+
+PROGRAM = """
+from _thread import start_new_thread
+from io import open
+from mmap import mmap
+from os import pipe
+from sqlite3 import connect
+from threading import Thread
+"""
+NAMES = ("start_new_thread", "open", "mmap", "pipe", "connect")
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Imports the program from a folder below the root."""
+
+    def load(folder: str) -> ModuleType:
+        path = tmp_path / folder / "program.py"
+        path.parent.mkdir(parents=True)
+        path.write_text(PROGRAM)
+        spec = importlib.util.spec_from_file_location("program", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "program", module)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[], Session]]:
+    """Begins to watch a run of that root; ended with the test."""
+    session = Session(rootdir=str(tmp_path / "root"))
+
+    def start() -> Session:
+        session.start()
+        return session
+
+    yield start
+    session.stop()
+    assert session.errors() == []
+
+
+def test_a_name_that_was_bound_before_is_watched(load: Callable[[str], Any], start: Callable[[], Session]) -> None:
+    program = load("root/app")
+    before = [getattr(program, name) for name in NAMES]
+    session = start()
+    now = _thread.start_new_thread, open, mmap.mmap, os.pipe, sqlite3.connect
+    for name, stand_in in zip(NAMES, now, strict=True):
+        assert getattr(program, name) is stand_in
+    session.stop()
+    for name, value in zip(NAMES, before, strict=True):
+        assert getattr(program, name) is value
+
+
+@pytest.mark.parametrize("folder", ["other", "root/.venv/lib/site-packages"])
+def test_a_name_of_a_module_that_is_not_the_users_is_left_alone(
+    load: Callable[[str], Any], start: Callable[[], Session], folder: str
+) -> None:
+    program = load(folder)
+    before = [getattr(program, name) for name in NAMES]
+    start()
+    for name, value in zip(NAMES, before, strict=True):
+        assert getattr(program, name) is value
+
+
+def test_a_leak_of_a_module_that_a_conftest_has_imported_is_told_at_its_line(inner: Inner) -> None:
+    inner.write(
+        conftest="import program",
+        program="from os import pipe\ndef make():\n    return pipe()\n",
+        test_a="""
+        import os
+        import program
+
+        def test_leaks():
+            program.make()
+
+        def test_closes():
+            for fd in program.make():
+                os.close(fd)
+        """,
+    )
+    inner.run()
+    assert inner.outcomes() == {"test_leaks": "leaked", "test_closes": "clean"}
+    (finding,) = inner.report["tests"][0]["findings"]
+    assert (finding["created"]["file"], finding["created"]["line"]) == ("program.py", 3)
