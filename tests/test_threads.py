@@ -194,7 +194,7 @@ def test_a_bare_thread_that_still_runs_leaks(marked: Marked, stop: Stop, name: s
         getattr(_thread, name)(stop.wait, ())  # leak: threads
 
     (finding,) = marked(leaking)
-    assert (finding.library, finding.summary) == ("_thread", "a thread running Stop.wait")
+    assert (finding.library, finding.summary) == ("_thread", "thread running Stop.wait")
 
 
 def test_a_bare_thread_that_runs_no_python_leaks(marked: Marked) -> None:

@@ -139,7 +139,7 @@ class BareThreadRecord(Record):
         return self.suspect(
             State.RUNNING,
             "_thread",
-            f"a thread running {what}",
+            f"thread running {what}",
             names=(what,),
             claims=frozenset((("thread", run.ident),)),
         )
