@@ -1,12 +1,13 @@
-"""Which objects have made something: those whose own functions were at work when it was made."""
+"""Which objects have made something, as their own functions were at work when it was made, and which of them keep it."""
 
 from __future__ import annotations
 
 import functools
-from types import CodeType, FunctionType, MethodType
+import gc
+from types import CodeType, FrameType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
-from pytest_httpleak.asking import attribute, attributes_of, is_a
+from pytest_httpleak.asking import attribute, attributes_of, is_a, module_of
 from pytest_httpleak.sites import Birth, is_user_file
 
 
@@ -56,3 +57,41 @@ def _code_of(function: Any) -> CodeType | None:
 
 _WRAPPED: Final = ("__wrapped__", "__func__", "fget", "func")
 _MOST_DECORATORS: Final = 8
+
+
+_LEVELS: Final = 12  # from a function to its stack's callback's argument it is nine
+_MOST_LOOKED_AT: Final = 200_000  # objects: a tenth of a second
+_PLAIN: Final = (str, bytes, int, float, type(None), type, CodeType, FrameType, ModuleType)
+_RUNNERS: Final = ("_pytest", "pluggy", "pytest_httpleak")
+
+
+def keeps(value: object, thing: object) -> bool:
+    """Whether `thing` is inside of `value`, in whatever way that likes to keep it.
+
+    What an event loop has in its books is not kept by it, as it has whatever is at work; nor what the test runner knows.
+    """
+    seen = {id(value)}
+    level = [value]
+    for _ in range(_LEVELS):
+        below: list[object] = []
+        for part in (part for each in level for part in _parts(each)):
+            if part is thing:
+                return True
+            if id(part) not in seen and _may_keep(part):
+                seen.add(id(part))
+                below.append(part)
+        if len(seen) > _MOST_LOOKED_AT:
+            return False
+        level = below
+    return False
+
+
+def _parts(thing: Any) -> list[Any]:
+    if is_a(thing, FunctionType):  # not all that its module has
+        return [thing.__closure__, thing.__defaults__, thing.__kwdefaults__, vars(thing)]
+    return gc.get_referents(thing)
+
+
+def _may_keep(part: object) -> bool:
+    cls = type(part)
+    return not (is_a(part, _PLAIN) or hasattr(cls, "call_soon_threadsafe") or module_of(part).startswith(_RUNNERS))

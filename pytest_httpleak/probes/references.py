@@ -36,38 +36,22 @@ GIVEN_UP: Final = Root("", "?")  # the answer of a search that there was no time
 class _Way:
     """Which references a search follows, and where it may end.
 
-    `is_any` is for one that only explains, and follows them all; `is_within` for one that follows all but frames, and
-    may not leave what the objects that it may end at keep. Else it follows attributes, and containers of a class
+    `is_any` is for one that only explains, and follows them all. Else it follows attributes, and containers of a class
     or module of `packages` alone. `ends` are the identities of the objects that it may end at.
     """
 
-    __slots__ = ("ends", "follows_all", "is_any", "is_within", "packages")
+    __slots__ = ("ends", "is_any", "packages")
 
     def __init__(
-        self,
-        *,
-        is_any: bool = False,
-        is_within: bool = False,
-        packages: frozenset[str] = frozenset(),
-        ends: Container[int] = (),
+        self, *, is_any: bool = False, packages: frozenset[str] = frozenset(), ends: Container[int] = ()
     ) -> None:
         self.is_any = is_any
-        self.is_within = is_within
-        self.follows_all = is_any or is_within
         self.packages = packages
         self.ends = ends
 
-    def may_end_at(self, root: Root) -> bool:
-        """Whether a place is one that the way may end at, beside its `ends`."""
-        return not self.is_within and (self.is_any or bool(root.module))
-
-    def may_pass(self, thing: object) -> bool:
-        """Whether the way may go on through an object."""
-        return not self.is_within or not hasattr(type(thing), "call_soon_threadsafe")
-
     def may_contain(self, module: str) -> bool:
         """Whether a container that belongs to that module is a part of what its library keeps for itself."""
-        return self.follows_all or module.partition(".")[0] in self.packages
+        return self.is_any or module.partition(".")[0] in self.packages
 
 
 def process_wide(
@@ -89,15 +73,6 @@ def process_wide(
     if id(thing) in ends:
         return Root(module_of(thing), "", thing)
     return _climb(thing, _Way(packages=packages, ends=ends), seconds)
-
-
-def kept_by(thing: object, ends: Container[int], *, seconds: float = 5.0) -> Root | None:
-    """The one of these objects, given by identity, that keeps `thing` in whatever way it likes; its `end` is that object.
-
-    What an event loop has in its books is no way to keep anything: there is whatever is at work in it.
-    None where none does, and `GIVEN_UP` where that could not be told in `seconds` of processor time.
-    """
-    return _climb(thing, _Way(is_within=True, ends=ends), seconds)
 
 
 def held_by(thing: object, *, seconds: float = 0.3) -> str | None:
@@ -122,11 +97,11 @@ def _climb(thing: object, way: _Way, seconds: float) -> Root | None:
         for step, owners in _with_owners(steps):
             root = root_of(step, owners)
             if root is not None:
-                if way.may_end_at(root) and _may_lead_on(step, root.module, way, is_end=True):
+                if (root.module or way.is_any) and _may_lead_on(step, root.module, way, is_end=True):
                     return Root(root.module, of_thread(step, root) or root.text + step.path())
                 continue
             part = _part(step, owners, seen, way)
-            if part is not None and way.may_pass(part.thing) and _may_lead_on(part, module_of(part.thing), way):
+            if part is not None and _may_lead_on(part, module_of(part.thing), way):
                 if id(part.thing) in way.ends and not part.contains:
                     return Root(module_of(part.thing), part.path(), part.thing)
                 fallback = fallback or (live(part) if way.is_any else None)
@@ -172,7 +147,7 @@ def _part(step: Step, owners: list[Any], seen: set[int], way: _Way) -> Step | No
     part = owner_of(step, owners)
     if part.thing is step.thing:
         part.contains = not _is_by_class(step.thing) and not _is_of_class(step.below)
-        return part if way.follows_all or way.packages or not part.contains else None
+        return part if way.is_any or way.packages or not part.contains else None
     if id(part.thing) in seen:
         return None
     seen.add(id(part.thing))
@@ -226,12 +201,12 @@ def _steps(referrer: Any, by_id: dict[int, Step], way: _Way) -> list[Step]:
         ][:1]
     if is_a(referrer, (types.CellType, types.FunctionType)) or _is_closure(referrer):
         parts = [by_id[id(part)] for part in gc.get_referents(referrer) if id(part) in by_id]
-        if not way.follows_all and is_a(referrer, types.CellType):  # what a closure leads to may be anything at all
+        if not way.is_any and is_a(referrer, types.CellType):  # what a closure leads to may be anything at all
             parts = [part for part in parts if part.below is None or _is_made_by_call(part)]
         return [Step(referrer, _variable(referrer, part), part) for part in parts][:1]
     if is_a(referrer, _CONTAINERS):
         found = [(index, by_id[id(value)]) for index, value in enumerate(list(referrer)) if id(value) in by_id]
-        if not way.follows_all and not way.packages:
+        if not way.is_any and not way.packages:
             found = [(index, below) for index, below in found if _is_of_class(below)]
         indexed = is_a(referrer, (list, tuple, deque))
         label = "[{}]" if indexed else "[...]"
@@ -239,7 +214,7 @@ def _steps(referrer: Any, by_id: dict[int, Step], way: _Way) -> list[Step]:
             Step(referrer, label.format(index), below, contains=not _is_of_class(below)) for index, below in found[:1]
         ]
     if is_a(referrer, types.MethodType):
-        return [Step(referrer, "", step) for step in list(by_id.values())[:1]] if way.follows_all else []
+        return [Step(referrer, "", step) for step in list(by_id.values())[:1]] if way.is_any else []
     return _attribute_steps(referrer, by_id, way)
 
 
@@ -268,4 +243,4 @@ def _attribute_steps(referrer: Any, by_id: dict[int, Step], way: _Way) -> list[S
                 continue
             if id(value) in by_id:
                 return [Step(referrer, f".{name}", by_id[id(value)])]
-    return [Step(referrer, "", step) for step in list(by_id.values())[:1]] if way.follows_all else []
+    return [Step(referrer, "", step) for step in list(by_id.values())[:1]] if way.is_any else []

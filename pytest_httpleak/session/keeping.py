@@ -13,7 +13,6 @@ from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import infrastructure, makers, references
-from pytest_httpleak.probes.paths import Root
 from pytest_httpleak.records import Record
 from pytest_httpleak.sites import is_user_module
 
@@ -134,15 +133,14 @@ def excused(
         if suspect.key < 0 and not ends and not packages:  # the user's own line made it, and there is no wider fixture
             continue
         thing = None if suspect.kind in given_up else resource_of(suspect, records)
-        root = None if thing is None else references.process_wide(thing, packages, ends, seconds=seconds)
-        if root is None and ends:
-            root = _kept_by_maker(thing, record, fixtures, seconds)
+        keeper = _kept_by_maker(thing, record, fixtures) if ends else None
+        root = None if thing is None or keeper else references.process_wide(thing, packages, ends, seconds=seconds)
         if root is references.GIVEN_UP:
             given_up.add(suspect.kind)
         if suspect.kind in given_up:
             unsure.add(suspect.key)
             continue
-        keeper = None if root is None else keepers.get(id(root.end))
+        keeper = keepers.get(id(root.end)) if root is not None else keeper
         if keeper is not None:
             record.belong_to(keeper)
             keys.add(suspect.key)
@@ -157,14 +155,14 @@ def _is_a_tools_thread(suspect: Suspect) -> bool:
     return suspect.kind is Kind.THREADS and any(map(infrastructure.is_tool_thread, suspect.names[:1]))
 
 
-def _kept_by_maker(thing: object, record: Record, fixtures: list[Owner], seconds: float) -> Root | None:
-    """The value of a wider fixture that has made it in one of its own functions, and keeps it in whatever way it likes.
+def _kept_by_maker(thing: object, record: Record, fixtures: list[Owner]) -> Owner | None:
+    """The wider fixture whose value has made it in a function of its own, and keeps it in whatever way it likes.
 
     So a factory does that closes in its fixture's teardown what it has made; what a test puts there is another thing.
     """
     codes = makers.codes_of(None if thing is None else record.birth)
-    ends = {id(each.value) for each in fixtures if codes and makers.has_made(each.value, codes)}
-    return references.kept_by(thing, ends, seconds=seconds) if ends else None
+    candidates = (each for each in fixtures if codes and makers.has_made(each.value, codes))
+    return next((each for each in candidates if makers.keeps(each.value, thing)), None)
 
 
 def _is_taken(suspect: Suspect) -> bool:
