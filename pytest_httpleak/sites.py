@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 _PLUGIN: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
+GENERATED: Final = "<pytest_httpleak"  # begins the name of the file that wrappers say they come from
 _STANDARD: Final = os.path.dirname(os.__file__) + os.sep  # asking sysconfig takes longer than the rest of this module
 _INSTALLED: Final = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 
@@ -137,7 +138,7 @@ class Birth:
             sites += [
                 _site(code, instruction)
                 for code, instruction in birth.frames
-                if not code.co_filename.startswith(_PLUGIN)
+                if not code.co_filename.startswith((_PLUGIN, GENERATED))
             ]
             birth = birth.parent
         return tuple(sites)

@@ -13,6 +13,7 @@ from types import FunctionType
 from typing import Any, Final, Protocol
 
 from pytest_httpleak.asking import is_a, own_attribute
+from pytest_httpleak.sites import GENERATED
 
 
 class Fuse(Protocol):
@@ -62,15 +63,14 @@ def stand_in(original: Any, wrapper: Any) -> Any:
     return wrapper
 
 
-# Frames of files whose names have both words are passed over by `warnings` and `logging` when they look for the caller.
-_UNSEEN: Final = " (as importlib._bootstrap)"
+# Frames of files whose names have both words are passed over by `warnings` and `logging` when they look for the caller;
+# and as it is no name of a file, coverage does not ask for its source.
+_UNSEEN: Final = f"{GENERATED}, passed over as importlib._bootstrap is>"
 
 
 def _unseen(wrapper: Any) -> Any:
     """The wrapper, whose frame does not count where its original warns its caller."""
-    code = wrapper.__code__
-    if not code.co_filename.endswith(_UNSEEN):
-        wrapper.__code__ = code.replace(co_filename=code.co_filename + _UNSEEN)
+    wrapper.__code__ = wrapper.__code__.replace(co_filename=_UNSEEN)
     return wrapper
 
 

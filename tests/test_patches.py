@@ -215,3 +215,11 @@ def test_who_calls_what_logs_is_told_as_without(patches: Patches, caplog: pytest
     patches.before(Wall("x"), module, "log", lambda value: None)
     module.log(1)
     assert [record.pathname for record in caplog.records] == [__file__]
+
+
+def test_the_code_of_a_wrapper_says_that_it_comes_from_no_file(patches: Patches) -> None:
+    module: Any = types.ModuleType("some")
+    module.warn = warn
+    patches.after(Wall("x"), module, "warn", lambda result: None)
+    assert module.warn.__code__.co_filename.startswith("<")  # else coverage would look for its source
+    assert inspect.getsource(module.warn) == inspect.getsource(warn)
