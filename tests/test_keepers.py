@@ -188,6 +188,11 @@ def test_makes(make):
     make().get(URL)
 
 
+def test_makes_many(make):
+    for _ in range(30):
+        make().get(URL)
+
+
 def test_makes_lazily(lazy):
     lazy().get(URL)
 
@@ -217,6 +222,7 @@ def test_what_a_factory_of_a_wider_fixture_makes_and_keeps_is_the_fixtures(inner
         test_collects="clean",
         test_appends="leaked",
         test_makes="clean",
+        test_makes_many="clean",
         test_makes_lazily="clean",
         test_enters="clean",
         test_makes_by_attribute="clean",

@@ -144,6 +144,7 @@ def excused(
         if keeper is not None:
             record.belong_to(keeper)
             keys.add(suspect.key)
+            questions.start_again(suspect)
         elif root is not None:
             questions.start_again(suspect)
             if terms.excuse(root.module, packages):
