@@ -45,6 +45,7 @@ class Owner:
     __slots__ = (
         "descriptors",
         "grace",
+        "is_judged",
         "left",
         "name",
         "noted",
@@ -63,6 +64,7 @@ class Owner:
         self.scope = scope
         self.parent = parent
         self.records: list[Record] = []
+        self.is_judged = True  # a wider fixture is not where only marked tests are checked
         self.left: list[Suspect] = []  # what ended with its loop: pending tasks, what generators had open
         self.notes: list[Taken] = []  # audit notes
         self.noted = 0  # all that were taken, of the same as well

@@ -74,6 +74,7 @@ class WiderFixtures:
         result = fixturedef.cached_result
         if result is not None and result[2] is None:
             check.owner.value = result[0]
+            check.owner.is_judged = self._guard.settings.mode is not Mode.MARKED
             watch.keepers.append(check.owner)
         # The last of its finalizers runs first.
         fixturedef.addfinalizer(lambda: self._session.safely(self._resume, request, check))

@@ -101,6 +101,12 @@ class _OfC:
     def __repr__(self) -> str:
         return repr(_original(self))
 
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Any:
+        return self
+
     def __reduce__(self) -> Any:
         place, name = self.__module__, self.__qualname__
         if getattr(sys.modules.get(place), name, None) is self:

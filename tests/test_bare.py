@@ -465,6 +465,18 @@ def test_a_connection_beside_one_with_a_lock_is_a_leak(
             wide.close()
 
 
+def test_a_connection_that_is_closed_while_it_is_read_leaks(marked: Marked, tmp_path: Path) -> None:
+    in_transaction(tmp_path / "a.db").close()
+    cursors: list[sqlite3.Cursor] = []
+
+    def leaking() -> None:
+        connection = sqlite3.connect(tmp_path / "a.db")  # leak: fds
+        cursors.append(connection.execute("select name from sqlite_master"))
+        connection.close()
+
+    marked(leaking)
+
+
 def test_a_lock_that_is_left_is_one_leak(marked: Marked, kept: list[Any], tmp_path: Path) -> None:
     def leaking() -> None:
         kept.append(in_transaction(tmp_path / "a.db"))

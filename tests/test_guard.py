@@ -109,6 +109,39 @@ def installed(inner: Inner, monkeypatch: pytest.MonkeyPatch) -> Inner:
     return inner
 
 
+def test_where_fixtures_are_not_judged_a_test_answers_for_what_their_values_make_and_list(installed: Inner) -> None:
+    installed.write(
+        test_a="""
+        import socket
+
+        import pytest
+
+        class Hub:
+            def __init__(self):
+                self.made = []
+
+            def make(self):
+                self.made.append(socket.socket())
+
+        @pytest.fixture(scope="module")
+        def hub():
+            hub = Hub()
+            yield hub
+            for each in hub.made:
+                each.close()
+
+        @pytest.mark.httpleak
+        def test_makes(hub):
+            hub.make()
+        """
+    )
+    installed.run(plugin=())
+    assert installed.outcomes() == {"test_makes": "leaked"}
+    installed.pytester.makeini("[pytest]\nhttpleak = fail\n")
+    installed.run(plugin=())
+    assert installed.outcomes() == {"test_makes": "clean"}
+
+
 @pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n1")])
 def test_where_it_is_only_installed_marked_tests_and_those_with_the_fixture_are_checked(
     installed: Inner, workers: tuple[str, ...]

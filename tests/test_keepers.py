@@ -164,7 +164,8 @@ def forgetful():
         return KEPT[-1]
 
     yield make
-    KEPT[0].close()
+    for each in KEPT:
+        each.close()
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +206,51 @@ def test_makes_by_attribute(namespace):
     namespace.session().get(URL)
 
 
+class Helper:
+    def make(self, made=KEPT):
+        made.append(requests.Session())
+        return made[-1]
+
+
+class Harness:
+    def __init__(self):
+        self.helper, self.history = Helper(), []
+
+    def run(self, function):
+        self.history.append(function())
+        return self.history[-1]
+
+
+@pytest.fixture(scope="module")
+def harness():
+    harness = Harness()
+    yield harness
+    for each in harness.history:
+        each.close()
+
+
+def test_is_run_and_makes_it_itself(harness):
+    harness.run(lambda: requests.Session()).get(URL)
+
+
+def test_makes_it_with_a_helper_of_its_own(harness):
+    session = Helper().make()
+    session.get(URL)
+
+
+class TestOfClass:
+    @pytest.fixture(scope="class")
+    def itself(self):
+        self.made = []
+        yield self
+        for each in self.made:
+            each.close()
+
+    def test_makes_it_in_a_method_of_the_class(self, itself):
+        itself.made.append(requests.Session())
+        itself.made[-1].get(URL)
+
+
 def test_is_made_and_kept_elsewhere(forgetful):
     forgetful().get(URL)
 
@@ -226,6 +272,9 @@ def test_what_a_factory_of_a_wider_fixture_makes_and_keeps_is_the_fixtures(inner
         test_makes_lazily="clean",
         test_enters="clean",
         test_makes_by_attribute="clean",
+        test_is_run_and_makes_it_itself="leaked",
+        test_makes_it_with_a_helper_of_its_own="leaked",
+        test_makes_it_in_a_method_of_the_class="leaked",
         test_is_made_and_kept_elsewhere="leaked",
         test_puts_it_into_a_plain_list="leaked",
     )
@@ -236,7 +285,7 @@ def test_a_factory_of_a_wider_fixture_answers_for_what_it_has_made_and_not_close
     pytest.importorskip("requests")
     inner.write(api=API, test_a=FACTORIES.format(server=server, end="KEPT.append(each)"))
     inner.write(conftest="def pytest_unconfigure():\n    import test_a\n    [each.close() for each in test_a.KEPT]\n")
-    inner.run("-k", "test_makes")
+    inner.run("-k", "test_makes and not test_makes_it")
     assert set(inner.outcomes().values()) == {"clean"}
     assert fixtures(inner) == {"make": {"clients"}}
 

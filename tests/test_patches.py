@@ -148,7 +148,7 @@ def test_a_function_of_c_is_one_to_every_question(session: Session, name: str) -
     assert function.__self__ is original.__self__
     assert mock.create_autospec(function)
     assert pickle.loads(pickle.dumps(function)) == function
-    assert copy.deepcopy(function) == function
+    assert copy.deepcopy(function) is copy.copy(function) is function
 
 
 def test_what_stands_for_a_coroutine_function_is_one(patches: Patches) -> None:

@@ -219,6 +219,10 @@ LASTING_MAKERS = [
     lambda client: {"a": local_class(client)},
     lambda client: [local_class(client)()],
     lambda client: App(local_class(client)),
+    lambda client: [App(local_class(client))],
+    lambda client: functools.partial(local_class(client)),
+    lambda client: staticmethod(local_class(client)),
+    lambda client: list[local_class(client)],  # type: ignore[misc]
     wrapped,
     with_attribute,
 ]
@@ -308,14 +312,14 @@ def loop_of(client: Client) -> Any:
 def test_a_keeper_may_keep_a_thing_in_whatever_way_it_likes(make: Callable[[Client], Any], is_kept: bool) -> None:
     client = Client()
     keeper = make(client)
-    assert makers.keeps(keeper, client) is is_kept
+    assert makers.Inside(keeper).has(client) is is_kept
 
 
 def test_a_place_of_the_process_is_no_keeper(program: Any) -> None:
     client = Client()
     program.clients = [client]
     keeper = Keeper(program=program)
-    assert not makers.keeps(keeper, client)
+    assert not makers.Inside(keeper).has(client)
 
 
 def test_the_module_of_the_place_is_told(program: Any) -> None:

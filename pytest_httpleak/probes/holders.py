@@ -13,6 +13,7 @@ from types import CodeType
 from typing import Any
 
 from pytest_httpleak.asking import attribute, attributes_of, is_a
+from pytest_httpleak.probes import descriptors
 from pytest_httpleak.probes.makers import has_method
 from pytest_httpleak.records import Address
 from pytest_httpleak.sites import Birth
@@ -57,10 +58,18 @@ class Holders:
 
         SQLite closes none of a file while another connection of the process has a lock on it: that would end the lock.
         """
+        return self._is_over(fd, identity) and self._is_in_use(fd, identity)
+
+    def _is_over(self, fd: int, identity: object) -> bool:
         known = self._holders.get(fd)
         if known is None or known[0] != identity or not is_a(known[1], Address):
             return False
         return _is_database(known[1].cls) and _is_over(self._at(known[1]))
+
+    def _is_in_use(self, fd: int, identity: object) -> bool:
+        """Whether another connection has that file open: not only one that is left open in the same way."""
+        others = [other for other, which in descriptors.listing().items() if other != fd and which == identity]
+        return any(not self._is_over(other, identity) for other in others)
 
     def _at(self, address: Address) -> object | None:
         self._look()
@@ -90,10 +99,15 @@ def _is_database(cls: type) -> bool:
 
 def _is_over(connection: Any) -> bool:
     """Whether a connection is no more, or no good any more."""
+    if connection is None:
+        return True
     try:
-        return connection is None or connection.in_transaction is None
+        sys.modules["sqlite3"].Connection.in_transaction.__get__(
+            connection
+        )  # not what a class of somebody's makes of it
     except sys.modules["sqlite3"].ProgrammingError:
         return True
+    return False
 
 
 def _methods(birth: Birth) -> Iterator[CodeType]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import gc
+import sys
+from collections import deque
+from collections.abc import Iterator
 from types import CodeType, FrameType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
@@ -12,29 +15,38 @@ from pytest_httpleak.sites import Birth, is_user_file
 
 
 def codes_of(birth: Birth | None) -> set[CodeType]:
-    """The code of the user's functions that were at work at a birth, or at that of the task or thread where it happened.
+    """The code of the user's functions that made something: those that were at work in it, but for the test itself.
 
-    What runs the code of others, as a runner of loops or a test client does, is a library's, and makes nothing itself.
+    What has only run the code of others has made nothing: a runner of loops, a test client, any function that has called
+    back into one of the test's own. A task's or thread's are those that were at work where it was made, too.
     """
-    codes: set[CodeType] = set()
+    stack = []
     while birth is not None:
-        codes.update(code for code, _ in birth.frames if is_user_file(code.co_filename))
+        stack += [code for code, _ in birth.frames if is_user_file(code.co_filename)]
         birth = birth.parent
+    test = stack.pop() if stack else None
+    codes: set[CodeType] = set()
+    for code in stack:
+        if test is None or code is test or code.co_qualname.startswith(f"{test.co_qualname}.<locals>."):
+            break
+        codes.add(code)
     return codes
 
 
 def has_made(value: object, codes: set[CodeType]) -> bool:
-    """Whether one of these is the code of a function, or of a method, or of a method of an attribute's class."""
-    return any(_was_at_work(each, codes) for each in (value, *attributes_of(value).values()))
+    """Whether one of these is the code of a closure, or of a method of a class, or of a closure in an attribute."""
+    return _was_at_work(value, codes) or any(
+        is_a(each, FunctionType) and _was_at_work(each, codes) for each in attributes_of(value).values()
+    )
 
 
 def _was_at_work(thing: Any, codes: set[CodeType]) -> bool:
     if is_a(thing, functools.partial):
         return _was_at_work(thing.func, codes)
     if is_a(thing, MethodType):
-        return _code_of(thing) in codes or _was_at_work(thing.__self__, codes)
-    if is_a(thing, FunctionType):
-        return _code_of(thing) in codes
+        return _was_at_work(thing.__self__, codes)
+    if is_a(thing, FunctionType):  # one without a closure can keep nothing of its own
+        return thing.__closure__ is not None and _code_of(thing) in codes
     return not is_a(thing, type) and has_method(type(thing), codes)
 
 
@@ -60,30 +72,50 @@ _MOST_DECORATORS: Final = 8
 
 
 _LEVELS: Final = 12  # from a function to its stack's callback's argument it is nine
-_MOST_LOOKED_AT: Final = 200_000  # objects: a tenth of a second
+_MOST_LOOKED_AT: Final = 1_000_000  # objects: half a second, once for a test
 _PLAIN: Final = (str, bytes, int, float, type(None), type, CodeType, FrameType, ModuleType)
+_CONTAINERS: Final = (list, dict, set, deque)
 _RUNNERS: Final = ("_pytest", "pluggy", "pytest_httpleak")
 
 
-def keeps(value: object, thing: object) -> bool:
-    """Whether `thing` is inside of `value`, in whatever way that likes to keep it.
+class Inside:
+    """What is inside of an object, in whatever way that likes to keep it; looked at once, as far as it is asked for.
 
-    What an event loop has in its books is not kept by it, as it has whatever is at work; nor what the test runner knows.
+    What an event loop has in its books is not kept by it, as it has whatever is at work; nor what the test runner knows,
+    nor what is in a container of some module, which has it for the whole program.
     """
-    seen = {id(value)}
-    level = [value]
-    for _ in range(_LEVELS):
-        below: list[object] = []
-        for part in (part for each in level for part in _parts(each)):
-            if part is thing:
-                return True
-            if id(part) not in seen and _may_keep(part):
-                seen.add(id(part))
-                below.append(part)
-        if len(seen) > _MOST_LOOKED_AT:
-            return False
-        level = below
-    return False
+
+    def __init__(self, value: object) -> None:
+        self._seen = {id(value)}
+        self._shared = _of_modules()
+        self._found: set[int] = set()
+        self._more = self._walk(value)
+
+    def has(self, thing: object) -> bool:
+        """Whether `thing` is one of the first million objects."""
+        wanted = id(thing)
+        return wanted in self._found or any(found == wanted for found in self._more)
+
+    def _walk(self, value: object) -> Iterator[int]:
+        level = [value]
+        for _ in range(_LEVELS):
+            below: list[object] = []
+            for part in (part for each in level for part in _parts(each)):
+                if id(part) in self._found or id(part) in self._seen:
+                    continue
+                self._found.add(id(part))
+                yield id(part)
+                if len(self._found) > _MOST_LOOKED_AT:
+                    return
+                if id(part) not in self._shared and _may_keep(part):
+                    below.append(part)
+            level = below
+
+
+def _of_modules() -> set[int]:
+    """The containers that are attributes of modules, by identity."""
+    modules = (attributes_of(module) for module in list(sys.modules.values()))
+    return {id(value) for attributes in modules for value in attributes.values() if type(value) in _CONTAINERS}
 
 
 def _parts(thing: Any) -> list[Any]:
@@ -93,5 +125,5 @@ def _parts(thing: Any) -> list[Any]:
 
 
 def _may_keep(part: object) -> bool:
-    cls = type(part)
-    return not (is_a(part, _PLAIN) or hasattr(cls, "call_soon_threadsafe") or module_of(part).startswith(_RUNNERS))
+    is_loop = attribute(type(part), "call_soon_threadsafe") is not None
+    return not (is_loop or is_a(part, _PLAIN) or module_of(part).startswith(_RUNNERS))

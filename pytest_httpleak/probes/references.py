@@ -165,9 +165,10 @@ def _is_made_by_call(step: Step | None) -> bool:
 
 
 def _is_of_class(step: Step | None) -> bool:
-    """Whether a step is a class that the way led to, or one of its objects."""
-    below = None if step is None else step.below
-    return _is_made_by_call(step) or (below is not None and step is not None and type(step.thing) is below.thing)
+    """Whether the way has led to a class: what keeps that, in a container or any other way, is as long as the program is."""
+    while step is not None and not _is_made_by_call(step):
+        step = step.below
+    return step is not None
 
 
 def _is_closure(thing: object) -> bool:
@@ -214,7 +215,7 @@ def _steps(referrer: Any, by_id: dict[int, Step], way: _Way) -> list[Step]:
             Step(referrer, label.format(index), below, contains=not _is_of_class(below)) for index, below in found[:1]
         ]
     if is_a(referrer, types.MethodType):
-        return [Step(referrer, "", step) for step in list(by_id.values())[:1]] if way.is_any else []
+        return _unnamed(referrer, by_id, way)
     return _attribute_steps(referrer, by_id, way)
 
 
@@ -243,4 +244,12 @@ def _attribute_steps(referrer: Any, by_id: dict[int, Step], way: _Way) -> list[S
                 continue
             if id(value) in by_id:
                 return [Step(referrer, f".{name}", by_id[id(value)])]
-    return [Step(referrer, "", step) for step in list(by_id.values())[:1]] if way.is_any else []
+    return _unnamed(referrer, by_id, way)
+
+
+def _unnamed(referrer: Any, by_id: dict[int, Step], way: _Way) -> list[Step]:
+    """How something of C or a method refers to what is below; only where that explains, or it is a class that is kept."""
+    if way.is_any:
+        return [Step(referrer, "", step) for step in list(by_id.values())[:1]]
+    parts = (by_id[id(part)] for part in gc.get_referents(referrer) if id(part) in by_id)
+    return [Step(referrer, "", part) for part in parts if _is_of_class(part)][:1]

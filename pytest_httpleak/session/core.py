@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Finding
     from pytest_httpleak.model.rows import AuditNote, Growth
     from pytest_httpleak.session.auditing import Auditing
-from pytest_httpleak.session.growth import GrowthWatch
+    from pytest_httpleak.session.growth import GrowthWatch
 
 _running: list[Session] = []
 

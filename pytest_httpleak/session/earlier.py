@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from types import ModuleType
 
-from pytest_httpleak.asking import is_a, own_attribute
+from pytest_httpleak.asking import attributes_of, is_a, own_attribute
 from pytest_httpleak.patches import Patches
 from pytest_httpleak.sites import is_user_module
 
@@ -18,7 +19,8 @@ def bind_again(patches: Patches, rootdir: str) -> None:
     for name, module in list(sys.modules.items()):
         file = own_attribute(module, "__file__")
         if is_a(file, str) and file.startswith(root) and is_a(module, ModuleType) and is_user_module(name, file):
-            for attribute, value in list(vars(module).items()):
+            for attribute, value in attributes_of(module).items():
                 stand_in = stand_ins.get(id(value))
                 if stand_in is not None:
-                    patches.put(module, attribute, stand_in)
+                    with contextlib.suppress(Exception):  # a class of somebody's, which lets nothing be set
+                        patches.put(module, attribute, stand_in)

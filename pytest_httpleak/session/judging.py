@@ -96,6 +96,10 @@ class Judging:
         found = rules.causes(suspects, (), kinds)
         if len(found) > _MOST_ASKED_BEFORE or not all(map(may_be_excused, found)):
             return False
+        if any(
+            suspect.kind is Kind.THREADS for suspect in suspects
+        ):  # a worker may be at work, and nearly done with it
+            return False
         unsure: set[int] = set()
         keys = self._excused(owner, suspects, self._records(owner), unsure, seconds=_TO_SAVE_TIME)
         return not unsure and not rules.causes(suspects, keys, kinds)

@@ -122,7 +122,7 @@ def excused(
     """
     keepers = {id(each.value): each for each in fixtures}
     keys = {each.key for each in suspects if _is_a_tools_thread(each)}
-    questions = Questions()
+    questions, made_by = Questions(), _Makers(fixtures)
     given_up: set[Kind] = set()
     for suspect in suspects:
         terms, record = _terms(suspect), records.get(suspect.key)
@@ -133,7 +133,7 @@ def excused(
         if suspect.key < 0 and not ends and not packages:  # the user's own line made it, and there is no wider fixture
             continue
         thing = None if suspect.kind in given_up else resource_of(suspect, records)
-        keeper = _kept_by_maker(thing, record, fixtures) if ends else None
+        keeper = made_by.of(thing, record) if ends else None
         root = None if thing is None or keeper else references.process_wide(thing, packages, ends, seconds=seconds)
         if root is references.GIVEN_UP:
             given_up.add(suspect.kind)
@@ -156,14 +156,28 @@ def _is_a_tools_thread(suspect: Suspect) -> bool:
     return suspect.kind is Kind.THREADS and any(map(infrastructure.is_tool_thread, suspect.names[:1]))
 
 
-def _kept_by_maker(thing: object, record: Record, fixtures: list[Owner]) -> Owner | None:
-    """The wider fixture whose value has made it in a function of its own, and keeps it in whatever way it likes.
+class _Makers:
+    """The wider fixtures whose values keep, in whatever way they like, what functions of their own have made.
 
     So a factory does that closes in its fixture's teardown what it has made; what a test puts there is another thing.
     """
-    codes = makers.codes_of(None if thing is None else record.birth)
-    candidates = (each for each in fixtures if codes and makers.has_made(each.value, codes))
-    return next((each for each in candidates if makers.keeps(each.value, thing)), None)
+
+    def __init__(self, fixtures: list[Owner]) -> None:
+        self._fixtures = [each for each in fixtures if each.is_judged]
+        self._insides: dict[int, makers.Inside] = {}
+
+    def of(self, thing: object, record: Record) -> Owner | None:
+        """The one that has made `thing` and keeps it."""
+        codes = makers.codes_of(record.birth) if self._fixtures and thing is not None else ()
+        for fixture in self._fixtures if codes else ():
+            if makers.has_made(fixture.value, set(codes)) and self._inside(fixture.value).has(thing):
+                return fixture
+        return None
+
+    def _inside(self, value: object) -> makers.Inside:
+        if id(value) not in self._insides:
+            self._insides[id(value)] = makers.Inside(value)
+        return self._insides[id(value)]
 
 
 def _is_taken(suspect: Suspect) -> bool:
