@@ -15,7 +15,6 @@ from pytest_httpleak.socketrecords import SocketRecord, fileno, record_of
 
 _now = time.monotonic  # the clock of asyncio's loops too, bound here so that a test which freezes time cannot change it
 
-
 _CLOSE_CONNECTOR: Final = "call `await connector.close()`: only a session that owns its connector closes it"
 
 

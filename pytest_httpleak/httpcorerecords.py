@@ -68,10 +68,8 @@ class SlotRecord(Record):
         return self._thrown_away(State.COLLECTED, socket.claims(), socket.held(), socket)
 
     def _thrown_away(self, state: State, claims: frozenset[object], held: Held, socket: SocketRecord | None) -> Suspect:
-        what, hint = (
-            "threw a connection away without closing it",
-            f"this is the library's own doing: upgrade {self.library}",
-        )
+        what = "threw a connection away without closing it"
+        hint = f"this is the library's own doing: upgrade {self.library}"
         if socket is not None and socket.is_stranded():
             what, hint = "could not close a connection whose event loop is closed", _ONE_LOOP
         return self.suspect(

@@ -77,9 +77,6 @@ class Lazy:
     def twice(cls, lazy: Lazy) -> None:
         lazy.number()
 
-    def listed(self) -> None:
-        self.things.append(open(self.path))
-
     def lost(self) -> None:
         os.open(self.path, os.O_RDONLY)
 

@@ -105,3 +105,19 @@ def test_a_leak_of_a_module_that_a_conftest_has_imported_is_told_at_its_line(inn
     assert inner.outcomes() == {"test_leaks": "leaked", "test_closes": "clean"}
     (finding,) = inner.report["tests"][0]["findings"]
     assert (finding["created"]["file"], finding["created"]["line"]) == ("program.py", 3)
+
+
+class Frozen(ModuleType):
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{name} is frozen")
+
+
+def test_a_module_that_lets_nothing_be_set_is_left_as_it_is(
+    load: Callable[[str], Any], start: Callable[[], Session]
+) -> None:
+    program = load("root/app")
+    program.__class__ = Frozen
+    before = [getattr(program, name) for name in NAMES]
+    start()
+    for name, value in zip(NAMES, before, strict=True):
+        assert getattr(program, name) is value

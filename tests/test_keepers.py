@@ -251,6 +251,50 @@ class TestOfClass:
         itself.made[-1].get(URL)
 
 
+class Registering:
+    def __init__(self, request):
+        self.request, self.kept = request, KEPT
+
+    def session(self):
+        return requests.Session()
+
+    def registered(self):
+        self.kept.append(self.session())
+        return self.kept[-1]
+
+
+@pytest.fixture(scope="module")
+def registering(request):
+    yield Registering(request)
+    for each in KEPT:
+        each.close()
+
+
+def test_makes_it_for_a_list_of_the_module(registering):
+    registering.registered().get(URL)
+
+
+def test_hangs_it_on_the_test_item(registering, request):
+    request.node.made = registering.session()
+    request.node.made.get(URL)
+
+
+def test_enters_what_is_made_then(stack):
+    stack.enter_context(one_session()).get(URL)
+
+
+@contextlib.contextmanager
+def one_session():
+    with requests.Session() as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def stack():
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
 def test_is_made_and_kept_elsewhere(forgetful):
     forgetful().get(URL)
 
@@ -275,6 +319,9 @@ def test_what_a_factory_of_a_wider_fixture_makes_and_keeps_is_the_fixtures(inner
         test_is_run_and_makes_it_itself="leaked",
         test_makes_it_with_a_helper_of_its_own="leaked",
         test_makes_it_in_a_method_of_the_class="leaked",
+        test_makes_it_for_a_list_of_the_module="clean",
+        test_hangs_it_on_the_test_item="leaked",
+        test_enters_what_is_made_then="leaked",
         test_is_made_and_kept_elsewhere="leaked",
         test_puts_it_into_a_plain_list="leaked",
     )
@@ -300,8 +347,8 @@ class Loop:
     def __init__(self):
         self.loop = asyncio.new_event_loop()
 
-    def run(self, coroutine):
-        return self.loop.run_until_complete(coroutine)
+    def serve(self):
+        return self.loop.run_until_complete(asyncio.start_server(print, "127.0.0.1", 0))
 
 
 @pytest.fixture(scope="module")
@@ -311,21 +358,16 @@ def loop():
     loop.loop.close()
 
 
-async def serve():
-    return await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
-
-
 def test_leaves_its_server(loop):
-    server = loop.run(serve())
-    server.sockets[0].dup().close()
+    loop.serve()
 
 
 def test_closes_its_server(loop):
-    loop.run(serve()).close()
+    loop.serve().close()
 """
 
 
-def test_what_runs_in_a_wider_fixtures_loop_is_not_made_by_the_fixture(inner: Inner) -> None:
+def test_what_only_a_wider_fixtures_loop_has_in_its_books_is_the_tests(inner: Inner) -> None:
     inner.write(test_a=LOOPS)
     inner.judge(test_leaves_its_server="leaked", test_closes_its_server="clean")
 
@@ -497,6 +539,57 @@ def test_what_a_library_keeps_in_its_own_containers_is_a_part_of_it(
         "test_puts_one_of_its_own_into_it": "leaked",
         "test_registers_it": "leaked",
     }
+
+
+POOLED = """
+from concurrent.futures import ThreadPoolExecutor
+
+POOL = None
+
+
+def submit(function):
+    global POOL
+    POOL = POOL or ThreadPoolExecutor(2)
+    return POOL.submit(function)
+"""
+
+SUBMITTING = """
+import http.client
+import socket
+import threading
+
+import sdk
+
+SERVER = socket.create_server(("127.0.0.1", 0))
+WAITS = threading.Event()
+
+
+def ask():
+    connection = http.client.HTTPConnection(*SERVER.getsockname())
+    connection.request("GET", "/")
+    WAITS.set()
+    connection.getresponse()
+
+
+def test_waits_for_ever():
+    sdk.submit(ask)
+    assert WAITS.wait(10)
+
+
+def test_is_done_with_it():
+    assert sdk.submit(WAITS.is_set).result()
+"""
+
+
+def test_what_a_librarys_worker_has_at_work_is_no_part_of_the_library(
+    inner: Inner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = inner.path / "site-packages"
+    folder.mkdir()
+    (folder / "sdk.py").write_text(POOLED, "utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")
+    inner.write(conftest="def pytest_unconfigure():\n    import test_a\n    test_a.SERVER.close()\n", test_a=SUBMITTING)
+    inner.judge(test_waits_for_ever="leaked", test_is_done_with_it="clean")
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from pytest_httpleak.socketrecords import is_being_closed, record_of
 
 MODULES = ("asyncio", "uvloop")
 
-
 # What `create_task` may be told until Python 3.13.2.
 _PLAIN = {"name": None, "context": None}
 

@@ -99,13 +99,12 @@ def _is_database(cls: type) -> bool:
 
 def _is_over(connection: Any) -> bool:
     """Whether a connection is no more, or no good any more."""
+    library: Any = sys.modules["sqlite3"]
     if connection is None:
         return True
     try:
-        sys.modules["sqlite3"].Connection.in_transaction.__get__(
-            connection
-        )  # not what a class of somebody's makes of it
-    except sys.modules["sqlite3"].ProgrammingError:
+        library.Connection.in_transaction.__get__(connection)  # not what a class of somebody's makes of it
+    except library.ProgrammingError:
         return True
     return False
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
-import sys
-from collections import deque
+import itertools
 from collections.abc import Iterator
 from types import CodeType, FrameType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
@@ -24,17 +23,14 @@ def codes_of(birth: Birth | None) -> set[CodeType]:
     while birth is not None:
         stack += [code for code, _ in birth.frames if is_user_file(code.co_filename)]
         birth = birth.parent
-    test = stack.pop() if stack else None
-    codes: set[CodeType] = set()
-    for code in stack:
-        if test is None or code is test or code.co_qualname.startswith(f"{test.co_qualname}.<locals>."):
-            break
-        codes.add(code)
-    return codes
+    if not stack:
+        return set()
+    of_the_test = f"{stack.pop().co_qualname}.<locals>."
+    return set(itertools.takewhile(lambda code: not code.co_qualname.startswith(of_the_test), stack))
 
 
 def has_made(value: object, codes: set[CodeType]) -> bool:
-    """Whether one of these is the code of a closure, or of a method of a class, or of a closure in an attribute."""
+    """Whether one of these is the code of a function, or of a method of a class, or of a function in an attribute."""
     return _was_at_work(value, codes) or any(
         is_a(each, FunctionType) and _was_at_work(each, codes) for each in attributes_of(value).values()
     )
@@ -45,8 +41,8 @@ def _was_at_work(thing: Any, codes: set[CodeType]) -> bool:
         return _was_at_work(thing.func, codes)
     if is_a(thing, MethodType):
         return _was_at_work(thing.__self__, codes)
-    if is_a(thing, FunctionType):  # one without a closure can keep nothing of its own
-        return thing.__closure__ is not None and _code_of(thing) in codes
+    if is_a(thing, FunctionType):
+        return _code_of(thing) in codes
     return not is_a(thing, type) and has_method(type(thing), codes)
 
 
@@ -70,25 +66,20 @@ def _code_of(function: Any) -> CodeType | None:
 _WRAPPED: Final = ("__wrapped__", "__func__", "fget", "func")
 _MOST_DECORATORS: Final = 8
 
-
 _LEVELS: Final = 12  # from a function to its stack's callback's argument it is nine
-_MOST_LOOKED_AT: Final = 1_000_000  # objects: half a second, once for a test
+_MOST_LOOKED_AT: Final = 1_000_000  # objects: two seconds, once for a test
 _PLAIN: Final = (str, bytes, int, float, type(None), type, CodeType, FrameType, ModuleType)
-_CONTAINERS: Final = (list, dict, set, deque)
 _RUNNERS: Final = ("_pytest", "pluggy", "pytest_httpleak")
 
 
 class Inside:
     """What is inside of an object, in whatever way that likes to keep it; looked at once, as far as it is asked for.
 
-    What an event loop has in its books is not kept by it, as it has whatever is at work; nor what the test runner knows,
-    nor what is in a container of some module, which has it for the whole program.
+    What an event loop has in its books is not kept by it, as it has whatever is at work; nor what the test runner knows.
     """
 
     def __init__(self, value: object) -> None:
-        self._seen = {id(value)}
-        self._shared = _of_modules()
-        self._found: set[int] = set()
+        self._found = {id(value)}
         self._more = self._walk(value)
 
     def has(self, thing: object) -> bool:
@@ -101,21 +92,15 @@ class Inside:
         for _ in range(_LEVELS):
             below: list[object] = []
             for part in (part for each in level for part in _parts(each)):
-                if id(part) in self._found or id(part) in self._seen:
+                if id(part) in self._found:
                     continue
                 self._found.add(id(part))
                 yield id(part)
                 if len(self._found) > _MOST_LOOKED_AT:
                     return
-                if id(part) not in self._shared and _may_keep(part):
+                if _may_keep(part):
                     below.append(part)
             level = below
-
-
-def _of_modules() -> set[int]:
-    """The containers that are attributes of modules, by identity."""
-    modules = (attributes_of(module) for module in list(sys.modules.values()))
-    return {id(value) for attributes in modules for value in attributes.values() if type(value) in _CONTAINERS}
 
 
 def _parts(thing: Any) -> list[Any]:

@@ -82,12 +82,12 @@ class Judging:
     def _settled(
         self, owner: Owner, suspects: list[Suspect], grace: float, tasks_before: int, kinds: Collection[Kind]
     ) -> list[Suspect]:
-        """What is suspected after the grace, or after the start of it where all that is left may live on anyway."""
+        """What is suspected after the grace; nothing, and after the start of it, where all that is left may live on."""
         for looks, pause in enumerate(pauses(grace)):
             if not suspects or not self._can_settle(owner, suspects):
                 break
             if looks == _LOOKS_BEFORE_ASKING and self._are_kept(owner, suspects, kinds):
-                break
+                return []
             self._wait(pause)
             suspects = self._looking.look(owner, tasks_before)
         return suspects
@@ -96,9 +96,7 @@ class Judging:
         found = rules.causes(suspects, (), kinds)
         if len(found) > _MOST_ASKED_BEFORE or not all(map(may_be_excused, found)):
             return False
-        if any(
-            suspect.kind is Kind.THREADS for suspect in suspects
-        ):  # a worker may be at work, and nearly done with it
+        if Kind.THREADS in (suspect.kind for suspect in suspects):  # a worker may be at work, and nearly done with it
             return False
         unsure: set[int] = set()
         keys = self._excused(owner, suspects, self._records(owner), unsure, seconds=_TO_SAVE_TIME)

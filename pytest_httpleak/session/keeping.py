@@ -168,9 +168,9 @@ class _Makers:
 
     def of(self, thing: object, record: Record) -> Owner | None:
         """The one that has made `thing` and keeps it."""
-        codes = makers.codes_of(record.birth) if self._fixtures and thing is not None else ()
+        codes = makers.codes_of(record.birth if self._fixtures and thing is not None else None)
         for fixture in self._fixtures if codes else ():
-            if makers.has_made(fixture.value, set(codes)) and self._inside(fixture.value).has(thing):
+            if makers.has_made(fixture.value, codes) and self._inside(fixture.value).has(thing):
                 return fixture
         return None
 
