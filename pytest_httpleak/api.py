@@ -21,6 +21,7 @@ from pytest_httpleak.session.core import Check, Session
 from pytest_httpleak.session.poolfigures import pools
 from pytest_httpleak.session.snapshots import Snapshot, snapshot
 from pytest_httpleak.settings import Settings, default_settings, settings_from_keywords
+from pytest_httpleak.sites import calls_within
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,7 +78,7 @@ class CheckedBlock:
             self._around.findings += tuple(each for each in check.findings if each.verdict is not Verdict.LEAKED)
         elif check.warnings and self._session is not None:
             text = leak_text(check.warnings, owner=self._name, rootdir=self._session.rootdir)
-            warnings.warn(HttpLeakWarning(text), stacklevel=3)
+            warnings.warn(HttpLeakWarning(text), stacklevel=calls_within())
         if check.leaks and self._session is not None:
             text = leak_text(check.leaks, owner=self._name, rootdir=self._session.rootdir)
             raise LeakError(text, check.leaks)

@@ -165,11 +165,11 @@ class Guard:
         return True
 
     def _let_go(self) -> None:
-        """Let the test runner forget what it has kept of a test's log, and with it whatever that refers to."""
-        from pytest_httpleak.logged import forget_records
+        """Let the test runner keep no more of a test's log than the text, and nothing that the records refer to."""
+        from pytest_httpleak.logged import lighten_records
 
         if self.fixtures.during is not None:
-            forget_records(self.fixtures.during)
+            lighten_records(self.fixtures.during)
 
     def check_of(self, item: pytest.Item) -> Check | None:
         """The check of a test that is running."""

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sized
 from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
+from pytest_httpleak.cfunctions import heard, is_of_c, of_c
 from pytest_httpleak.wrappers import (
     Calls,
     Make,
     Note,
     Notes,
-    of_c,
     stand_in,
     wrapper_for,
     wrapper_of_first,
@@ -148,7 +148,7 @@ class Patches:
         there = None if (id(owner), name) in self._earlier else self._notes.get(id(vars(owner).get(name)))
         if there is not None:
             original, before, after = there.original, before + there.before, there.after + after
-        notes = Notes(original, before, after)
+        notes = Notes(heard(original), before, after)
         wrapper = self.put(owner, name, stand_in(outermost, make(notes) or wrapper_for(notes)))
         if wrapper is not None:
             self._notes[id(wrapper)] = notes
@@ -159,13 +159,19 @@ class Patches:
         self.put(owner, name, stand_in(original, make(original)))
 
     def put(self, owner: Any, name: str, wrapper: Any) -> Any:
-        """Put `wrapper` in the place of `owner.name`, and give what is there now; None where an earlier one is left."""
+        """Put `wrapper` in the place of `owner.name`, and give what is there now; None where an earlier one is left.
+
+        An object of somebody's that has taken the place of a function stays: what it is told, it must hear itself.
+        """
         found = vars(owner).get(name, _MISSING)
         earlier = self._earlier.get((id(owner), name))
         if earlier is not None and _is_within(earlier, found):
             return None
-        if type(wrapper) is FunctionType and found is not _MISSING and not hasattr(type(found), "__get__"):
-            wrapper = of_c(wrapper)
+        if type(wrapper) is FunctionType and not hasattr(type(found), "__get__"):
+            if is_of_c(found):
+                wrapper = of_c(wrapper)
+            elif found is not _MISSING:
+                return None
         setattr(owner, name, wrapper)
         self._done.append((owner, name, found, wrapper, self._who))
         return wrapper

@@ -170,6 +170,8 @@ def capture(depth: int, outermost: FrameType | None = None) -> Birth:
         frame = frame.f_back
         if frame is None:  # a program's own module, or a thread's first function
             return Birth(frames, users > 0, None, importing=False)
+    else:
+        return Birth(frames, users > 0, None, importing=_is_imported(frame, outermost))
     return Birth(frames, users > 0, None)
 
 
@@ -186,7 +188,8 @@ def _is_imported(frame: Any, outermost: FrameType | None) -> bool:
         caller = frame.f_back
         if caller is None:  # a program's own module
             return False
-        by_runner = (_sorts.get(caller.f_code.co_filename) or _sort_of(caller)) == _RUNNER
+        sort = _sorts.get(caller.f_code.co_filename)
+        by_runner = (_sort_of(caller) if sort is None else sort) == _RUNNER
         if frame.f_code.co_name == "<module>" and (by_runner or caller.f_code.co_filename.startswith(_IMPORT)):
             return True
         if by_runner:
@@ -230,6 +233,16 @@ def is_user_file(filename: str) -> bool:
 def is_user_module(name: str, filename: str | None) -> bool:
     """Whether a module with that name and file is the user's own code."""
     return filename is not None and _classify(filename, name) == _USER
+
+
+def calls_within() -> int:
+    """How many calls within the plugin lead to the one that asks, itself included: the `stacklevel` of who called."""
+    frame: Any = _getframe(1)
+    calls = 1
+    while frame is not None and frame.f_code.co_filename.startswith(_PLUGIN):
+        frame = frame.f_back
+        calls += 1
+    return calls
 
 
 def _sort_of(frame: FrameType) -> int:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sized
 from types import FunctionType
 from typing import Any, Final, Protocol
 
-from pytest_httpleak.asking import is_a, own_attribute
 from pytest_httpleak.sites import GENERATED
 
 
@@ -53,7 +52,7 @@ Make = Callable[[Notes], Callable[..., Any] | None]
 
 def stand_in(original: Any, wrapper: Any) -> Any:
     """The wrapper with the name of the original, and a coroutine function where that is one: mocks and frameworks ask."""
-    functools.update_wrapper(_unseen(wrapper), original)
+    functools.update_wrapper(unseen(wrapper), original)
     if inspect.iscoroutinefunction(original):
         if sys.version_info >= (3, 12):
             inspect.markcoroutinefunction(wrapper)
@@ -68,58 +67,10 @@ def stand_in(original: Any, wrapper: Any) -> Any:
 _UNSEEN: Final = f"{GENERATED}, passed over as importlib._bootstrap is>"
 
 
-def _unseen(wrapper: Any) -> Any:
+def unseen(wrapper: Any) -> Any:
     """The wrapper, whose frame does not count where its original warns its caller."""
     wrapper.__code__ = wrapper.__code__.replace(co_filename=_UNSEEN)
     return wrapper
-
-
-def of_c(wrapper: Any) -> Any:
-    """An object that is called as the wrapper is, and to every question is the function of C that this stands for."""
-    return type("builtin_function_or_method", (_OfC,), {"__call__": staticmethod(wrapper)})(wrapper.__wrapped__)
-
-
-class _OfC:
-    """As an attribute of a class it is not bound; it equals the original, which sets of functions are asked for."""
-
-    def __init__(self, original: Any) -> None:
-        functools.update_wrapper(self, original, updated=())  # type: ignore[arg-type]  # as any object that is called
-
-    @property  # type: ignore[misc]  # what it says that it is
-    def __class__(self) -> Any:
-        return type(_original(self))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(_original(self), name)
-
-    def __eq__(self, other: object) -> bool:
-        return _original(other) is _original(self)
-
-    def __hash__(self) -> int:
-        return hash(_original(self))
-
-    def __repr__(self) -> str:
-        return repr(_original(self))
-
-    def __copy__(self) -> Any:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Any:
-        return self
-
-    def __reduce__(self) -> Any:
-        place, name = self.__module__, self.__qualname__
-        if getattr(sys.modules.get(place), name, None) is self:
-            return name
-        import pkgutil  # those of `os` are known by the module that they come from, where the original is
-
-        return pkgutil.resolve_name, (f"{place}:{name}",)
-
-
-def _original(thing: Any) -> Any:
-    while is_a(thing, _OfC):
-        thing = own_attribute(thing, "__wrapped__")
-    return thing
 
 
 def wrapper_for(notes: Notes) -> Callable[..., Any]:
@@ -130,7 +81,7 @@ def wrapper_for(notes: Notes) -> Callable[..., Any]:
 
 def wrapper_while(there_are: Sized, notes: Notes) -> Callable[..., Any] | None:
     """A wrapper for one note, told only while there is anything in `there_are`; for functions of one argument."""
-    tell, original = _unseen(wrapper_for(notes)), notes.original
+    tell, original = unseen(wrapper_for(notes)), notes.original
     if len(notes.before) + len(notes.after) > 1 or number_of_arguments(original) != 1:
         return None
 

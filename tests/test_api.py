@@ -7,7 +7,7 @@ import http.client
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -323,7 +323,33 @@ def test_a_block_that_only_warns_warns(inner: Inner) -> None:
     result.stdout.fnmatch_lines(["*HttpLeakWarning: 1 socket leaked*"])
 
 
-def test_no_leaks_that_only_warns_warns() -> None:
-    with pytest.warns(HttpLeakWarning, match="1 socket leaked"), no_leaks(mode="warn", grace=0):
-        kept = socket.socket()
-    kept.close()
+def leave_one_in_a_block(kept: list[socket.socket]) -> None:
+    with no_leaks(mode="warn", grace=0):
+        kept.append(socket.socket())
+
+
+async def leave_one_in_an_asynchronous_block(kept: list[socket.socket]) -> None:
+    async with no_leaks(mode="warn", grace=0):
+        kept.append(socket.socket())
+
+
+@no_leaks(mode="warn", grace=0)
+def leave_one(kept: list[socket.socket]) -> None:
+    kept.append(socket.socket())
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        leave_one_in_a_block,
+        lambda kept: asyncio.run(leave_one_in_an_asynchronous_block(kept)),
+        leave_one,
+    ],
+)
+def test_no_leaks_that_only_warns_warns_at_the_users_line(
+    leave: Callable[[list[socket.socket]], None], kept: list[socket.socket]
+) -> None:
+    with pytest.warns(HttpLeakWarning, match="1 socket leaked") as caught:
+        leave(kept)
+    assert [warning.filename for warning in caught] == [__file__]
+    kept[0].close()

@@ -462,6 +462,49 @@ def test_a_connection_beside_one_with_a_lock_is_a_leak(
             wide.close()
 
 
+def test_a_connection_that_takes_over_what_was_kept_of_another_leaks(
+    marked: Marked, kept: list[Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.db"
+
+    def takes_over() -> sqlite3.Connection:
+        read(path).close()
+        return sqlite3.connect(path)  # leak: fds
+
+    def leaking() -> None:
+        kept.append(takes_over())
+
+    def clean() -> None:
+        takes_over().close()
+
+    with marked.fixture() as life:
+        wide = life.make(lambda: in_transaction(path))
+        marked(clean)
+        marked(leaking, takes_over)
+        with life.during():
+            wide.close()
+
+
+def test_what_was_kept_of_a_connection_is_not_that_of_another_at_its_address(
+    marked: Marked, kept: list[Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.db"
+
+    def clean() -> None:
+        address = id(read(path))
+        for _ in range(500):  # until its memory is used again
+            kept.append(sqlite3.connect(":memory:"))
+            if id(kept[-1]) == address:
+                return
+        raise AssertionError("the memory was not used again")
+
+    with marked.fixture() as life:
+        wide = life.make(lambda: in_transaction(path))
+        marked(clean)
+        with life.during():
+            wide.close()
+
+
 def test_a_connection_that_is_closed_while_it_is_read_leaks(marked: Marked, tmp_path: Path) -> None:
     in_transaction(tmp_path / "a.db").close()
     cursors: list[sqlite3.Cursor] = []

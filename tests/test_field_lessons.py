@@ -509,6 +509,50 @@ def test_what_only_a_logged_traceback_keeps_is_nothing(inner: Inner) -> None:
     result.stdout.no_fnmatch_line("*switched off*")
 
 
+def test_the_log_of_a_test_that_leaves_nothing_stays_as_it_is(inner: Inner) -> None:
+    inner.write(
+        conftest="""
+        import threading
+        import pytest
+
+        ENDS = threading.Event()
+
+        @pytest.fixture(scope="session", params=[1, 2])
+        def service(request):
+            thread = threading.Timer(0.01, lambda: None)  # may end after its fixture
+            thread.start()
+            yield request.param
+
+        @pytest.hookimpl(wrapper=True, trylast=True)
+        def pytest_runtest_teardown(item):
+            caplog = item.funcargs["caplog"]
+            yield
+            print([record.getMessage() for phase in ("setup", "call", "teardown") for record in caplog.get_records(phase)])
+        """,
+        test_a="""
+        import logging
+        import threading
+        import pytest
+
+        @pytest.fixture
+        def prepared(service, caplog):
+            logging.error("prepared %s", service)
+            yield
+            logging.error("torn down")
+
+        def test_settles(prepared, caplog, service):
+            assert [record.getMessage() for record in caplog.get_records("setup")] == [f"prepared {service}"]
+            logging.error("called with %s", threading)
+            threading.Timer(0.01, lambda: None).start()
+        """,
+    )
+    result = inner.run("-s")
+    assert inner.outcomes() == {"test_settles[1]": "clean", "test_settles[2]": "clean"}
+    said = [line for line in result.outlines if "torn down" in line]
+    assert [line.count("called with") for line in said] == [1, 1]
+    assert ["prepared 1" in said[0], "prepared 2" in said[1]] == [True, True]
+
+
 def test_a_watcher_that_a_library_never_ends_is_nobodys() -> None:
     code = "async def _shutdown_watcher(): pass"
     for module, is_the_librarys in (("sse_starlette.sse", True), ("mine", False)):

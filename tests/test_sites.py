@@ -7,6 +7,7 @@ import json
 import runpy
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,26 +81,47 @@ def test_what_is_made_while_a_module_is_imported_is_told_apart(tmp_path: Path, m
 
 
 DEEP = """
+from {place} import deep
 from pytest_httpleak.sites import capture
 
-def deep(number):
-    return deep(number - 1) if number else capture(1)
+BIRTH = deep({depth}, lambda: capture(1))
+"""
 
-BIRTH = deep({depth})
+CALLING = """
+def deep(number, function):
+    return deep(number - 1, function) if number else function()
 """
 
 
-@pytest.mark.parametrize("depth", [0, 4, 5, 6, 20])
+@pytest.mark.parametrize("depth", [0, 4, 5, 6, 20, 90])
+@pytest.mark.parametrize("folder", [".", "site-packages"])
 def test_an_import_is_seen_however_deep_what_is_made_lies(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, depth: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, depth: int
 ) -> None:
-    (tmp_path / f"imported_deep_{depth}.py").write_text(DEEP.format(depth=depth))
+    place, name = f"calling_{folder[0]}_{depth}".replace(".", "a"), f"deep_{folder[0]}_{depth}".replace(".", "a")
+    (tmp_path / folder).mkdir(exist_ok=True)
+    (tmp_path / folder / f"{place}.py").write_text(CALLING)
+    (tmp_path / f"{name}.py").write_text(DEEP.format(place=place, depth=depth))
+    monkeypatch.syspath_prepend(tmp_path / folder)
     monkeypatch.syspath_prepend(tmp_path)
-    assert importlib.import_module(f"imported_deep_{depth}").BIRTH.is_import()
+    assert importlib.import_module(name).BIRTH.is_import()
+
+
+def test_a_librarys_file_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    library: dict[str, Any] = {"__name__": "library"}
+    exec(compile(CALLING, f"{STANDARD}/some_library.py", "exec"), library)
+    asked: list[str] = []
+    classify = sites._classify
+    monkeypatch.setattr(sites, "_classify", lambda file, module: asked.append(file) or classify(file, module))
+    mine: dict[str, Any] = {"__name__": "mine"}
+    exec(compile(CALLING, "/some/mine.py", "exec"), mine)
+    for _ in range(2):
+        library["deep"](9, lambda: mine["deep"](9, lambda: capture(1)))
+    assert len(asked) == len(set(asked)) <= 2
 
 
 @pytest.mark.parametrize("depth", [0, 4, 5, 6, 20])
 def test_a_script_that_is_run_is_no_import(tmp_path: Path, depth: int) -> None:
     script = tmp_path / "script.py"
-    script.write_text(DEEP.format(depth=depth))
+    script.write_text(CALLING + DEEP.format(place="os", depth=depth).replace("from os import deep", ""))
     assert not runpy.run_path(str(script))["BIRTH"].is_import()

@@ -7,11 +7,11 @@ at work when the descriptor was opened belongs, since it keeps what that method 
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from types import CodeType
 from typing import Any
 
+from pytest_httpleak import databases
 from pytest_httpleak.asking import attribute, attributes_of, is_a
 from pytest_httpleak.probes import descriptors
 from pytest_httpleak.probes.makers import has_method
@@ -64,7 +64,7 @@ class Holders:
         known = self._holders.get(fd)
         if known is None or known[0] != identity or not is_a(known[1], Address):
             return False
-        return _is_database(known[1].cls) and _is_over(self._at(known[1]))
+        return databases.is_database(known[1].cls) and databases.is_over(self._at(known[1]))
 
     def _is_in_use(self, fd: int, identity: object) -> bool:
         """Whether another connection has that file open: not only one that is left open in the same way."""
@@ -91,22 +91,6 @@ class Holders:
                 if id(thing) in addresses:
                     self._by_address[id(thing)] = Seen(thing)
         return self._of_methods
-
-
-def _is_database(cls: type) -> bool:
-    return issubclass(cls, attribute(sys.modules.get("sqlite3"), "Connection", ()))
-
-
-def _is_over(connection: Any) -> bool:
-    """Whether a connection is no more, or no good any more."""
-    library: Any = sys.modules["sqlite3"]
-    if connection is None:
-        return True
-    try:
-        library.Connection.in_transaction.__get__(connection)  # not what a class of somebody's makes of it
-    except library.ProgrammingError:
-        return True
-    return False
 
 
 def _methods(birth: Birth) -> Iterator[CodeType]:

@@ -15,14 +15,15 @@ from pytest_httpleak.settings import Mode
 if TYPE_CHECKING:
     from pytest_httpleak.session.core import Check, Session
 
-# The scope of a checked block: its leaks are raised, and no baseline knows them.
+# The scopes of a checked block, whose leaks are raised, and no baseline knows them, and of a test.
 _BLOCK = "block"
+_TEST = "function"
 
 
 def findings(session: Session, check: Check, suspects: list[Suspect], grace: float) -> tuple[Finding, ...]:
     """Judge the suspects of an owner whose life is over; `grace` is in seconds."""
     settings = check.settings
-    if suspects and check.owner.scope != _BLOCK:  # after which the test goes on, and may ask for its log
+    if suspects and check.owner.scope == _TEST:  # with others the test goes on, or another is set up
         session.safely(session.let_go)
     judging = Judging(session.watch, session.ledger, session.looking)
     causes = judging.causes(check.owner, suspects, grace, check.tasks_before, settings.kinds) if suspects else []
