@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_httpleak.asking import attribute
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.finish import Ending
 from pytest_httpleak.model.kinds import Outcome
@@ -37,6 +39,7 @@ class Guard:
         self.session.known = _Everything() if run.update_baseline else self.baseline
         self.fixtures = WiderFixtures(self)
         self.session.let_go = self._let_go
+        self.session.code_of_test = self._code_of_test
         self.trend = self._new_trend()
         self.is_worker = hasattr(config, "workerinput")
         self.is_controller = not self.is_worker and config.getoption("dist", "no") != "no"
@@ -170,6 +173,11 @@ class Guard:
 
         if self.fixtures.during is not None:
             lighten_records(self.fixtures.during)
+
+    def _code_of_test(self) -> CodeType | None:
+        from pytest_httpleak.probes.makers import code_of  # here, as a clean run does without
+
+        return code_of(attribute(self.fixtures.during, "function"))
 
     def check_of(self, item: pytest.Item) -> Check | None:
         """The check of a test that is running."""

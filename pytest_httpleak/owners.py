@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.records import Record
 from pytest_httpleak.sites import Birth
+from pytest_httpleak.values import Values
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Suspect
@@ -45,7 +46,6 @@ class Owner:
     __slots__ = (
         "descriptors",
         "grace",
-        "is_judged",
         "left",
         "name",
         "noted",
@@ -56,7 +56,7 @@ class Owner:
         "prune_at",
         "records",
         "scope",
-        "value",
+        "values",
     )
 
     def __init__(self, name: str, scope: str, parent: Owner | None = None) -> None:
@@ -64,19 +64,22 @@ class Owner:
         self.scope = scope
         self.parent = parent
         self.records: list[Record] = []
-        self.is_judged = True  # a wider fixture is not where only marked tests are checked
         self.left: list[Suspect] = []  # what ended with its loop: pending tasks, what generators had open
         self.notes: list[Taken] = []  # audit notes
         self.noted = 0  # all that were taken, of the same as well
         self.descriptors = 0  # bare ones that it was given, so that a look knows whether there is any to ask for
         self.grace = 0.5  # seconds
         self.over = False
-        self.value: object = None  # of a fixture that is set up
+        self.values: Values | None = None  # of a fixture that is set up
         self.peaks: Peaks | None = None
         self.prune_at = _PRUNE_AT
 
     def __repr__(self) -> str:
         return f"<Owner {self.scope} {self.name}>"
+
+    def values_now(self) -> list[object]:
+        """The objects through which a fixture that is set up may make something."""
+        return [] if self.values is None else self.values.now()
 
     def keep(self, record: Record) -> None:
         """Take a record; now and then forget those of which nothing can be said any more."""

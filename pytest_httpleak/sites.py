@@ -230,6 +230,12 @@ def is_user_file(filename: str) -> bool:
     return _sorts.get(filename, _LIBRARY) == _USER
 
 
+def is_installed_file(filename: str) -> bool:
+    """Whether that is a file of an installed library, but for those whose own books tell what they have made."""
+    package = _modules.get(filename, "").partition(".")[0]
+    return any(part in filename for part in _INSTALLED) and package not in _HTTP_PACKAGES | _RUNNERS
+
+
 def is_user_module(name: str, filename: str | None) -> bool:
     """Whether a module with that name and file is the user's own code."""
     return filename is not None and _classify(filename, name) == _USER

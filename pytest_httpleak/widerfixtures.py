@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.settings import Mode
+from pytest_httpleak.values import Place, Values
 
 if TYPE_CHECKING:
     from pytest_httpleak.guard import Guard
@@ -52,12 +54,14 @@ class WiderFixtures:
     def setting_up(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Iterator[None]:
         """The set-up of a wider fixture, which answers for what it makes until it has been torn down."""
         begun: list[Check] = []
+        places: list[Place] = []
         self._session.safely(self._begin, fixturedef, begun)
+        self._session.safely(lambda: places.extend(_places(fixturedef, request)))
         try:
             yield
         finally:
             for check in begun:
-                self._session.safely(self._leave, fixturedef, request, check)
+                self._session.safely(self._leave, fixturedef, request, check, places)
 
     def _begin(self, fixturedef: pytest.FixtureDef[Any], begun: list[Check]) -> None:
         check = self._session.begin(fixturedef.argname, fixturedef.scope, self._guard.settings.default)
@@ -65,7 +69,9 @@ class WiderFixtures:
         # The first of its finalizers runs last.
         fixturedef.addfinalizer(lambda: self._session.safely(self._end, fixturedef, check))
 
-    def _leave(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest, check: Check) -> None:
+    def _leave(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest, check: Check, places: list[Place]
+    ) -> None:
         """The fixture has been set up: whoever was being set up or run before answers again."""
         watch = self._session.watch
         watch.pop(check.owner)
@@ -73,8 +79,8 @@ class WiderFixtures:
         self._session.accept_defaults()
         result = fixturedef.cached_result
         if result is not None and result[2] is None:
-            check.owner.value = result[0]
-            check.owner.is_judged = self._guard.settings.mode is not Mode.MARKED
+            value = None if _is_self(result[0], request) else result[0]
+            check.owner.values = Values(value, [place.new_names() for place in places])
             watch.keepers.append(check.owner)
         # The last of its finalizers runs first.
         fixturedef.addfinalizer(lambda: self._session.safely(self._resume, request, check))
@@ -88,7 +94,7 @@ class WiderFixtures:
 
     def _end(self, fixturedef: pytest.FixtureDef[Any], check: Check) -> None:
         watch = self._session.watch
-        check.owner.value = None
+        check.owner.values = None
         watch.keepers = [each for each in watch.keepers if each is not check.owner]
         self._session.accept_defaults()
         if self._guard.settings.mode is Mode.MARKED:
@@ -105,6 +111,19 @@ class WiderFixtures:
             self.has_late_leaks = self.has_late_leaks or bool(check.leaks)
         else:
             self.pending.append((row, bool(check.leaks)))
+
+
+def _places(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> list[Place]:
+    """Where a fixture of that scope may put something for its tests, as `setUpClass` and `setup_module` do."""
+    name = {"class": "cls", "module": "module"}.get(fixturedef.scope)
+    place = None if name is None else attribute(request, name)
+    return [] if place is None else [Place(place)]
+
+
+def _is_self(value: object, request: pytest.FixtureRequest) -> bool:
+    """Whether a value is an instance of the class that the test is in: its methods are the test's."""
+    cls = attribute(attribute(request, "_pyfuncitem"), "cls")
+    return is_a(cls, type) and is_a(value, cls)
 
 
 def _has_own_fixtures(item: Any) -> bool:

@@ -16,6 +16,7 @@ from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.session.core import Check, Session
 from pytest_httpleak.settings import default_settings, settings_from_keywords
+from pytest_httpleak.values import Values
 
 Leaks = Callable[..., tuple[Finding, ...]]
 Found = Counter[tuple[int, str, str]]
@@ -97,12 +98,12 @@ class Life:
 
     def keep(self, value: object) -> None:
         """Let that be the fixture's value."""
-        self.check.owner.value = value
+        self.check.owner.values = Values(value)
         self.session.watch.keepers.append(self.check.owner)
 
     def end(self) -> None:
         """Judge the fixture."""
-        self.check.owner.value = None
+        self.check.owner.values = None
         self.session.watch.keepers = [each for each in self.session.watch.keepers if each is not self.check.owner]
         self.session.watch.push(self.check.owner)
         self.session.end(self.check)

@@ -109,7 +109,7 @@ def installed(inner: Inner, monkeypatch: pytest.MonkeyPatch) -> Inner:
     return inner
 
 
-def test_where_fixtures_are_not_judged_a_test_answers_for_what_their_values_make_and_list(installed: Inner) -> None:
+def test_what_a_wider_fixtures_value_makes_and_keeps_is_no_leak_of_a_marked_test_either(installed: Inner) -> None:
     installed.write(
         test_a="""
         import socket
@@ -133,13 +133,16 @@ def test_where_fixtures_are_not_judged_a_test_answers_for_what_their_values_make
         @pytest.mark.httpleak
         def test_makes(hub):
             hub.make()
+
+        @pytest.mark.httpleak
+        def test_puts_its_own_there(hub):
+            hub.made.append(socket.socket())
         """
     )
-    installed.run(plugin=())
-    assert installed.outcomes() == {"test_makes": "leaked"}
-    installed.pytester.makeini("[pytest]\nhttpleak = fail\n")
-    installed.run(plugin=())
-    assert installed.outcomes() == {"test_makes": "clean"}
+    for ini in ("", "httpleak = fail\n"):
+        installed.pytester.makeini(f"[pytest]\n{ini}")
+        installed.run(plugin=())
+        assert installed.outcomes() == {"test_makes": "clean", "test_puts_its_own_there": "leaked"}
 
 
 @pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n1")])

@@ -321,7 +321,7 @@ def test_what_a_factory_of_a_wider_fixture_makes_and_keeps_is_the_fixtures(inner
         test_makes_it_in_a_method_of_the_class="leaked",
         test_makes_it_for_a_list_of_the_module="clean",
         test_hangs_it_on_the_test_item="leaked",
-        test_enters_what_is_made_then="leaked",
+        test_enters_what_is_made_then="clean",
         test_is_made_and_kept_elsewhere="leaked",
         test_puts_it_into_a_plain_list="leaked",
     )

@@ -279,6 +279,12 @@ class Keeper:
     def __init__(self, **kept: Any) -> None:
         vars(self).update(kept)
 
+    def make(self) -> Client:
+        return Client()
+
+
+CODES = {Keeper.make.__code__}
+
 
 def stack_of(client: Client) -> ExitStack:
     stack = ExitStack()
@@ -303,7 +309,8 @@ def loop_of(client: Client) -> Any:
         (lambda client: Keeper(made={"a": {"b": client}}), True),
         (lambda client: Keeper(app=App(client)), True),
         (lambda client: Keeper(stack=stack_of(client)), True),
-        (lambda client: over([client]), True),
+        (lambda client: over([client, Keeper()]), True),
+        (lambda client: over([client]), False),
         (lambda client: Keeper(call=functools.partial(vars, client)), True),
         (lambda client: Keeper(loop=loop_of(client)), False),
         (lambda client: Keeper(), False),
@@ -312,14 +319,14 @@ def loop_of(client: Client) -> Any:
 def test_a_keeper_may_keep_a_thing_in_whatever_way_it_likes(make: Callable[[Client], Any], is_kept: bool) -> None:
     client = Client()
     keeper = make(client)
-    assert makers.Inside(keeper).has(client) is is_kept
+    assert makers.Inside(keeper, seconds=60).has_made(client, CODES) is is_kept
 
 
 def test_a_place_of_the_process_is_no_keeper(program: Any) -> None:
     client = Client()
     program.clients = [client]
     keeper = Keeper(program=program)
-    assert not makers.Inside(keeper).has(client)
+    assert makers.Inside(keeper, seconds=60).has_made(client, CODES) is False
 
 
 def test_the_module_of_the_place_is_told(program: Any) -> None:

@@ -6,53 +6,41 @@ import functools
 import gc
 import itertools
 from collections.abc import Iterator
-from types import CodeType, FrameType, FunctionType, MethodType, ModuleType
+from types import CodeType, FrameType, FunctionType, GeneratorType, ModuleType
 from typing import Any, Final
 
-from pytest_httpleak.asking import attribute, attributes_of, is_a, module_of
-from pytest_httpleak.sites import Birth, is_user_file
+from pytest_httpleak.asking import attribute, is_a, module_of
+from pytest_httpleak.clocks import Real
+from pytest_httpleak.sites import Birth, is_installed_file, is_user_file
 
 
-def codes_of(birth: Birth | None) -> set[CodeType]:
-    """The code of the user's functions that made something: those that were at work in it, but for the test itself.
+def codes_of(birth: Birth | None, test: CodeType | None) -> set[CodeType]:
+    """The code of the functions that made something: an installed library's, up to the user's, and the user's.
 
-    What has only run the code of others has made nothing: a runner of loops, a test client, any function that has called
-    back into one of the test's own. A task's or thread's are those that were at work where it was made, too.
+    The test's own is none of them. What has only run the code of others has made nothing either: a runner of loops, a test
+    client, any function that has called back into one of the test's own. A task's or thread's are those that were at
+    work where it was made, too.
     """
-    stack = []
+    stack: list[CodeType] = []
     while birth is not None:
-        stack += [code for code, _ in birth.frames if is_user_file(code.co_filename)]
+        stack += [code for code, _ in birth.frames]
         birth = birth.parent
-    if not stack:
-        return set()
-    of_the_test = f"{stack.pop().co_qualname}.<locals>."
-    return set(itertools.takewhile(lambda code: not code.co_qualname.startswith(of_the_test), stack))
-
-
-def has_made(value: object, codes: set[CodeType]) -> bool:
-    """Whether one of these is the code of a function, or of a method of a class, or of a function in an attribute."""
-    return _was_at_work(value, codes) or any(
-        is_a(each, FunctionType) and _was_at_work(each, codes) for each in attributes_of(value).values()
-    )
-
-
-def _was_at_work(thing: Any, codes: set[CodeType]) -> bool:
-    if is_a(thing, functools.partial):
-        return _was_at_work(thing.func, codes)
-    if is_a(thing, MethodType):
-        return _was_at_work(thing.__self__, codes)
-    if is_a(thing, FunctionType):
-        return _code_of(thing) in codes
-    return not is_a(thing, type) and has_method(type(thing), codes)
+    library = itertools.takewhile(lambda code: not is_user_file(code.co_filename), stack)
+    codes = {code for code in library if is_installed_file(code.co_filename)}
+    users = [code for code in stack if is_user_file(code.co_filename)]
+    if users:
+        of_the_test = f"{(test or users[-1]).co_qualname}.<locals>."
+        codes.update(itertools.takewhile(lambda code: not code.co_qualname.startswith(of_the_test), users))
+    return codes - {test}
 
 
 def has_method(cls: type, codes: set[CodeType]) -> bool:
     """Whether one of the methods of a class, inherited ones included, is the code of a function that was at work."""
     names = {code.co_name for code in codes}
-    return any(_code_of(vars(base).get(name)) in codes for base in cls.__mro__ for name in names)
+    return any(code_of(vars(base).get(name)) in codes for base in cls.__mro__ for name in names)
 
 
-def _code_of(function: Any) -> CodeType | None:
+def code_of(function: Any) -> CodeType | None:
     """The code of a method or property, below its decorators."""
     for _ in range(_MOST_DECORATORS):
         inner = next((attribute(function, name) for name in _WRAPPED if attribute(function, name) is not None), None)
@@ -67,9 +55,10 @@ _WRAPPED: Final = ("__wrapped__", "__func__", "fget", "func")
 _MOST_DECORATORS: Final = 8
 
 _LEVELS: Final = 12  # from a function to its stack's callback's argument it is nine
-_MOST_LOOKED_AT: Final = 1_000_000  # objects: two seconds, once for a test
 _PLAIN: Final = (str, bytes, int, float, type(None), type, CodeType, FrameType, ModuleType)
 _RUNNERS: Final = ("_pytest", "pluggy", "pytest_httpleak")
+_CACHE: Final = type(functools.lru_cache(lambda: None))
+_BETWEEN_TWO_LOOKS_AT_THE_CLOCK: Final = 1000  # objects
 
 
 class Inside:
@@ -78,37 +67,72 @@ class Inside:
     What an event loop has in its books is not kept by it, as it has whatever is at work; nor what the test runner knows.
     """
 
-    def __init__(self, value: object) -> None:
-        self._found = {id(value)}
-        self._more = self._walk(value)
+    def __init__(self, value: object, *, seconds: float) -> None:
+        self._things: set[int] = set()
+        self._codes: set[CodeType] = set()
+        self._classes: dict[int, type] = {}
+        self._more = _walk(value, seconds)  # of a function, so that nothing refers back to this
+        self._is_late = False
 
-    def has(self, thing: object) -> bool:
-        """Whether `thing` is one of the first million objects."""
-        wanted = id(thing)
-        return wanted in self._found or any(found == wanted for found in self._more)
+    def has_made(self, thing: object, codes: set[CodeType]) -> bool | None:
+        """Whether `thing` is inside, and so is a function of that code, or an object with a method of it, which is not `thing`.
 
-    def _walk(self, value: object) -> Iterator[int]:
-        level = [value]
-        for _ in range(_LEVELS):
-            below: list[object] = []
-            for part in (part for each in level for part in _parts(each)):
-                if id(part) in self._found:
-                    continue
-                self._found.add(id(part))
-                yield id(part)
-                if len(self._found) > _MOST_LOOKED_AT:
-                    return
-                if _may_keep(part):
-                    below.append(part)
-            level = below
+        None where that could not be told in so many seconds of processor time.
+        """
+        is_made = not codes.isdisjoint(self._codes)
+        is_made = is_made or any(has_method(cls, codes) for cls in self._classes.values())
+        while not is_made or id(thing) not in self._things:
+            part = None if self._is_late else next(self._more, self)
+            if part is None:
+                self._is_late = True
+                return None
+            if part is self:
+                return False
+            is_made = self._see(part, part is thing, codes) or is_made
+        return True
+
+    def _see(self, part: Any, is_thing: bool, codes: set[CodeType]) -> bool:
+        """Take a part down, and tell whether it is one of the functions, or has such a method."""
+        self._things.add(id(part))
+        cls = type(part)
+        if cls is FunctionType or cls is GeneratorType:
+            code = part.__code__ if cls is FunctionType else part.gi_code
+            self._codes.add(code)
+            return code in codes
+        cls = part if is_a(part, type) else cls
+        if is_thing or id(cls) in self._classes:
+            return False
+        self._classes[id(cls)] = cls
+        return has_method(cls, codes)
+
+
+def _walk(value: object, seconds: float) -> Iterator[object]:
+    """An object and what is inside of it, level by level; ends with None where there is no time left."""
+    yield value
+    seen, level, end = {id(value)}, [value], Real.thread_time() + seconds
+    for _ in range(_LEVELS):
+        below: list[object] = []
+        for part in (part for each in level for part in _parts(each)):
+            if id(part) in seen or is_a(part, _PLAIN):
+                continue
+            seen.add(id(part))
+            yield part
+            if len(seen) % _BETWEEN_TWO_LOOKS_AT_THE_CLOCK == 0 and Real.thread_time() > end:
+                yield None
+            if not is_loop(part) and not module_of(part).startswith(_RUNNERS):
+                below.append(part)
+        level = below
 
 
 def _parts(thing: Any) -> list[Any]:
     if is_a(thing, FunctionType):  # not all that its module has
         return [thing.__closure__, thing.__defaults__, thing.__kwdefaults__, vars(thing)]
-    return gc.get_referents(thing)
+    if is_a(thing, (type, _CACHE)) or type(thing).__module__ == "builtins":
+        return gc.get_referents(thing)
+    caches = (value for base in type(thing).__mro__ for value in vars(base).values() if is_a(value, _CACHE))
+    return [*gc.get_referents(thing), *caches]  # those of its methods, too
 
 
-def _may_keep(part: object) -> bool:
-    is_loop = attribute(type(part), "call_soon_threadsafe") is not None
-    return not (is_loop or is_a(part, _PLAIN) or module_of(part).startswith(_RUNNERS))
+def is_loop(thing: object) -> bool:
+    """Whether an object is an event loop, by what its class can do."""
+    return any("call_soon_threadsafe" in vars(base) for base in type(thing).__mro__)

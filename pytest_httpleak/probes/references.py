@@ -21,7 +21,8 @@ from pytest_httpleak.asking import attributes_of, is_a, module_of, own_attribute
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.probes.paths import CACHE, Root, Step, key_text, live, of_thread, owner_of, root_of
 
-_LEVELS: Final = 8
+_LEVELS: Final = 8  # that are told
+_MOST_LEVELS: Final = 16  # that are searched for an answer that decides: an application keeps its routes that deep
 _WIDEST: Final = 400
 _OWN: Final = "pytest_httpleak"
 _CONTAINERS: Final = (list, tuple, set, frozenset, deque)
@@ -88,7 +89,7 @@ def _climb(thing: object, way: _Way, seconds: float) -> Root | None:
     seen = {id(thing), id(level)}
     if is_a(thing, threading.Thread):
         seen.add(id(getattr(threading, "_active", None)))  # that it runs is known
-    for _ in range(_LEVELS):
+    for _ in range(_LEVELS if way.is_any else _MOST_LEVELS):
         above: list[Step] = []
         fallback: Root | None = None
         steps = list(_referring(level, above, seen, way))

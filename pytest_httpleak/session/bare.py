@@ -79,7 +79,8 @@ def _native_keeper(watch: Watch, fd: int, keepers: list[Owner]) -> object | None
         return None  # the poller may be that of a loop, where sockets are those of anybody's connections
     if not any(_is_wider(watch, poller) for poller in pollers.pollers_of(fd)):
         return None
-    ends = {id(each.value) for each in keepers}
+    values = [value for each in reversed(keepers) for value in each.values_now()]
+    ends = set(map(id, values))
     roots: list[Root | None] = []
 
     def is_kept(thing: object) -> bool:
@@ -87,7 +88,7 @@ def _native_keeper(watch: Watch, fd: int, keepers: list[Owner]) -> object | None
             roots.append(references.process_wide(thing, ends=ends))
         return roots[-1] not in (None, references.GIVEN_UP)
 
-    return pollers.native_keeper([each.value for each in reversed(keepers)], is_kept)
+    return pollers.native_keeper(values, is_kept)
 
 
 def _is_wider(watch: Watch, poller: int) -> bool:

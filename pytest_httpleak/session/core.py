@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from pytest_httpleak.asking import attribute, is_a
@@ -84,6 +85,7 @@ class Session:
         self.looking = Looking(self.watch, self.ledger)
         self.seconds = 0.0
         self.is_last = False  # the test that is running: after it, fixtures of all scopes are torn down
+        self.code_of_test: Callable[[], CodeType | None] = lambda: None  # of the function of the test that is running
         self.let_go: Callable[[], object] = lambda: None  # of what only the test runner keeps, before a leak is judged
         self._tests = 0
         self._births = 0  # of all tests together, those that are over

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import _thread
 import gc
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from types import CodeType
 from typing import Any, Final
 
 from pytest_httpleak import hints, rules
@@ -37,10 +38,13 @@ _NOT_KNOWN: Final = "not known: there are too many objects to search, which is w
 class Judging:
     """Tells what is leaked from what is only late, only unrecorded, or may live as long as the process."""
 
-    def __init__(self, watch: Watch, ledger: Ledger, looking: Looking) -> None:
+    def __init__(
+        self, watch: Watch, ledger: Ledger, looking: Looking, code_of_test: Callable[[], CodeType | None]
+    ) -> None:
         self._watch = watch
         self._ledger = ledger
         self._looking = looking
+        self._code_of_test = code_of_test
         self.unsure: set[int] = set()  # keys of suspects of whom there was no time to find out what keeps them
 
     def causes(
@@ -122,7 +126,7 @@ class Judging:
             records |= bare
             closed = {key for key, record in bare.items() if record.is_closed()}
             asked = [suspect for suspect in suspects if suspect.key not in closed]
-            return closed | excused(keepers, asked, records, unsure, seconds)
+            return closed | excused(keepers, asked, records, unsure, test=self._code_of_test(), seconds=seconds)
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._looking.wall.note(error)
             return set()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-import types
 from collections.abc import Callable
+from types import CodeType
 from typing import Any, Final, NamedTuple
 
-from pytest_httpleak.asking import is_a, module_of
 from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
@@ -15,9 +14,6 @@ from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import infrastructure, makers, references
 from pytest_httpleak.records import Record
 from pytest_httpleak.sites import is_user_module
-
-_FUNCTIONS: Final = (types.FunctionType, types.MethodType)
-_CONTAINERS: Final = (list, tuple, set, frozenset, dict, types.ModuleType, type)
 
 SEARCH: Final = 5.0  # seconds of processor time for one question whose answer decides
 
@@ -35,7 +31,6 @@ class _Terms(NamedTuple):
     """
 
     excuse: _Excuse
-    by_fixtures: bool = True  # the value of a wider fixture may keep it
     in_containers: bool = True  # its library may keep it in a list or dict of its own
 
 
@@ -60,8 +55,8 @@ _TERMS: Final = {
     Kind.THREADS: _Terms(_in_a_library),
     # What the tested code has opened may hang in a library's module, too.
     Kind.FDS: _Terms(_where_it_was_made),
-    # One that the tested code has made and set is also in a place of asyncio's; a loop policy keeps those of its tests.
-    Kind.LOOPS: _Terms(_where_it_was_made, by_fixtures=False),
+    # One that the tested code has made and set is also in a place of asyncio's.
+    Kind.LOOPS: _Terms(_where_it_was_made),
 }
 
 
@@ -96,7 +91,7 @@ def resource_of(suspect: Suspect, records: dict[int, Record]) -> Any:
 
 def keepers_of(watch: Watch, owner: Owner) -> list[Owner]:
     """The wider fixtures whose values may have made something while `owner` lived."""
-    return [each for each in watch.keepers if each is not owner and _may_keep(each.value)]
+    return [each for each in watch.keepers if each is not owner]
 
 
 def may_be_excused(suspect: Suspect) -> bool:
@@ -113,31 +108,34 @@ def excused(
     suspects: list[Suspect],
     records: dict[int, Record],
     unsure: set[int],
+    *,
+    test: CodeType | None,
     seconds: float = SEARCH,
 ) -> set[int]:
     """Keys of suspects that live as long as the process: first-use globals, and clients in an attribute of their own.
 
     So are those that the value of one of the wider fixtures has made when it needed them: that one answers for them then.
     `unsure` takes the keys of those of whom there was no time to find that out: `seconds` of processor time for each.
+    `test` is the code of the function that is judged.
     """
-    keepers = {id(each.value): each for each in fixtures}
+    keepers = {id(value): each for each in fixtures for value in each.values_now()}
     keys = {each.key for each in suspects if _is_a_tools_thread(each)}
-    questions, made_by = Questions(), _Makers(fixtures)
+    questions, made_by = Questions(), _Makers(fixtures, test, seconds)
     given_up: set[Kind] = set()
     for suspect in suspects:
         terms, record = _terms(suspect), records.get(suspect.key)
         if terms is None or record is None or not questions.may_ask(suspect):
             continue
         packages = record.birth.makers() if terms.in_containers and record.birth is not None else frozenset()
-        ends = keepers if terms.by_fixtures and not _is_taken(suspect) else ()
+        ends = {} if _is_taken(suspect) else keepers
         if suspect.key < 0 and not ends and not packages:  # the user's own line made it, and there is no wider fixture
             continue
         thing = None if suspect.kind in given_up else resource_of(suspect, records)
-        keeper = made_by.of(thing, record) if ends else None
+        keeper, is_known = made_by.of(thing, record) if ends else (None, True)
         root = None if thing is None or keeper else references.process_wide(thing, packages, ends, seconds=seconds)
         if root is references.GIVEN_UP:
             given_up.add(suspect.kind)
-        if suspect.kind in given_up:
+        if suspect.kind in given_up or (root is None and not is_known):
             unsure.add(suspect.key)
             continue
         keeper = keepers.get(id(root.end)) if root is not None else keeper
@@ -162,33 +160,30 @@ class _Makers:
     So a factory does that closes in its fixture's teardown what it has made; what a test puts there is another thing.
     """
 
-    def __init__(self, fixtures: list[Owner]) -> None:
-        self._fixtures = [each for each in fixtures if each.is_judged]
+    def __init__(self, fixtures: list[Owner], test: CodeType | None, seconds: float) -> None:
+        values = [(each, value) for each in fixtures for value in each.values_now()]
+        self._values = [(each, value) for each, value in values if not makers.is_loop(value)]  # it runs the test's code
+        self._test = test
+        self._seconds = seconds
         self._insides: dict[int, makers.Inside] = {}
 
-    def of(self, thing: object, record: Record) -> Owner | None:
-        """The one that has made `thing` and keeps it."""
-        codes = makers.codes_of(record.birth if self._fixtures and thing is not None else None)
-        for fixture in self._fixtures if codes else ():
-            if makers.has_made(fixture.value, codes) and self._inside(fixture.value).has(thing):
-                return fixture
-        return None
+    def of(self, thing: object, record: Record) -> tuple[Owner | None, bool]:
+        """The one that has made `thing` and keeps it, if there is one, and whether that could be told."""
+        codes = makers.codes_of(record.birth if self._values and thing is not None else None, self._test)
+        is_known = True
+        for fixture, value in self._values if codes else ():
+            answer = self._inside(value).has_made(thing, codes)
+            if answer:
+                return fixture, True
+            is_known = is_known and answer is not None
+        return None, is_known
 
     def _inside(self, value: object) -> makers.Inside:
         if id(value) not in self._insides:
-            self._insides[id(value)] = makers.Inside(value)
+            self._insides[id(value)] = makers.Inside(value, seconds=self._seconds)
         return self._insides[id(value)]
 
 
 def _is_taken(suspect: Suspect) -> bool:
     """Whether a connection is one of a pool's."""
     return suspect.kind is Kind.CONNECTIONS and suspect.library != "http.client"
-
-
-def _may_keep(value: object) -> bool:
-    """Whether a fixture's value is an object that may make what it needs; a list or dict keeps what a test puts there."""
-    if is_a(value, _FUNCTIONS):
-        return True
-    return (
-        value is not None and not is_a(value, _CONTAINERS) and not module_of(value).startswith(("_pytest", "builtins"))
-    )

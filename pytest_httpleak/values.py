@@ -1,0 +1,78 @@
+"""The objects of a wider fixture through which it may make what it needs only when a test asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from types import BuiltinFunctionType, FunctionType, GeneratorType, MethodType, ModuleType
+from typing import Any, Final
+
+from pytest_httpleak.asking import attribute, attributes_of, is_a, module_of
+
+_OF_THE_INTERPRETER: Final = (FunctionType, MethodType, GeneratorType, BuiltinFunctionType, type)
+_SEQUENCES: Final = (list, tuple, set, frozenset)
+_LEVELS: Final = 3
+_MOST_ELEMENTS: Final = 1000
+
+
+class Place:
+    """A class or module as it is before a fixture is set up, which may put something there."""
+
+    __slots__ = ("_before", "_thing")
+
+    def __init__(self, thing: object) -> None:
+        self._thing = thing
+        self._before = {name: id(value) for name, value in attributes_of(thing).items()}
+
+    def new_names(self) -> tuple[object, list[str]]:
+        """The class or module, and the names by which it has something that it had not before."""
+        now = attributes_of(self._thing)
+        return self._thing, [name for name, value in now.items() if self._before.get(name) != id(value)]
+
+
+class Values:
+    """What a fixture has given or put somewhere: its value, what was in that from the start, and what it has put in places.
+
+    What a test puts into a list or dict later is the test's. None of these is kept alive but the value itself.
+    """
+
+    __slots__ = ("_known", "_places", "_value")
+
+    def __init__(self, value: object, places: list[tuple[object, list[str]]] | None = None) -> None:
+        self._value = value
+        self._places = places or []
+        self._known = {id(element) for root in self._roots() for element in _elements(root)}
+
+    def now(self) -> list[object]:
+        """Those of them that are still there and may make something."""
+        found = []
+        for root in self._roots():
+            found += [root, *(element for element in _elements(root) if id(element) in self._known)]
+        return [each for each in found if _may_make(each)]
+
+    def _roots(self) -> list[object]:
+        put = (attributes_of(place).get(name) for place, names in self._places for name in names)
+        return [self._value, *put]
+
+
+def _elements(value: Any, levels: int = _LEVELS) -> Iterator[object]:
+    """What is in a list, tuple, set or dict, and in those that are in it."""
+    if levels and is_a(value, (*_SEQUENCES, dict)):
+        for element in list(islice(_parts(value), _MOST_ELEMENTS)):
+            yield element
+            yield from _elements(element, levels - 1)
+
+
+def _parts(value: Any) -> Iterator[object]:
+    """The parts as they are stored, whatever a class of somebody's makes of that."""
+    kind = next(kind for kind in (*_SEQUENCES, dict) if is_a(value, kind))
+    return iter(dict.values(value)) if kind is dict else kind.__iter__(value)
+
+
+def _may_make(value: object) -> bool:
+    """Whether something may be made through an object: not a plain value, module or policy, which makes loops for anybody."""
+    if is_a(value, _OF_THE_INTERPRETER):
+        return True
+    if is_a(value, ModuleType) or attribute(type(value), "set_event_loop") is not None:
+        return False
+    return value is not None and not module_of(value).startswith(("_pytest", "builtins"))
