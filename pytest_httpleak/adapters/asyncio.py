@@ -119,7 +119,9 @@ def _tasks(cls: Any, hooks: Hooks) -> None:
     def sent(loop: Any, callback: Any, /, *args: Any, **kwargs: Any) -> None:
         if getattr(callback, "__qualname__", "") == _THREADSAFE and watch.on:
             names = callback.__code__.co_freevars
-            watch.task_coming(callback.__closure__[names.index("coro")].cell_contents)
+            coro = callback.__closure__[names.index("coro")].cell_contents
+            if getattr(coro, "__qualname__", "") not in _NOBODYS:
+                watch.task_coming(coro)
 
     def reported(loop: Any, context: Any) -> None:
         task = context.get("task")

@@ -15,12 +15,13 @@ from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
-from pytest_httpleak.probes import descriptors, references, tasks
+from pytest_httpleak.probes import descriptors, lasterror, references, tasks
 from pytest_httpleak.records import Record
-from pytest_httpleak.session.bare import bare_records
+from pytest_httpleak.session.bare import BareRecord, bare_records
 from pytest_httpleak.session.keeping import SEARCH, Questions, excused, keepers_of, may_be_excused, resource_of
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.session.looking import Looking
+from pytest_httpleak.session.pendingtasks import pending_records
 from pytest_httpleak.session.settling import pauses
 
 # Seconds in which a thread that is interrupted between making something and having it recorded goes on.
@@ -124,7 +125,8 @@ class Judging:
             keepers = keepers_of(self._watch, owner)
             bare = bare_records(self._watch, suspects, keepers)
             records |= bare
-            closed = {key for key, record in bare.items() if record.is_closed()}
+            records |= pending_records(self._watch, owner, suspects) if keepers else {}
+            closed = {key for key, record in bare.items() if record.is_closed() or _is_dying(record)}
             asked = [suspect for suspect in suspects if suspect.key not in closed]
             return closed | excused(keepers, asked, records, unsure, test=self._code_of_test(), seconds=seconds)
         except Exception as error:  # noqa: BLE001  # this is the wall
@@ -212,6 +214,13 @@ def _held_by(suspect: Suspect, records: dict[int, Record], questions: Questions)
         return None
     questions.answered(suspect)
     return text + records[suspect.key].place()
+
+
+def _is_dying(record: BareRecord) -> bool:
+    """Whether a file or database would be gone if the test had not failed: to drop one is Python's own business."""
+    frames = lasterror.frames()
+    thing = record.ref() if frames else None
+    return thing is not None and lasterror.is_only_in(thing, frames)
 
 
 def _is_unborn(suspect: Suspect) -> bool:

@@ -32,6 +32,7 @@ class _Terms(NamedTuple):
 
     excuse: _Excuse
     in_containers: bool = True  # its library may keep it in a list or dict of its own
+    by_attributes: bool = True  # an attribute of any object that lives longer will do, whoever has made it
 
 
 def _anywhere(module: str, makers: frozenset[str]) -> bool:
@@ -41,6 +42,10 @@ def _anywhere(module: str, makers: frozenset[str]) -> bool:
 def _in_a_library(module: str, makers: frozenset[str]) -> bool:
     file = getattr(sys.modules.get(module), "__file__", None)
     return file is not None and not is_user_module(module, file)
+
+
+def _nowhere(module: str, makers: frozenset[str]) -> bool:
+    return False
 
 
 def _where_it_was_made(module: str, makers: frozenset[str]) -> bool:
@@ -57,6 +62,8 @@ _TERMS: Final = {
     Kind.FDS: _Terms(_where_it_was_made),
     # One that the tested code has made and set is also in a place of asyncio's.
     Kind.LOOPS: _Terms(_where_it_was_made),
+    # What a wider fixture's own object has at work.
+    Kind.TASKS: _Terms(_nowhere, in_containers=False, by_attributes=False),
 }
 
 
@@ -132,7 +139,8 @@ def excused(
             continue
         thing = None if suspect.kind in given_up else resource_of(suspect, records)
         keeper, is_known = made_by.of(thing, record) if ends else (None, True)
-        root = None if thing is None or keeper else references.process_wide(thing, packages, ends, seconds=seconds)
+        is_climbed = thing is not None and keeper is None and terms.by_attributes
+        root = references.process_wide(thing, packages, ends, seconds=seconds) if is_climbed else None
         if root is references.GIVEN_UP:
             given_up.add(suspect.kind)
         if suspect.kind in given_up or (root is None and not is_known):

@@ -1,0 +1,48 @@
+"""Pending tasks as records, so that what has made and keeps them can be asked for as for any other resource."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from pytest_httpleak.model.findings import Suspect
+from pytest_httpleak.model.kinds import Kind, State
+from pytest_httpleak.owners import Owner
+from pytest_httpleak.ownership import Watch
+from pytest_httpleak.probes import tasks
+from pytest_httpleak.records import Bystander
+from pytest_httpleak.sites import Birth
+
+
+class PendingRecord(Bystander):
+    """A pending task, for as long as it is asked about."""
+
+    __slots__ = ("_watch",)
+
+    kind: ClassVar[Kind] = Kind.TASKS
+    LIBRARY = "asyncio"
+
+    def __init__(self, watch: Watch, task: Any, birth: Birth | None) -> None:
+        super().__init__()
+        self._watch = watch
+        self.ref = lambda: task
+        self.birth = birth
+
+    def belong_to(self, owner: Any) -> None:
+        task = self.ref()
+        birth, _, coroutine = self._watch.tasks[id(task)]
+        self._watch.tasks[id(task)] = birth, owner, coroutine
+
+
+def pending_records(watch: Watch, owner: Owner, suspects: Iterable[Suspect]) -> dict[int, PendingRecord]:
+    """By the key of its suspect: a record of each pending task in a loop that lives longer than `owner`."""
+    keys = {
+        each.key for each in suspects if each.kind is Kind.TASKS and each.state is State.PENDING
+    } & watch.tasks.keys()
+    found = {}
+    for loop in watch.open_loops() if keys else ():
+        record = watch.table("loops").get(loop)
+        for task in tasks.pending(loop) if record is None or record.owner is not owner else ():
+            if id(task) in keys:
+                found[id(task)] = PendingRecord(watch, task, watch.tasks[id(task)][0])
+    return found
