@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_httpleak.asking import attribute, is_a
+from pytest_httpleak.asking import attribute
 from pytest_httpleak.settings import Mode
 from pytest_httpleak.values import Place, Values
 
@@ -79,8 +79,7 @@ class WiderFixtures:
         self._session.accept_defaults()
         result = fixturedef.cached_result
         if result is not None and result[2] is None:
-            value = None if _is_self(result[0], request) else result[0]
-            check.owner.values = Values(value, [place.new_names() for place in places])
+            check.owner.values = Values(result[0], [place.new_names() for place in places])
             watch.keepers.append(check.owner)
         # The last of its finalizers runs first.
         fixturedef.addfinalizer(lambda: self._session.safely(self._resume, request, check))
@@ -118,12 +117,6 @@ def _places(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) 
     name = {"class": "cls", "module": "module"}.get(fixturedef.scope)
     place = None if name is None else attribute(request, name)
     return [] if place is None else [Place(place)]
-
-
-def _is_self(value: object, request: pytest.FixtureRequest) -> bool:
-    """Whether a value is an instance of the class that the test is in: its methods are the test's."""
-    cls = attribute(attribute(request, "_pyfuncitem"), "cls")
-    return is_a(cls, type) and is_a(value, cls)
 
 
 def _has_own_fixtures(item: Any) -> bool:

@@ -185,6 +185,16 @@ def test_appends(api):
     api.sessions[-1].get(URL)
 
 
+class OfItsOwn(requests.Session):
+    def __init__(self):
+        super().__init__()
+
+
+def test_appends_one_of_a_class_of_its_own(api):
+    api.sessions.append(OfItsOwn())
+    api.sessions[-1].get(URL)
+
+
 def test_makes(make):
     make().get(URL)
 
@@ -311,6 +321,7 @@ def test_what_a_factory_of_a_wider_fixture_makes_and_keeps_is_the_fixtures(inner
     inner.judge(
         test_collects="clean",
         test_appends="leaked",
+        test_appends_one_of_a_class_of_its_own="leaked",
         test_makes="clean",
         test_makes_many="clean",
         test_makes_lazily="clean",

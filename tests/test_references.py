@@ -322,6 +322,31 @@ def test_a_keeper_may_keep_a_thing_in_whatever_way_it_likes(make: Callable[[Clie
     assert makers.Inside(keeper, seconds=60).has_made(client, CODES) is is_kept
 
 
+def application_of(cache: Callable[[Any], Any]) -> Any:
+    """As a framework keeps it: the view that a decorator has wrapped, in a route, in a list of a router, in middleware."""
+
+    def index() -> Any:
+        return cache(Client)
+
+    @functools.wraps(index)
+    def decorated() -> Any:
+        return index()
+
+    router = Keeper(routes=[Keeper(view=decorated)])
+    return Keeper(application=Keeper(application=Keeper(router=router)))
+
+
+def test_what_a_view_of_an_application_has_cached_is_the_process(program: Any) -> None:
+    @functools.lru_cache
+    def make(cls: Any) -> Any:
+        return cls()
+
+    program.application = application_of(make)
+    root = references.process_wide(make(Client))
+    assert root is not None
+    assert root.module == "program"
+
+
 def test_a_place_of_the_process_is_no_keeper(program: Any) -> None:
     client = Client()
     program.clients = [client]

@@ -119,7 +119,7 @@ def _walk(value: object, seconds: float) -> Iterator[object]:
             yield part
             if len(seen) % _BETWEEN_TWO_LOOKS_AT_THE_CLOCK == 0 and Real.thread_time() > end:
                 yield None
-            if not is_loop(part) and not module_of(part).startswith(_RUNNERS):
+            if not _is_loop(part) and not module_of(part).startswith(_RUNNERS):
                 below.append(part)
         level = below
 
@@ -133,6 +133,6 @@ def _parts(thing: Any) -> list[Any]:
     return [*gc.get_referents(thing), *caches]  # those of its methods, too
 
 
-def is_loop(thing: object) -> bool:
+def _is_loop(thing: object) -> bool:
     """Whether an object is an event loop, by what its class can do."""
     return any("call_soon_threadsafe" in vars(base) for base in type(thing).__mro__)

@@ -125,7 +125,7 @@ class Judging:
             keepers = keepers_of(self._watch, owner)
             bare = bare_records(self._watch, suspects, keepers)
             records |= bare
-            records |= pending_records(self._watch, owner, suspects) if keepers else {}
+            records |= pending_records(self._watch, suspects) if keepers else {}
             closed = {key for key, record in bare.items() if record.is_closed() or _is_dying(record)}
             asked = [suspect for suspect in suspects if suspect.key not in closed]
             return closed | excused(keepers, asked, records, unsure, test=self._code_of_test(), seconds=seconds)

@@ -169,8 +169,7 @@ class _Makers:
     """
 
     def __init__(self, fixtures: list[Owner], test: CodeType | None, seconds: float) -> None:
-        values = [(each, value) for each in fixtures for value in each.values_now()]
-        self._values = [(each, value) for each, value in values if not makers.is_loop(value)]  # it runs the test's code
+        self._values = [(each, value) for each in fixtures for value in each.values_now()]
         self._test = test
         self._seconds = seconds
         self._insides: dict[int, makers.Inside] = {}

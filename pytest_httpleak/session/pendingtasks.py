@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
-from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import tasks
 from pytest_httpleak.records import Bystander
@@ -34,15 +33,10 @@ class PendingRecord(Bystander):
         self._watch.tasks[id(task)] = birth, owner, coroutine
 
 
-def pending_records(watch: Watch, owner: Owner, suspects: Iterable[Suspect]) -> dict[int, PendingRecord]:
-    """By the key of its suspect: a record of each pending task in a loop that lives longer than `owner`."""
+def pending_records(watch: Watch, suspects: Iterable[Suspect]) -> dict[int, PendingRecord]:
+    """By the key of its suspect: a record of each pending task."""
     keys = {
         each.key for each in suspects if each.kind is Kind.TASKS and each.state is State.PENDING
     } & watch.tasks.keys()
-    found = {}
-    for loop in watch.open_loops() if keys else ():
-        record = watch.table("loops").get(loop)
-        for task in tasks.pending(loop) if record is None or record.owner is not owner else ():
-            if id(task) in keys:
-                found[id(task)] = PendingRecord(watch, task, watch.tasks[id(task)][0])
-    return found
+    waiting = [task for loop in watch.open_loops() for task in tasks.pending(loop)] if keys else []
+    return {id(task): PendingRecord(watch, task, watch.tasks[id(task)][0]) for task in waiting if id(task) in keys}
