@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from pytest_httpleak import databases
 from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.probes import infrastructure
@@ -36,6 +37,11 @@ _THROUGH: Final = {
     Kind.RESPONSES: "read what {} has returned to its end, or close it, in a `finally`",
     Kind.CONNECTIONS: "closing it unread does not give its slot back: read what {} has returned to its end",
 }
+_NUMBER: Final = "call `os.close()` with it in a `finally`"
+_DATABASE: Final = (
+    "use `with contextlib.closing(sqlite3.connect(...)) as connection:`; its own `with` ends a transaction alone"
+)
+_WEBSOCKET: Final = "use `async with session.ws_connect(...) as websocket:`, or `await websocket.close()`"
 _NATIVE: Final = (
     "close what has opened it; what a library opens once, and keeps, `--httpleak-confirm=1` tells from a leak"
 )
@@ -45,6 +51,7 @@ _TRANSPORT: Final = "call `transport.close()` in a `finally`"
 _EXECUTOR: Final = "use `with ThreadPoolExecutor() as executor:`, or call `executor.shutdown()` in a `finally`"
 _LOOPS_EXECUTOR: Final = "shut the executor down; the loop's own: `await loop.shutdown_default_executor()`"
 _POOL: Final = "use `with` on the pool, or call its `close()` and `join()` in a `finally`"
+_SUBPROCESS: Final = "call `await process.communicate()`, or end it with `process.kill()` and `await process.wait()`"
 _QUEUE: Final = "call `queue.close()` and `queue.join_thread()` in a `finally`"
 _PROCESS: Final = "`join()` the process before the test ends, and `close()` it"
 
@@ -66,6 +73,8 @@ _BY_MAKER: Final[tuple[tuple[Kind, str, tuple[str, ...] | None, str], ...]] = (
     (Kind.THREADS, "asyncio/base_events.py", ("run_in_executor",), _LOOPS_EXECUTOR),
     (Kind.THREADS, "multiprocessing/pool.py", None, _POOL),
     (Kind.THREADS, "multiprocessing/queues.py", None, _QUEUE),
+    (Kind.FDS, "asyncio/base_events.py", ("subprocess_exec", "subprocess_shell"), _SUBPROCESS),
+    (Kind.FDS, "asyncio/subprocess.py", None, _SUBPROCESS),
     (Kind.FDS, "multiprocessing/process.py", None, _PROCESS),
     (Kind.FDS, "multiprocessing/pool.py", None, _POOL),
     (Kind.FDS, "multiprocessing/queues.py", None, _QUEUE),
@@ -78,16 +87,18 @@ _BY_MAKER: Final[tuple[tuple[Kind, str, tuple[str, ...] | None, str], ...]] = (
 )
 
 
-def hint(suspect: Suspect) -> str:
-    """How to mend this leak, in one line."""
-    text = suspect.hint or _hint(suspect)
+def hint(suspect: Suspect, holder: object = None) -> str:
+    """How to mend this leak, in one line; `holder` is the object that has a bare descriptor, where there is one."""
+    text = suspect.hint or _hint(suspect, holder)
     package = infrastructure.wrapper_of(suspect) if _RELEASE in text else None
     return text if package is None else _THROUGH[suspect.kind].format(package)
 
 
-def _hint(suspect: Suspect) -> str:
+def _hint(suspect: Suspect, holder: object) -> str:
     if suspect.state is State.PEAK:
         return "limit what runs at once (a semaphore, a pool limit), or raise the limit in the marker"
+    if suspect.type == "aiohttp.ClientWebSocketResponse":
+        return _WEBSOCKET
     if suspect.kind is Kind.RESPONSES:
         return _CLOSE_RESPONSE.get(suspect.library, _BY_KIND[Kind.RESPONSES])
     if suspect.kind is Kind.CLIENTS:
@@ -96,7 +107,16 @@ def _hint(suspect: Suspect) -> str:
         return _NATIVE
     if suspect.type == "threading.Timer":
         return "call `timer.cancel()` before the test ends"
-    return _by_maker(suspect) or _BY_KIND[suspect.kind]
+    return _by_maker(suspect) or _by_holder(suspect, holder) or _BY_KIND[suspect.kind]
+
+
+def _by_holder(suspect: Suspect, holder: object) -> str | None:
+    """A descriptor is closed by its object, and not in the same way by each."""
+    if suspect.kind is not Kind.FDS or suspect.key >= 0:
+        return None
+    if holder is None:
+        return _NUMBER
+    return _DATABASE if databases.is_database(type(holder)) else None
 
 
 def _by_maker(suspect: Suspect) -> str | None:

@@ -851,6 +851,7 @@ def test_a_websocket_that_is_kept_open_leaks(
 
     (finding,) = marked(leaking)
     assert finding.type == "aiohttp.ClientWebSocketResponse"
+    assert "session.ws_connect" in finding.hint
     loop.run(held[0].close())
 
 

@@ -908,6 +908,8 @@ def test_a_coroutine_that_ends_in_another_threads_loop_is_clean(
     def clean() -> None:
         asyncio.run_coroutine_threadsafe(asyncio.sleep(0), threaded)
         assert asyncio.run_coroutine_threadsafe(asyncio.sleep(0, "done"), threaded).result(10) == "done"
+        asyncio.run_coroutine_threadsafe(threaded.shutdown_asyncgens(), threaded).result(10)
+        asyncio.run_coroutine_threadsafe(threaded.shutdown_default_executor(), threaded).result(10)
 
     marked(clean)
 

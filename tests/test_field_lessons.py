@@ -509,6 +509,63 @@ def test_what_only_a_logged_traceback_keeps_is_nothing(inner: Inner) -> None:
     result.stdout.no_fnmatch_line("*switched off*")
 
 
+def test_what_only_the_traceback_of_a_failed_test_keeps_is_dropped_with_it(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+        import socket
+        import sqlite3
+
+        KEPT = []
+
+        def read(path):
+            file = open(path)
+            raise ValueError(file.name)
+
+        def test_file():
+            read(__file__)
+
+        def test_file_of_the_cause():
+            try:
+                read(__file__)
+            except ValueError as error:
+                raise KeyError("no") from error
+
+        def test_database(tmp_path):
+            connection = sqlite3.connect(tmp_path / "a.db")
+            assert connection.execute("select 1").fetchone() == (2,)
+
+        def test_number():
+            number = open(__file__, opener=lambda path, flags: KEPT.append(number_of(path)) or KEPT[0]).fileno()
+            assert not number
+
+        def number_of(path):
+            import os
+            return os.dup(os.open(path, os.O_RDONLY))
+
+        def test_file_that_is_kept():
+            KEPT.append(open(__file__))
+            assert not KEPT
+
+        def test_socket():
+            sock = socket.socket()
+            assert not sock
+
+        def test_passes():
+            pass
+        """
+    )
+    inner.run("-W", "ignore")
+    assert inner.outcomes() == {
+        "test_file": "clean",
+        "test_file_of_the_cause": "clean",
+        "test_database": "clean",
+        "test_number": "leaked",
+        "test_file_that_is_kept": "leaked",
+        "test_socket": "leaked",
+        "test_passes": "clean",
+    }
+
+
 def test_the_log_of_a_test_that_leaves_nothing_stays_as_it_is(inner: Inner) -> None:
     inner.write(
         conftest="""

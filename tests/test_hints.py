@@ -8,6 +8,7 @@ import ctypes
 import multiprocessing
 import os
 import socketserver
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -123,6 +124,29 @@ def test_a_bare_file_is_closed(hints_of: Any, ending: contextlib.ExitStack) -> N
         ending.enter_context(Path(__file__).open())  # noqa: SIM115  # left open on purpose
 
     assert hints_of(leaking) == {"close it, best with a `with` block"}
+
+
+def test_a_bare_number_is_closed_by_that(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    assert hints_of(lambda: ending.callback(os.close, os.dup(0))) == {"call `os.close()` with it in a `finally`"}
+
+
+def test_a_database_is_not_closed_by_its_own_block(hints_of: Any, ending: contextlib.ExitStack, tmp_path: Path) -> None:
+    def leaking() -> None:
+        with sqlite3.connect(tmp_path / "a.db") as connection:
+            ending.callback(connection.close)
+
+    (hint,) = hints_of(leaking)
+    assert "contextlib.closing(sqlite3.connect(...))" in hint
+
+
+def test_the_pipe_of_an_asynchronous_program_is_read_to_its_end(hints_of: Any, loop: Loop) -> None:
+    async def run() -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(sys.executable, "-c", "", stdout=asyncio.subprocess.PIPE)
+
+    processes: list[asyncio.subprocess.Process] = []
+    hints = hints_of(lambda: processes.append(loop.run(run())))
+    loop.run(processes[0].communicate())
+    assert any("await process.communicate()" in hint for hint in hints)
 
 
 WRAPPER = """

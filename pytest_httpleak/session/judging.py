@@ -79,7 +79,7 @@ class Judging:
             replace(
                 suspect,
                 held_by=_NOT_KNOWN if suspect.key in self.unsure else _held_by(suspect, records, questions),
-                hint=hints.hint(suspect),
+                hint=hints.hint(suspect, resource_of(suspect, records)),
             )
             for suspect in found
         ]
