@@ -6,6 +6,7 @@ import functools
 import sys
 import threading
 import types
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -402,8 +403,6 @@ def test_what_nobody_holds_is_held_by_nobody() -> None:
 
 
 def test_a_weak_reference_holds_nothing(program: Any) -> None:
-    import weakref
-
     client = Client()
     program.client = weakref.ref(client)
     assert references.process_wide(client) is None
@@ -419,6 +418,48 @@ def test_a_suspended_generator_is_told_with_its_line(program: Any) -> None:
     told = references.held_by(client)
     assert told is None or "rows" in told
     generator.close()
+
+
+def failed() -> ValueError:
+    def fail() -> None:
+        mine = Client()
+        raise ValueError(mine)
+
+    try:
+        fail()
+    except ValueError as error:
+        return error
+    raise AssertionError
+
+
+def test_what_is_kept_comes_before_the_frame_that_a_traceback_keeps(program: Any) -> None:
+    error = failed()
+    program.client = Keeper(parts=Keeper(client=error.args[0]))
+    error.args = ()
+    assert references.held_by(program.client.parts.client) == "module attribute program.client.parts.client"
+
+
+def test_the_frame_that_a_traceback_keeps_is_told_where_nothing_else_is() -> None:
+    error = failed()
+    reference = weakref.ref(error.args[0])
+    error.args = ()
+    text = references.held_by(reference())
+    assert text is not None
+    assert "fail (test_references.py:" in text
+
+
+def test_the_finalizers_of_a_fixture_are_told_from_its_value(request: pytest.FixtureRequest) -> None:
+    client = Client()
+    reference = weakref.ref(client)
+    request._get_active_fixturedef("request_of_mine").addfinalizer(functools.partial(vars, client))
+    del client
+    text = references.held_by(reference())
+    assert text == "finalizer of fixture 'request_of_mine'"
+
+
+@pytest.fixture
+def request_of_mine() -> None:
+    """Has a finalizer put to it."""
 
 
 def test_the_shortest_path_is_told(program: Any) -> None:

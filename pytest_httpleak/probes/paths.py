@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import inspect
 import sys
 import threading
 import types
@@ -148,6 +149,9 @@ def _is_fixture(thing: object) -> bool:
 
 
 def _fixture(definition: object, step: Step) -> Root:
+    if step.text == "._finalizers":
+        step.text, step.below = "", None
+        return Root("", f"finalizer of fixture {getattr(definition, 'argname', '?')!r}")
     if step.text == ".cached_result" and step.below is not None and step.below.text == "[0]":
         step.text = step.below.text = ""  # how pytest keeps the value is nothing to its user
     return Root("", f"value of fixture {getattr(definition, 'argname', '?')!r}")
@@ -192,6 +196,22 @@ def live(step: Step) -> Root | None:
     if type(thing).__name__ == "Task" and hasattr(thing, "get_name"):
         return Root("", f"task {thing.get_name()!r}")
     return None
+
+
+def is_ended(thing: Any) -> bool:
+    """Whether a frame is that of a function which has returned or raised: only a traceback or the like keeps it."""
+    if not is_a(thing, types.FrameType) or thing.f_code.co_flags & _SUSPENDED:
+        return False
+    for running in sys._current_frames().values():
+        frame: types.FrameType | None = running
+        while frame is not None:
+            if frame is thing:
+                return False
+            frame = frame.f_back
+    return True
+
+
+_SUSPENDED: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 def owner_of(step: Step, owners: list[Any]) -> Step:

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from pytest_httpleak.asking import attributes_of, is_a, module_of, own_attribute
 from pytest_httpleak.clocks import Real
-from pytest_httpleak.probes.paths import CACHE, Root, Step, key_text, live, of_thread, owner_of, root_of
+from pytest_httpleak.probes.paths import CACHE, Root, Step, is_ended, key_text, live, of_thread, owner_of, root_of
 
 _LEVELS: Final = 8  # that are told
 _MOST_LEVELS: Final = 16  # that are searched for an answer that decides: an application keeps its routes that deep
@@ -89,12 +89,13 @@ def _climb(thing: object, way: _Way, seconds: float) -> Root | None:
     seen = {id(thing), id(level)}
     if is_a(thing, threading.Thread):
         seen.add(id(getattr(threading, "_active", None)))  # that it runs is known
+    last: Root | None = None
     for _ in range(_LEVELS if way.is_any else _MOST_LEVELS):
         above: list[Step] = []
         fallback: Root | None = None
         steps = list(_referring(level, above, seen, way))
         if Real.thread_time() > end:
-            return GIVEN_UP
+            return last or GIVEN_UP
         for step, owners in _with_owners(steps):
             root = root_of(step, owners)
             if root is not None:
@@ -105,12 +106,23 @@ def _climb(thing: object, way: _Way, seconds: float) -> Root | None:
             if part is not None and _may_lead_on(part, module_of(part.thing), way):
                 if id(part.thing) in way.ends and not part.contains:
                     return Root(module_of(part.thing), part.path(), part.thing)
-                fallback = fallback or (live(part) if way.is_any else None)
                 above.append(part)
+                last = last or (_last(part) if way.is_any else None)
+                fallback = fallback or (_nearest(part) if way.is_any else None)
         if fallback is not None or not above:
-            return fallback
+            return fallback or last
         level = above[:_WIDEST]
-    return None
+    return last
+
+
+def _nearest(part: Step) -> Root | None:
+    """A task, or a frame that is at work or may go on, as the answer."""
+    return None if is_ended(part.thing) else live(part)
+
+
+def _last(part: Step) -> Root | None:
+    """A frame that only a traceback keeps: the answer where no other is found."""
+    return live(part) if is_ended(part.thing) else None
 
 
 def _with_owners(steps: list[Step]) -> Iterator[tuple[Step, list[Any]]]:

@@ -52,6 +52,8 @@ class Judging:
         self, owner: Owner, suspects: list[Suspect], grace: float, tasks_before: int, kinds: Collection[Kind]
     ) -> list[Suspect]:
         """What is really leaked: collected once, waited for, and told apart from what may live as long as the process."""
+        if self._watch.keepers and self._are_kept(owner, suspects, kinds, is_searched=False):
+            return []
         before = suspects
         # Held meanwhile: a task that nothing refers to is pending, and must not be destroyed by this very question.
         waiting = [task for loop in self._watch.open_loops() for task in tasks.pending(loop)]
@@ -97,14 +99,18 @@ class Judging:
             suspects = self._looking.look(owner, tasks_before)
         return suspects
 
-    def _are_kept(self, owner: Owner, suspects: list[Suspect], kinds: Collection[Kind]) -> bool:
+    def _are_kept(
+        self, owner: Owner, suspects: list[Suspect], kinds: Collection[Kind], *, is_searched: bool = True
+    ) -> bool:
         found = rules.causes(suspects, (), kinds)
         if len(found) > _MOST_ASKED_BEFORE or not all(map(may_be_excused, found)):
             return False
         if Kind.THREADS in (suspect.kind for suspect in suspects):  # a worker may be at work, and nearly done with it
             return False
         unsure: set[int] = set()
-        keys = self._excused(owner, suspects, self._records(owner), unsure, seconds=_TO_SAVE_TIME)
+        keys = self._excused(
+            owner, suspects, self._records(owner), unsure, seconds=_TO_SAVE_TIME, is_searched=is_searched
+        )
         return not unsure and not rules.causes(suspects, keys, kinds)
 
     def _records(self, owner: Owner) -> dict[int, Record]:
@@ -119,6 +125,7 @@ class Judging:
         unsure: set[int],
         *,
         seconds: float = SEARCH,
+        is_searched: bool = True,
     ) -> set[int]:
         """Keys of suspects that are kept, and no leak; where that cannot be asked, an error hides none of them."""
         try:
@@ -128,7 +135,10 @@ class Judging:
             records |= pending_records(self._watch, suspects) if keepers else {}
             closed = {key for key, record in bare.items() if record.is_closed() or _is_dying(record)}
             asked = [suspect for suspect in suspects if suspect.key not in closed]
-            return closed | excused(keepers, asked, records, unsure, test=self._code_of_test(), seconds=seconds)
+            more = excused(
+                keepers, asked, records, unsure, test=self._code_of_test(), seconds=seconds, is_searched=is_searched
+            )
+            return closed | more
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._looking.wall.note(error)
             return set()

@@ -118,12 +118,13 @@ def excused(
     *,
     test: CodeType | None,
     seconds: float = SEARCH,
+    is_searched: bool = True,
 ) -> set[int]:
     """Keys of suspects that live as long as the process: first-use globals, and clients in an attribute of their own.
 
     So are those that the value of one of the wider fixtures has made when it needed them: that one answers for them then.
     `unsure` takes the keys of those of whom there was no time to find that out: `seconds` of processor time for each.
-    `test` is the code of the function that is judged.
+    `test` is the code of the function that is judged. Where the heap may not be searched, only fixtures are asked.
     """
     keepers = {id(value): each for each in fixtures for value in each.values_now()}
     keys = {each.key for each in suspects if _is_a_tools_thread(each)}
@@ -139,7 +140,7 @@ def excused(
             continue
         thing = None if suspect.kind in given_up else resource_of(suspect, records)
         keeper, is_known = made_by.of(thing, record) if ends else (None, True)
-        is_climbed = thing is not None and keeper is None and terms.by_attributes
+        is_climbed = is_searched and thing is not None and keeper is None and terms.by_attributes
         root = references.process_wide(thing, packages, ends, seconds=seconds) if is_climbed else None
         if root is references.GIVEN_UP:
             given_up.add(suspect.kind)
