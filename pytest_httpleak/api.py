@@ -75,7 +75,9 @@ class CheckedBlock:
     def _raise(self, check: Check) -> None:
         __tracebackhide__ = True
         if self._around is not None:  # whose row shows what is no error
-            self._around.findings += tuple(each for each in check.findings if each.verdict is not Verdict.LEAKED)
+            shown = tuple(each for each in check.findings if each.verdict is not Verdict.LEAKED)
+            self._around.findings += shown
+            self._around.of_blocks += shown
         elif check.warnings and self._session is not None:
             text = leak_text(check.warnings, owner=self._name, rootdir=self._session.rootdir)
             warnings.warn(HttpLeakWarning(text), stacklevel=calls_within())

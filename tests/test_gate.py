@@ -81,6 +81,17 @@ def test_a_wider_tolerance_than_needed_is_named(inner: Inner) -> None:
     assert inner.run("-o", "httpleak_strict_tolerances=true").ret == 1
 
 
+def test_what_a_block_tolerates_needs_no_tolerance_of_the_tests(inner: Inner) -> None:
+    inner.write(
+        test_a=LEAKY
+        + "import pytest\n@pytest.mark.httpleak(sockets=1)\ndef test_block(httpleak):\n"
+        + "    with httpleak.check(sockets=1):\n        leak()\n"
+    )
+    result = inner.run()
+    assert inner.outcomes() == {"test_block": "tolerated"}
+    result.stdout.fnmatch_lines(["*test_block: the marker tolerates sockets=1, but none leaked"])
+
+
 def test_github_gets_an_annotation_for_each_new_leak(inner: Inner, monkeypatch: object) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")  # type: ignore[attr-defined]
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(inner.path / "summary.md"))  # type: ignore[attr-defined]

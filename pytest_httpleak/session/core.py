@@ -49,12 +49,15 @@ if hasattr(os, "register_at_fork"):
 class Check:
     """One judged life - a test's, a wider fixture's, a block's - with the settings that count for it and its findings."""
 
-    __slots__ = ("findings", "judged", "notes", "owner", "repeated", "runs", "settings", "tasks_before")
+    __slots__ = ("findings", "judged", "notes", "of_blocks", "owner", "repeated", "runs", "settings", "tasks_before")
 
     def __init__(self, owner: Owner, settings: Settings) -> None:
         self.owner = owner
         self.settings = settings
         self.findings: tuple[Finding, ...] = ()
+        self.of_blocks: tuple[
+            Finding, ...
+        ] = ()  # those among them of checked blocks inside it, which have terms of their own
         self.notes: tuple[AuditNote, ...] = ()
         self.judged = False
         self.tasks_before = 0
