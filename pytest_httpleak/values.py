@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import islice
 from types import BuiltinFunctionType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any, Final
@@ -55,18 +54,21 @@ class Values:
         return [self._value, *put]
 
 
-def _elements(value: Any, levels: int = _LEVELS) -> Iterator[object]:
-    """What is in a list, tuple, set or dict, and in those that are in it."""
-    if levels and is_a(value, (*_SEQUENCES, dict)):
-        for element in list(islice(_parts(value), _MOST_ELEMENTS)):
-            yield element
-            yield from _elements(element, levels - 1)
+def _elements(value: Any) -> list[object]:
+    """What is in a list, tuple, set or dict, and in those that are in it; of very many, those that are least deep."""
+    found: list[object] = []
+    level = [value]
+    for _ in range(_LEVELS):
+        containers = (each for each in level if is_a(each, (*_SEQUENCES, dict)))
+        level = list(islice((part for each in containers for part in _parts(each)), _MOST_ELEMENTS - len(found)))
+        found += level
+    return found
 
 
-def _parts(value: Any) -> Iterator[object]:
+def _parts(value: Any) -> list[object]:
     """The parts as they are stored, whatever a class of somebody's makes of that."""
     kind = next(kind for kind in (*_SEQUENCES, dict) if is_a(value, kind))
-    return iter(dict.values(value)) if kind is dict else kind.__iter__(value)
+    return list(islice(dict.values(value) if kind is dict else kind.__iter__(value), _MOST_ELEMENTS))
 
 
 def _may_make(value: object) -> bool:

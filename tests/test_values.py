@@ -2,10 +2,45 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from inner import Inner
+
+from pytest_httpleak.values import Values
+
+
+class Client:
+    pass
+
+
+def test_what_is_least_deep_is_seen_beside_ever_so_much() -> None:
+    client = Client()
+    values = Values([[[[n] * 100 for n in range(100)] for _ in range(100)], client])
+    assert values.now() == [client]
+
+
+class Sorted(list[Client]):
+    def __iter__(self) -> Iterator[Client]:
+        raise AssertionError("the plugin runs nobody's code")
+
+
+def test_nobodys_code_is_run_to_see_what_a_list_has() -> None:
+    client = Client()
+    held = Sorted()
+    held.append(client)
+    assert client in Values(held).now()
+
+
+def test_what_is_taken_out_is_kept_alive_by_nobody() -> None:
+    given = {"client": Client()}
+    values = Values(given)
+    reference = weakref.ref(given.pop("client"))
+    assert reference() is None
+    assert values.now() == []
+
 
 SHAPES = """
 import asyncio
