@@ -109,7 +109,7 @@ import requests
 from api import Api
 
 URL = "{server}/ok"
-KEPT = []
+KEPT, LISTED = [], []
 
 
 @pytest.fixture(scope="module")
@@ -263,7 +263,7 @@ class TestOfClass:
 
 class Registering:
     def __init__(self, request):
-        self.request, self.kept = request, KEPT
+        self.request, self.kept = request, LISTED
 
     def session(self):
         return requests.Session()
@@ -276,7 +276,7 @@ class Registering:
 @pytest.fixture(scope="module")
 def registering(request):
     yield Registering(request)
-    for each in KEPT:
+    for each in LISTED:
         each.close()
 
 

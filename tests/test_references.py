@@ -320,7 +320,7 @@ def loop_of(client: Client) -> Any:
 def test_a_keeper_may_keep_a_thing_in_whatever_way_it_likes(make: Callable[[Client], Any], is_kept: bool) -> None:
     client = Client()
     keeper = make(client)
-    assert makers.Inside(keeper, seconds=60).has_made(client, CODES) is is_kept
+    assert makers.Inside([keeper]).keeper(client, CODES, seconds=60) == (0 if is_kept else None, True)
 
 
 def application_of(cache: Callable[[Any], Any]) -> Any:
@@ -348,11 +348,36 @@ def test_what_a_view_of_an_application_has_cached_is_the_process(program: Any) -
     assert root.module == "program"
 
 
+def test_the_keeper_is_that_which_is_nearest() -> None:
+    client = Client()
+    inner = Keeper(made=[client])
+    values = [Keeper(), Keeper(inner=inner), inner]
+    assert makers.Inside(values).keeper(client, CODES, seconds=60) == (2, True)
+
+
+def test_a_search_without_time_to_end_has_no_answer() -> None:
+    keeper = Keeper(parts=[[] for _ in range(10_000)])
+    inside = makers.Inside([keeper])
+    assert inside.keeper(Client(), CODES, seconds=-1) == (None, False)
+    assert inside.keeper(Client(), CODES, seconds=60) == (None, True)
+
+
+def test_what_is_asked_of_keepers_keeps_nothing_alive() -> None:
+    client = Client()
+    keeper = Keeper(made=[client])
+    inside = makers.Inside([keeper])
+    assert inside.keeper(client, CODES, seconds=60) == (0, True)
+    reference = weakref.ref(client)
+    del inside, client
+    keeper.made.clear()
+    assert reference() is None
+
+
 def test_a_place_of_the_process_is_no_keeper(program: Any) -> None:
     client = Client()
     program.clients = [client]
     keeper = Keeper(program=program)
-    assert makers.Inside(keeper, seconds=60).has_made(client, CODES) is False
+    assert makers.Inside([keeper]).keeper(client, CODES, seconds=60) == (None, True)
 
 
 def test_the_module_of_the_place_is_told(program: Any) -> None:

@@ -62,38 +62,37 @@ _BETWEEN_TWO_LOOKS_AT_THE_CLOCK: Final = 1000  # objects
 
 
 class Inside:
-    """What is inside of an object, in whatever way that likes to keep it; looked at once, as far as it is asked for.
+    """What is inside of some objects, in whatever way these like to keep it; looked at once, as far as it is asked for.
 
     What an event loop has in its books is not kept by it, as it has whatever is at work; nor what the test runner knows.
     """
 
-    def __init__(self, value: object, *, seconds: float) -> None:
-        self._things: set[int] = set()
+    def __init__(self, values: list[Any]) -> None:
+        self._nearest: dict[int, int] = {}  # by the identity of a part: the place of the value that it is least deep in
         self._codes: set[CodeType] = set()
         self._classes: dict[int, type] = {}
-        self._more = _walk(value, seconds)  # of a function, so that nothing refers back to this
-        self._is_late = False
+        self._more = _walk(values)  # of a function, so that nothing refers back to this
 
-    def has_made(self, thing: object, codes: set[CodeType]) -> bool | None:
-        """Whether `thing` is inside, and so is a function of that code, or an object with a method of it, which is not `thing`.
+    def keeper(self, thing: object, codes: set[CodeType], *, seconds: float) -> tuple[int | None, bool]:
+        """The place of the value that keeps `thing`, if a function of such a code, or an object with a method of it, is inside.
 
-        None where that could not be told in so many seconds of processor time.
+        `thing` itself is no such object. The second answer is whether that could be told in so many seconds of processor time.
         """
+        end = Real.thread_time() + seconds
         is_made = not codes.isdisjoint(self._codes)
         is_made = is_made or any(has_method(cls, codes) for cls in self._classes.values())
-        while not is_made or id(thing) not in self._things:
-            part = None if self._is_late else next(self._more, self)
-            if part is None:
-                self._is_late = True
-                return None
+        while not is_made or id(thing) not in self._nearest:
+            part, place = next(self._more, (self, -1))
             if part is self:
-                return False
-            is_made = self._see(part, part is thing, codes) or is_made
-        return True
+                return None, True
+            is_made = self._see(part, place, part is thing, codes) or is_made
+            if len(self._nearest) % _BETWEEN_TWO_LOOKS_AT_THE_CLOCK == 0 and Real.thread_time() > end:
+                return None, False
+        return self._nearest[id(thing)], True
 
-    def _see(self, part: Any, is_thing: bool, codes: set[CodeType]) -> bool:
+    def _see(self, part: Any, place: int, is_thing: bool, codes: set[CodeType]) -> bool:
         """Take a part down, and tell whether it is one of the functions, or has such a method."""
-        self._things.add(id(part))
+        self._nearest[id(part)] = place
         cls = type(part)
         if cls is FunctionType or cls is GeneratorType:
             code = part.__code__ if cls is FunctionType else part.gi_code
@@ -106,21 +105,20 @@ class Inside:
         return has_method(cls, codes)
 
 
-def _walk(value: object, seconds: float) -> Iterator[object]:
-    """An object and what is inside of it, level by level; ends with None where there is no time left."""
-    yield value
-    seen, level, end = {id(value)}, [value], Real.thread_time() + seconds
+def _walk(values: list[Any]) -> Iterator[tuple[object, int]]:
+    """Objects and what is inside of them, level by level, each once and with the place of the object that it is inside of."""
+    level = [(value, place) for place, value in enumerate(values)]
+    yield from level
+    seen = {id(value) for value in values}
     for _ in range(_LEVELS):
-        below: list[object] = []
-        for part in (part for each in level for part in _parts(each)):
+        below: list[tuple[object, int]] = []
+        for part, place in ((part, place) for each, place in level for part in _parts(each)):
             if id(part) in seen or is_a(part, _PLAIN):
                 continue
             seen.add(id(part))
-            yield part
-            if len(seen) % _BETWEEN_TWO_LOOKS_AT_THE_CLOCK == 0 and Real.thread_time() > end:
-                yield None
+            yield part, place
             if not _is_loop(part) and not module_of(part).startswith(_RUNNERS):
-                below.append(part)
+                below.append((part, place))
         level = below
 
 

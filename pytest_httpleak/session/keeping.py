@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any, Final, NamedTuple
 
+from pytest_httpleak.clocks import Real
 from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
@@ -170,26 +171,21 @@ class _Makers:
     """
 
     def __init__(self, fixtures: list[Owner], test: CodeType | None, seconds: float) -> None:
-        self._values = [(each, value) for each in fixtures for value in each.values_now()]
+        values = [(each, value) for each in reversed(fixtures) for value in each.values_now()]
+        self._fixtures = [fixture for fixture, _ in values]
+        self._inside = makers.Inside([value for _, value in values])
         self._test = test
-        self._seconds = seconds
-        self._insides: dict[int, makers.Inside] = {}
+        self._left = seconds  # of processor time, for all questions
 
     def of(self, thing: object, record: Record) -> tuple[Owner | None, bool]:
         """The one that has made `thing` and keeps it, if there is one, and whether that could be told."""
-        codes = makers.codes_of(record.birth if self._values and thing is not None else None, self._test)
-        is_known = True
-        for fixture, value in self._values if codes else ():
-            answer = self._inside(value).has_made(thing, codes)
-            if answer:
-                return fixture, True
-            is_known = is_known and answer is not None
-        return None, is_known
-
-    def _inside(self, value: object) -> makers.Inside:
-        if id(value) not in self._insides:
-            self._insides[id(value)] = makers.Inside(value, seconds=self._seconds)
-        return self._insides[id(value)]
+        codes = makers.codes_of(record.birth if self._fixtures and thing is not None else None, self._test)
+        if not codes:
+            return None, True
+        began = Real.thread_time()
+        place, is_known = self._inside.keeper(thing, codes, seconds=self._left)
+        self._left -= Real.thread_time() - began
+        return None if place is None else self._fixtures[place], is_known
 
 
 def _is_taken(suspect: Suspect) -> bool:
