@@ -159,18 +159,23 @@ class RequestRecord(Record):
             return None
         holding = holding_of(connection, pool.sockets)
         summary = self.summary + ("" if self.status is None else f" [{self.status}]")
-        held = Held(Kind.CONNECTIONS, _place_of(connection, pool, is_open=holding is not None))
         return self.suspect(
             State.COLLECTED if self.stream() is None else State.OPEN,
             f"{pool.front or self.library}.Response",
             summary,
             library=pool.front,
             claims=frozenset() if holding is None else holding[0],
-            holds=(held,) if holding is None else (held, holding[1]),
+            holds=_holds(connection, pool),
             always=True,
             names=(self.summary.partition(" ")[2], summary),
             hint=_CLOSE_RESPONSE[pool.is_async],
         )
+
+    def in_flight(self) -> tuple[Held, ...]:
+        connection, pool = self._connection(), self.pool
+        if connection is None or pool is None or self.stream is not None:
+            return ()
+        return Held(Kind.RESPONSES, self.summary), *_holds(connection, pool)
 
     def freed(self, suspect: Suspect) -> Suspect | None:
         return replace(suspect, state=State.COLLECTED)
@@ -178,7 +183,6 @@ class RequestRecord(Record):
 
 def _slot_taken(record: Record, pool: PoolRecord, connection: Any, summary: str) -> Suspect:
     holding = holding_of(connection, pool.sockets)
-    held = Held(Kind.CONNECTIONS, _place_of(connection, pool, is_open=holding is not None))
     return record.suspect(
         State.OPEN,
         pool.type,
@@ -186,15 +190,18 @@ def _slot_taken(record: Record, pool: PoolRecord, connection: Any, summary: str)
         kind=Kind.CONNECTIONS,
         library=pool.front,
         claims=frozenset((("slot", id(connection)),)) | (frozenset() if holding is None else holding[0]),
-        holds=(held,) if holding is None else (held, holding[1]),
+        holds=_holds(connection, pool),
         names=(origin_of(connection), summary),
         hint=_lost_hint(pool),
     )
 
 
-def _place_of(connection: Any, pool: PoolRecord, *, is_open: bool) -> str:
-    what = "a connection" if is_open else "a place for a connection"
-    return f"{what} to {origin_of(connection)}{pool.figures()}"
+def _holds(connection: Any, pool: PoolRecord) -> tuple[Held, ...]:
+    """A connection, or the place for one, with the pool's figures, and its socket where it has one."""
+    holding = holding_of(connection, pool.sockets)
+    what = "a place for a connection" if holding is None else "a connection"
+    held = Held(Kind.CONNECTIONS, f"{what} to {origin_of(connection)}{pool.figures()}")
+    return (held,) if holding is None else (held, holding[1])
 
 
 def _lost_hint(pool: PoolRecord) -> str:

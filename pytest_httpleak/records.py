@@ -115,6 +115,10 @@ class Record:
         """What a response was asked for with, and the status that it came with; None for anything else."""
         return None
 
+    def in_flight(self) -> tuple[Held, ...]:
+        """What a request that waits for its answer has, which is the leak of whoever waits for it."""
+        return ()
+
     def orphaned(self, socket: Any) -> Suspect | None:
         """The suspect for a socket of this resource that was dropped while open, when nothing else speaks for it."""
         return None

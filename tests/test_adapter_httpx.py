@@ -19,6 +19,7 @@ from marked import Leaks, Marked
 
 from pytest_httpleak.adapters import Hooks, Unsupported
 from pytest_httpleak.adapters import httpx as adapter
+from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.session.core import Session
 
 # What is dropped on purpose makes the interpreter warn, too.
@@ -916,7 +917,10 @@ def test_a_request_that_a_task_waits_for_is_the_leak_of_the_task(
         while not is_sending(async_client):
             await asyncio.sleep(0)
 
-    marked(named(lambda: loop.run(start())), start)
+    (finding,) = marked(named(lambda: loop.run(start())), start)
+    assert [each.kind for each in finding.holds] == [Kind.RESPONSES, Kind.CONNECTIONS, Kind.SOCKETS]
+    assert finding.holds[0].summary == f"GET {server}/hang"
+    assert ") > ... > " in finding.summary
     held[0].cancel()
     with contextlib.suppress(asyncio.CancelledError):
         loop.run(wait_for(held.pop()))

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _TURNS: Final = 20  # of a loop between two pauses, so that a chain of callbacks needs no pause for each
 _WATCHERS: Final = frozenset((("sse_starlette.sse", "_shutdown_watcher"),))
+_OUTERMOST: Final = 3  # awaits of a chain that are told
+_INNERMOST: Final = 3
 _PAUSE: Final = 0.001  # seconds
 
 
@@ -96,6 +98,8 @@ def describe(task: Any) -> str:
     coroutine = task.get_coro()
     name = getattr(coroutine, "__qualname__", None) or repr(coroutine)
     waits = [f"{site.function} ({_short(site.file)}:{site.line})" for site in waiting_at(task)]
+    if len(waits) > _OUTERMOST + 1 + _INNERMOST:
+        waits[_OUTERMOST:-_INNERMOST] = ["..."]
     return f"{task.get_name()!r} running {name}()" + (f", waiting in {' > '.join(waits)}" if waits else "")
 
 

@@ -75,7 +75,7 @@ class TaskSuspects:
             task = alive.get(suspect.key)
             if task is not None and suspect.key not in inner and suspect.state is State.PENDING:
                 children = below[suspect.key]
-                told = self._with_children(suspect, children)
+                told = self._with_requests(self._with_children(suspect, children), [task, *children])
                 result.append(self._with_held(told, [task, *children], others))
             else:
                 result.append(suspect)
@@ -108,6 +108,15 @@ class TaskSuspects:
     def _with_children(self, suspect: Suspect, children: list[Any]) -> Suspect:
         held = tuple(Held(Kind.TASKS, tasks.describe(child)) for child in children)
         return replace(suspect, owns=suspect.owns | {id(child) for child in children}, holds=suspect.holds + held)
+
+    def _with_requests(self, suspect: Suspect, family: list[Any]) -> Suspect:
+        """Add the requests that a task, or one that it waits for, waits to be answered: their clients may be anybody's."""
+        held: list[Held] = []
+        for record in self._watch.everything():
+            maker = None if record.maker is None else record.maker()
+            if any(maker is task for task in family):
+                held += record.in_flight()
+        return replace(suspect, holds=(*suspect.holds, *held))
 
     def _with_held(self, suspect: Suspect, family: list[Any], others: Sequence[Suspect]) -> Suspect:
         """Add what was made inside a task, and is referred to by nothing but its frames and those of the tasks below it."""
