@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import CodeType, FrameType, FunctionType, GeneratorType, ModuleType
 from typing import Any, Final
 
-from pytest_httpleak.asking import attribute, is_a, module_of
+from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.sites import Birth, is_installed_file, is_user_file
 
@@ -55,10 +55,26 @@ _WRAPPED: Final = ("__wrapped__", "__func__", "fget", "func")
 _MOST_DECORATORS: Final = 8
 
 _LEVELS: Final = 12  # from a function to its stack's callback's argument it is nine
+_BATCH: Final = 2000  # objects whose parts are looked at between two looks at the clock
 _PLAIN: Final = (str, bytes, int, float, type(None), type, CodeType, FrameType, ModuleType)
 _RUNNERS: Final = ("_pytest", "pluggy", "pytest_httpleak")
 _CACHE: Final = type(functools.lru_cache(lambda: None))
-_BETWEEN_TWO_LOOKS_AT_THE_CLOCK: Final = 1000  # objects
+
+
+class _Sort:
+    """The objects of one class: what there is to know of all of them, and how many were seen."""
+
+    __slots__ = ("caches", "cls", "code", "is_led_through", "is_plain", "number")
+
+    def __init__(self, cls: type) -> None:
+        self.cls = cls  # which keeps its identity its own
+        self.number = 0
+        self.is_plain = issubclass(cls, _PLAIN)
+        is_loop = any("call_soon_threadsafe" in vars(base) for base in cls.__mro__)
+        self.is_led_through = not is_loop and not str(attribute(cls, "__module__", "")).startswith(_RUNNERS)
+        self.code = {FunctionType: "__code__", GeneratorType: "gi_code"}.get(cls)
+        # Of its methods; whatever is in them is kept by the objects.
+        self.caches = [value for base in cls.__mro__ for value in vars(base).values() if is_a(value, _CACHE)]
 
 
 class Inside:
@@ -68,10 +84,8 @@ class Inside:
     """
 
     def __init__(self, values: list[Any]) -> None:
-        self._nearest: dict[int, int] = {}  # by the identity of a part: the place of the value that it is least deep in
-        self._codes: set[CodeType] = set()
-        self._classes: dict[int, type] = {}
-        self._more = _walk(values)  # of a function, so that nothing refers back to this
+        self._seen = _Seen()
+        self._more = self._seen.walk(values)
 
     def keeper(self, thing: object, codes: set[CodeType], *, seconds: float) -> tuple[int | None, bool]:
         """The place of the value that keeps `thing`, if a function of such a code, or an object with a method of it, is inside.
@@ -79,58 +93,77 @@ class Inside:
         `thing` itself is no such object. The second answer is whether that could be told in so many seconds of processor time.
         """
         end = Real.thread_time() + seconds
-        is_made = not codes.isdisjoint(self._codes)
-        is_made = is_made or any(has_method(cls, codes) for cls in self._classes.values())
-        while not is_made or id(thing) not in self._nearest:
-            part, place = next(self._more, (self, -1))
-            if part is self:
+        seen = self._seen
+        asked, makers = 0, []
+        while True:
+            makers += [sort for sort in seen.order[asked:] if has_method(sort.cls, codes)]
+            asked = len(seen.order)
+            is_made = not codes.isdisjoint(seen.codes) or any(
+                each.number > (each.cls is type(thing)) for each in makers
+            )
+            if is_made and id(thing) in seen.nearest:
+                return seen.nearest[id(thing)], True
+            if next(self._more, self) is self:
                 return None, True
-            is_made = self._see(part, place, part is thing, codes) or is_made
-            if len(self._nearest) % _BETWEEN_TWO_LOOKS_AT_THE_CLOCK == 0 and Real.thread_time() > end:
+            if Real.thread_time() > end:
                 return None, False
-        return self._nearest[id(thing)], True
-
-    def _see(self, part: Any, place: int, is_thing: bool, codes: set[CodeType]) -> bool:
-        """Take a part down, and tell whether it is one of the functions, or has such a method."""
-        self._nearest[id(part)] = place
-        cls = type(part)
-        if cls is FunctionType or cls is GeneratorType:
-            code = part.__code__ if cls is FunctionType else part.gi_code
-            self._codes.add(code)
-            return code in codes
-        cls = part if is_a(part, type) else cls
-        if is_thing or id(cls) in self._classes:
-            return False
-        self._classes[id(cls)] = cls
-        return has_method(cls, codes)
 
 
-def _walk(values: list[Any]) -> Iterator[tuple[object, int]]:
-    """Objects and what is inside of them, level by level, each once and with the place of the object that it is inside of."""
-    level = [(value, place) for place, value in enumerate(values)]
-    yield from level
-    seen = {id(value) for value in values}
-    for _ in range(_LEVELS):
-        below: list[tuple[object, int]] = []
-        for part, place in ((part, place) for each, place in level for part in _parts(each)):
-            if id(part) in seen or is_a(part, _PLAIN):
+class _Seen:
+    """What a walk has come by: a part's nearest value, classes, and the code of functions."""
+
+    def __init__(self) -> None:
+        self.nearest: dict[int, int] = {}  # by the identity of a part: the place of the value that it is least deep in
+        self.codes: set[CodeType] = set()
+        self.order: list[_Sort] = []
+        self._sorts: dict[int, _Sort] = {}
+
+    def walk(self, values: list[Any]) -> Iterator[None]:
+        """Go through values and what is inside of them, level by level, and stop now and then."""
+        levels = []
+        for place, value in enumerate(values):
+            caches = self._sort_of(type(value)).caches
+            if is_a(value, type):  # else it is plain
+                self._sort_of(value).number += 1
+            levels.append([value, *self._take([value, *caches], place)])
+        yield
+        for _ in range(_LEVELS):
+            below: list[list[Any]] = [[] for _ in values]
+            for place, level in enumerate(levels):
+                for start in range(0, len(level), _BATCH):
+                    below[place] += self._take(_parts(level[start : start + _BATCH]), place)
+                    yield
+            levels = below
+
+    def _take(self, parts: list[Any], place: int) -> list[Any]:
+        """Take down those that have not been seen, and may be or have something of interest; the answer is what to go on with."""
+        found = []
+        nearest, sorts = self.nearest, self._sorts
+        for part in parts:
+            sort = sorts.get(id(type(part)))
+            if sort is None:
+                sort = self._sort_of(type(part))
+                parts += sort.caches
+            if sort.is_plain or id(part) in nearest:
                 continue
-            seen.add(id(part))
-            yield part, place
-            if not _is_loop(part) and not module_of(part).startswith(_RUNNERS):
-                below.append((part, place))
-        level = below
+            nearest[id(part)] = place
+            sort.number += 1
+            if sort.code is not None:
+                self.codes.add(getattr(part, sort.code))
+            if sort.is_led_through:
+                found.append(part)
+        return found
+
+    def _sort_of(self, cls: type) -> _Sort:
+        if id(cls) not in self._sorts:
+            self._sorts[id(cls)] = _Sort(cls)
+            self.order.append(self._sorts[id(cls)])
+        return self._sorts[id(cls)]
 
 
-def _parts(thing: Any) -> list[Any]:
-    if is_a(thing, FunctionType):  # not all that its module has
-        return [thing.__closure__, thing.__defaults__, thing.__kwdefaults__, vars(thing)]
-    if is_a(thing, (type, _CACHE)) or type(thing).__module__ == "builtins":
-        return gc.get_referents(thing)
-    caches = (value for base in type(thing).__mro__ for value in vars(base).values() if is_a(value, _CACHE))
-    return [*gc.get_referents(thing), *caches]  # those of its methods, too
-
-
-def _is_loop(thing: object) -> bool:
-    """Whether an object is an event loop, by what its class can do."""
-    return any("call_soon_threadsafe" in vars(base) for base in type(thing).__mro__)
+def _parts(things: list[Any]) -> list[Any]:
+    functions = [thing for thing in things if type(thing) is FunctionType]  # not all that their modules have
+    parts = gc.get_referents(*(thing for thing in things if type(thing) is not FunctionType))
+    for each in functions:
+        parts += [each.__closure__, each.__defaults__, each.__kwdefaults__, vars(each)]
+    return parts
