@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest import mock
 from urllib.parse import urlsplit
 
 import pytest
@@ -22,6 +23,7 @@ from marked import Marked, wake
 
 from pytest_httpleak.adapters import Hooks, Unsupported, sockets
 from pytest_httpleak.session.core import Session
+from pytest_httpleak.socketrecords import is_being_closed
 
 # What is dropped on purpose makes the interpreter warn, too.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -520,3 +522,14 @@ def test_unknown_internals_keep_the_adapter_off(session: Session) -> None:
     hooks = Hooks(session.watch, session.watch.patches, session.watch.wall("sockets"))
     with pytest.raises(Unsupported, match=r"^socket has no socket\._real_close$"):
         sockets.attach(ModuleType("socket"), hooks)
+
+
+class Closed:
+    def is_closed(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("loop", "is_to_come"), [(mock.MagicMock(), True), (Closed(), False), (None, True)])
+def test_a_transport_closes_its_socket_unless_its_loop_is_closed(loop: Any, is_to_come: bool) -> None:
+    transport = SimpleNamespace(is_closing=lambda: True, _loop=loop)
+    assert is_being_closed(transport) is is_to_come
