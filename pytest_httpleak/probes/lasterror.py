@@ -10,6 +10,7 @@ from typing import Any, Final
 from pytest_httpleak.asking import module_of
 
 _MOST_ERRORS: Final = 20  # one that was raised while another was handled, and so on
+_OWN: Final = "pytest_httpleak"
 _LEVELS: Final = 4
 _WIDEST: Final = 20
 
@@ -39,8 +40,10 @@ def is_only_in(thing: object, frames: list[FrameType]) -> bool:
     level, seen = [thing], {id(thing)}
     for _ in range(_LEVELS):
         ends.add(id(level))
-        found = (each for each in gc.get_referrers(*level) if id(each) not in ends and id(each) not in seen)
-        level = [each for each in found if not module_of(each).startswith("pytest_httpleak")]
+        # One by one: Python 3.13 finds the tuple of several arguments, too.
+        found = {id(each): each for part in level for each in gc.get_referrers(part) if id(each) not in ends}
+        ends.add(id(found))
+        level = [each for key, each in found.items() if key not in seen and not module_of(each).startswith(_OWN)]
         if not level:
             return True
         if len(level) > _WIDEST:
