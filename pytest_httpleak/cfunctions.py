@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from types import BuiltinFunctionType, FrameType, FunctionType
+from types import BuiltinFunctionType, CodeType, FrameType, FunctionType
 from typing import Any, Final
 
 from pytest_httpleak.asking import attribute, is_a, own_attribute
@@ -99,12 +99,21 @@ def heard(original: Any) -> Any:
 
 
 def _as_called_by(frame: FrameType) -> Any:
-    """What hands on a call from a frame that the interpreter takes for that one: of its module, and at its line."""
-    line = (frame.f_lineno or 1) - 1  # it is the second of two
-    return FunctionType(
-        _hand_on.__code__.replace(co_filename=frame.f_code.co_filename, co_firstlineno=line), frame.f_globals
-    )
+    """What hands on a call from a frame that the interpreter takes for that one: of its function and module, at its line."""
+    of = frame.f_code
+    code = _hand_on().replace(co_filename=of.co_filename, co_firstlineno=frame.f_lineno or 1, co_name=of.co_name)
+    return FunctionType(code, frame.f_globals)
 
 
-def _hand_on(function: Any, args: Any, kwargs: Any) -> Any:
-    return function(*args, **kwargs)
+@functools.cache
+def _hand_on() -> CodeType:
+    """A function of one line, of whose columns nothing is known, so that no traceback marks any in the user's line."""
+    import ast  # here, as most runs do without
+
+    text = "def hand_on(function, args, kwargs): __tracebackhide__ = True; return function(*args, **kwargs)"
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if "col_offset" in node._attributes:
+            node.col_offset = node.end_col_offset = -1  # type: ignore[attr-defined]
+    code: CodeType = next(part for part in compile(tree, __file__, "exec").co_consts if is_a(part, CodeType))
+    return code

@@ -42,13 +42,20 @@ def _lightened(records: list[Any], light: dict[int, list[Any]]) -> list[Any]:
 
 
 def _is_light(record: Any) -> bool:
-    return all(is_a(value, _PLAIN) or value == () for value in vars(record).values())
+    return all(map(_is_plain, vars(record).values()))
+
+
+def _is_plain(value: Any) -> bool:
+    return is_a(value, _PLAIN) or (type(value) is tuple and not value)
 
 
 def _in_words(record: Any) -> Any:
     if _is_light(record):
         return record
-    words = copy.copy(record)
+    try:
+        words = copy.copy(record)
+    except Exception:  # noqa: BLE001  # a class of somebody's own
+        return record
     try:
         words.msg = record.getMessage()
         if record.exc_info and not record.exc_text:
@@ -57,6 +64,6 @@ def _in_words(record: Any) -> Any:
         words.msg = str(attribute(record, "name"))
     words.args, words.exc_info = (), None
     for name, value in list(vars(words).items()):
-        if not is_a(value, _PLAIN) and value != ():
+        if not _is_plain(value):
             delattr(words, name)  # of `extra`
     return words

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forkserver import ForkServer
 
 
 class Inner:
@@ -45,9 +49,20 @@ class Inner:
         return {row["nodeid"].rpartition("::")[2]: row["outcome"] for row in self.report["tests"]}
 
 
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer | None]:
+    """What starts the inner runs, where processes can be forked."""
+    server = ForkServer() if hasattr(os, "fork") else None
+    yield server
+    if server is not None:
+        server.stop()
+
+
 @pytest.fixture
-def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Inner:
+def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, fork_server: ForkServer | None) -> Inner:
     """Inner runs without any plugin but those that are named."""
+    if fork_server is not None:
+        monkeypatch.setattr(pytester, "popen", partial(fork_server.popen, pytester))
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     for name in ("BUILD_NUMBER", "CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "PYTEST_ADDOPTS"):
         monkeypatch.delenv(name, raising=False)

@@ -10,9 +10,11 @@ import os
 import pickle
 import sqlite3
 import sys
+import traceback
 import types
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -72,6 +74,16 @@ def test_a_warning_to_its_caller_names_that(session: Session, call: Callable[[],
         call()
     places = [(warning.filename, warning.lineno) for warning in caught]
     assert places == [(__file__, call.__code__.co_firstlineno + 1)] * number
+
+
+def test_an_error_of_a_call_that_is_warned_of_is_shown_once_and_marks_nothing_in_the_line(session: Session) -> None:
+    with warnings.catch_warnings(), pytest.raises(FileNotFoundError) as raised:
+        warnings.simplefilter("ignore")
+        open("/no/such", "rb", 1)  # noqa: PTH123, SIM115
+    (shown,) = raised.traceback.filter(raised)
+    assert shown.path == Path(__file__)
+    last = traceback.extract_tb(raised.tb)[-1]
+    assert (last.filename, last.lineno, last.name, last.colno) == (__file__, shown.lineno + 1, shown.name, None)
 
 
 @pytest.mark.parametrize("call", [read_by_lines, connect_by_place])

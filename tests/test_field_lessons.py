@@ -492,6 +492,23 @@ def test_what_only_a_logged_traceback_keeps_is_nothing(inner: Inner) -> None:
             fetch(__file__)
             assert "failed with" in caplog.text and caplog.records[0].exc_info
 
+        class Array:
+            def __eq__(self, other):
+                raise ValueError("ambiguous")
+
+        class Uncopied(logging.LogRecord):
+            def __copy__(self):
+                raise ValueError("one of a kind")
+
+        def test_extra():
+            logging.warning("computed", extra={"rows": Array()})
+            fetch(__file__)
+
+        def test_record_of_a_class_of_its_own(caplog):
+            caplog.handler.emit(Uncopied("own", 30, __file__, 1, "about %s", (caplog,), None))
+            fetch(__file__)
+            assert "about" in caplog.text
+
         def test_log_is_there_after_a_block(caplog, httpleak):
             with httpleak.check(fds=1):
                 fetch(__file__, KEPT)
@@ -503,9 +520,11 @@ def test_what_only_a_logged_traceback_keeps_is_nothing(inner: Inner) -> None:
         "test_clean": "clean",
         "test_leaks": "leaked",
         "test_log_is_there": "clean",
+        "test_extra": "clean",
+        "test_record_of_a_class_of_its_own": "clean",
         "test_log_is_there_after_a_block": "tolerated",
     }
-    result.assert_outcomes(passed=3, failed=1)
+    result.assert_outcomes(passed=5, failed=1)
     result.stdout.no_fnmatch_line("*switched off*")
 
 
@@ -564,6 +583,84 @@ def test_what_only_the_traceback_of_a_failed_test_keeps_is_dropped_with_it(inner
         "test_socket": "leaked",
         "test_passes": "clean",
     }
+
+
+def test_what_only_an_error_of_a_group_or_of_a_fixture_keeps_is_dropped_with_it(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+        import asyncio
+        import pytest
+
+        KEPT = []
+
+        def read(path, error):
+            file = open(path)
+            raise error
+
+        def test_group():
+            async def main():
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(asyncio.to_thread(read, __file__, ValueError("no")))
+            asyncio.run(main())
+
+        @pytest.fixture
+        def failing():
+            read(__file__, ValueError("no"))
+
+        def test_setup(failing):
+            pass
+
+        @pytest.fixture
+        def skipping():
+            file = open(__file__)
+            pytest.skip("needs something")
+
+        def test_skipped(skipping):
+            pass
+
+        @pytest.fixture
+        def failing_late():
+            yield
+            read(__file__, ValueError("no"))
+
+        def test_teardown(failing_late):
+            pass
+
+        @pytest.fixture
+        def skipping_and_keeping():
+            KEPT.append(open(__file__))
+            pytest.skip("needs something")
+
+        def test_skipped_and_kept(skipping_and_keeping):
+            pass
+
+        class TestSetup:
+            def setup_method(self):
+                file = open(__file__)
+                pytest.skip("needs something")
+
+            def test_of_class(self):
+                pass
+        """,
+        test_b="""
+        import pytest
+
+        @pytest.fixture(scope="module")
+        def wide():
+            file = open(__file__)
+            pytest.skip("needs something")
+
+        def test_first(wide):
+            pass
+
+        def test_second(wide):
+            pass
+        """,
+    )
+    inner.run("-W", "ignore")
+    leaked = [row["nodeid"].rpartition("::")[2] for row in inner.report["tests"] if row["outcome"] != "clean"]
+    assert leaked == ["test_skipped_and_kept"]
+    assert inner.report["fixtures"] == []
 
 
 def test_the_log_of_a_test_that_leaves_nothing_stays_as_it_is(inner: Inner) -> None:

@@ -1,0 +1,43 @@
+"""A process that has imported pytest and starts runs of it as forks of itself; see `forkserver.py`, which starts it.
+
+It reads a request from each line of its standard input and answers with the run's exit status when that is over. Frames of this
+file are at the bottom of the stacks of those runs, so it is started under a name that no user's code has.
+"""
+
+import importlib
+import json
+import os
+import runpy
+import sys
+
+from _pytest.config import default_plugins
+
+for name in default_plugins:  # which every run imports
+    importlib.import_module(f"_pytest.{name}")
+is_measured = "coverage" in sys.argv
+if is_measured:
+    import coverage
+
+path = sys.path[1:]  # without the directory that it was started in
+while request := sys.stdin.readline():
+    run = json.loads(request)
+    child = os.fork()
+    if not child:
+        break
+    _, status = os.waitpid(child, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
+else:
+    sys.exit()
+
+os.chdir(run["cwd"])
+os.environ.clear()
+os.environ.update(run["env"])
+for number, name in enumerate((os.devnull, run["stdout"], run["stderr"])):
+    opened = os.open(name, os.O_WRONLY if number else os.O_RDONLY)
+    os.dup2(opened, number)
+    os.close(opened)
+sys.argv[:] = run["argv"]
+sys.path[:] = [run["cwd"], *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), *path]
+if is_measured:
+    coverage.process_startup()
+runpy.run_module("pytest", run_name="__main__", alter_sys=True)
