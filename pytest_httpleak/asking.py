@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 
 def is_a(thing: object, kinds: type | tuple[type, ...]) -> bool:
@@ -32,6 +32,15 @@ def own_attribute(thing: object, name: str) -> Any:
         return object.__getattribute__(thing, "__dict__").get(name)
     except Exception:  # noqa: BLE001  # as above
         return None
+
+
+def mro_of(cls: type) -> tuple[type, ...]:
+    """The base classes of a class, itself included, without a question to its metaclass."""
+    bases: tuple[type, ...] = _MRO(cls)
+    return bases
+
+
+_MRO: Final = type.__dict__["__mro__"].__get__
 
 
 def module_of(thing: object) -> str:

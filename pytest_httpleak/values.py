@@ -6,7 +6,7 @@ from itertools import islice
 from types import BuiltinFunctionType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any, Final
 
-from pytest_httpleak.asking import attribute, attributes_of, is_a, module_of
+from pytest_httpleak.asking import attributes_of, is_a, module_of, mro_of
 
 _OF_THE_INTERPRETER: Final = (FunctionType, MethodType, GeneratorType, BuiltinFunctionType, type)
 _SEQUENCES: Final = (list, tuple, set, frozenset)
@@ -75,6 +75,6 @@ def _may_make(value: object) -> bool:
     """Whether something may be made through an object: not a plain value, module or policy, which makes loops for anybody."""
     if is_a(value, _OF_THE_INTERPRETER):
         return True
-    if is_a(value, ModuleType) or attribute(type(value), "set_event_loop") is not None:
+    if is_a(value, ModuleType) or any("set_event_loop" in vars(base) for base in mro_of(type(value))):
         return False
     return value is not None and not module_of(value).startswith(("_pytest", "builtins"))

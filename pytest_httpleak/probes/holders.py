@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import compress
 from types import CodeType
 from typing import Any
 
 from pytest_httpleak import databases
 from pytest_httpleak.asking import attribute, attributes_of, is_a
 from pytest_httpleak.probes import descriptors
-from pytest_httpleak.probes.makers import has_method
+from pytest_httpleak.probes.makers import Methods
 from pytest_httpleak.records import Address
 from pytest_httpleak.sites import Birth
 
@@ -42,12 +43,18 @@ class Holders:
         """The object of a descriptor, which has that birth and identity; None where none is known."""
         known = self._holders.get(fd)
         if known is not None and known[0] == identity:
-            return self._at(known[1]) if is_a(known[1], Address) else known[1]()
+            if not is_a(known[1], Address):
+                thing: object | None = known[1]()
+                return thing
+            thing = self._at(known[1])
+            if thing is not None or known[1].cls.__name__ not in _POLLERS:  # which the collector does not know
+                return thing
         codes = set() if birth is None else {*_methods(birth)}
         if not codes:
             return None
+        methods = Methods(codes)
         for seen in self._look():
-            place = _place(seen.thing, fd) if has_method(type(seen.thing), codes) else None
+            place = _place(seen.thing, fd) if methods.are_in(type(seen.thing)) else None
             if place is not None:
                 self.places[fd] = place
                 return seen.thing
@@ -79,23 +86,24 @@ class Holders:
     def _look(self) -> list[Seen]:
         if self._of_methods is None:
             gc.unfreeze()
+            things = gc.get_objects()
+            sorts = [*map(type, things)]
+            keys = [*map(id, sorts)]  # a class whose metaclass says so has no hash
+            methods = Methods(self._codes)
+            makers = {key for key, cls in dict(zip(keys, sorts, strict=True)).items() if methods.are_in(cls)}
+            self._of_methods = [*map(Seen, compress(things, map(makers.__contains__, keys)))]
             addresses = {known[1].key for known in list(self._holders.values()) if is_a(known[1], Address)}
-            sorts: dict[int, bool] = {}  # by the identity of the class: one whose metaclass says so has no hash
-            self._of_methods = []
-            for thing in gc.get_objects():
-                cls = type(thing)
-                if id(cls) not in sorts:
-                    sorts[id(cls)] = has_method(cls, self._codes)
-                if sorts[id(cls)]:
-                    self._of_methods.append(Seen(thing))
-                if id(thing) in addresses:
-                    self._by_address[id(thing)] = Seen(thing)
+            known = compress(things, map(addresses.__contains__, map(id, things))) if addresses else ()
+            self._by_address = {id(thing): Seen(thing) for thing in known}
         return self._of_methods
 
 
 def _methods(birth: Birth) -> Iterator[CodeType]:
     return (code for code, _ in birth.frames if "." in code.co_qualname)
 
+
+# Which have no weak references, so that nobody knows them by their birth.
+_POLLERS = ("epoll", "kqueue", "devpoll")
 
 # What attributes of other small numbers are called: 30 may as well be so many seconds, and no descriptor.
 _AMOUNTS = (
@@ -109,13 +117,27 @@ def _place(thing: object, fd: int) -> str | None:
     for name, value in _attributes(thing):
         if any(word in name.lower() for word in _AMOUNTS):
             continue
-        if type(value) is int and value == fd:
+        if _is_number(value, fd):
             return f".{name}"
-        if type(value) is tuple:
-            for index, each in enumerate(value):
-                if type(each) is int and each == fd:
-                    return f".{name}[{index}]"
+        for key, each in _entries(value):
+            if _is_number(each, fd):
+                return f".{name}[{key!r}]"
     return None
+
+
+def _is_number(value: Any, fd: int) -> bool:
+    if type(value) is int:
+        return value == fd
+    is_poller = type(value).__module__ == "select" and type(value).__name__ in _POLLERS
+    return is_poller and not value.closed and bool(value.fileno() == fd)
+
+
+def _entries(value: Any) -> Iterable[tuple[Any, Any]]:
+    if type(value) is tuple or type(value) is list:
+        return enumerate(value)
+    if type(value) is dict:
+        return [(key, each) for key, each in value.items() if type(key) is int or type(key) is str]
+    return ()
 
 
 def _attributes(thing: object) -> Iterator[tuple[str, Any]]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import gc
 import itertools
+import sys
+from collections import deque
 from collections.abc import Iterator
-from types import CodeType, FrameType, FunctionType, GeneratorType, ModuleType
+from types import CellType, CodeType, FrameType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any, Final
 
-from pytest_httpleak.asking import attribute, is_a
+from pytest_httpleak.asking import attribute, attributes_of, is_a, mro_of
 from pytest_httpleak.clocks import Real
-from pytest_httpleak.sites import Birth, is_installed_file, is_user_file
+from pytest_httpleak.sites import Birth, is_installed_file, is_user_file, is_user_module
 
 
 def codes_of(birth: Birth | None, test: CodeType | None) -> set[CodeType]:
@@ -34,24 +36,54 @@ def codes_of(birth: Birth | None, test: CodeType | None) -> set[CodeType]:
     return codes - {test}
 
 
-def has_method(cls: type, codes: set[CodeType]) -> bool:
-    """Whether one of the methods of a class, inherited ones included, is the code of a function that was at work."""
-    names = {code.co_name for code in codes}
-    return any(code_of(vars(base).get(name)) in codes for base in cls.__mro__ for name in names)
+class Methods:
+    """The classes that some functions, given by their code, are methods of."""
+
+    def __init__(self, codes: set[CodeType]) -> None:
+        self._codes = codes
+        self._names = {code.co_name for code in codes}
+        # Decorators, lambdas and names of two underscores hide a method; where it was written is still told by its code.
+        self._places = {(code.co_qualname.rpartition(".")[0], code.co_filename) for code in codes}
+        self._classes = {name for name, _ in self._places if name}
+
+    def are_in(self, cls: type) -> bool:
+        """Whether one of them is a method of that class, inherited ones included."""
+        return any(self._is_own(base) for base in mro_of(cls))
+
+    def _is_own(self, cls: type) -> bool:
+        own = vars(cls)
+        if any(name in own and code_of(own[name]) in self._codes for name in self._names):
+            return True
+        name = attribute(cls, "__qualname__")
+        return name in self._classes and (name, _file_of(cls)) in self._places
+
+
+def _file_of(cls: type) -> str | None:
+    file = attribute(sys.modules.get(str(attribute(cls, "__module__"))), "__file__")
+    return file if is_a(file, str) else None
 
 
 def code_of(function: Any) -> CodeType | None:
-    """The code of a method or property, below its decorators."""
+    """The code of a method or property, below its decorators; objects that stand in the place of one are asked nothing."""
     for _ in range(_MOST_DECORATORS):
-        inner = next((attribute(function, name) for name in _WRAPPED if attribute(function, name) is not None), None)
+        inner = _wrapped(function)
         if inner is None:
             break
         function = inner
-    code = attribute(function, "__code__")
-    return code if is_a(code, CodeType) else None
+    return function.__code__ if type(function) is FunctionType else None
 
 
-_WRAPPED: Final = ("__wrapped__", "__func__", "fget", "func")
+def _wrapped(function: Any) -> Any:
+    if is_a(function, (staticmethod, classmethod, MethodType)):
+        return function.__func__
+    if is_a(function, property):
+        return function.fget
+    if is_a(function, functools.partial):
+        return function.func
+    own = attributes_of(function)
+    return next((own[name] for name in ("__wrapped__", "func", "fget") if own.get(name) is not None), None)
+
+
 _MOST_DECORATORS: Final = 8
 
 _LEVELS: Final = 12  # from a function to its stack's callback's argument it is nine
@@ -64,17 +96,43 @@ _CACHE: Final = type(functools.lru_cache(lambda: None))
 class _Sort:
     """The objects of one class: what there is to know of all of them, and how many were seen."""
 
-    __slots__ = ("caches", "cls", "code", "is_led_through", "is_plain", "number")
+    __slots__ = ("cls", "code", "is_led_through", "is_plain", "kept", "number")
 
     def __init__(self, cls: type) -> None:
         self.cls = cls  # which keeps its identity its own
         self.number = 0
         self.is_plain = issubclass(cls, _PLAIN)
-        is_loop = any("call_soon_threadsafe" in vars(base) for base in cls.__mro__)
+        is_loop = any("call_soon_threadsafe" in vars(base) for base in mro_of(cls))
         self.is_led_through = not is_loop and not str(attribute(cls, "__module__", "")).startswith(_RUNNERS)
-        self.code = {FunctionType: "__code__", GeneratorType: "gi_code"}.get(cls)
-        # Of its methods; whatever is in them is kept by the objects.
-        self.caches = [value for base in cls.__mro__ for value in vars(base).values() if is_a(value, _CACHE)]
+        # Not asked of a dict: there are classes without a hash, and hashes of somebody's own.
+        self.code = "__code__" if cls is FunctionType else "gi_code" if cls is GeneratorType else None
+        # By the class, and so by each of its objects: the caches of its methods, and whatever a class of the user's own has.
+        self.kept = [part for base in mro_of(cls) for part in _kept_by(base)]
+
+
+def _kept_by(cls: type) -> list[Any]:
+    if not is_user_module(str(attribute(cls, "__module__")), _file_of(cls)):
+        return [value for value in vars(cls).values() if is_a(value, _CACHE)]
+    values: list[Any] = []
+    for value in vars(cls).values():
+        if is_a(value, property):
+            values += (value.fget, value.fset, value.fdel)
+        else:
+            values.append(value.__func__ if is_a(value, (classmethod, staticmethod)) else value)
+    functions = [value for value in values if type(value) is FunctionType]
+    # Not the functions themselves, which are no sign that an object inside has made anything; nor what is the module's.
+    parts = [value for value in values if type(value) is not FunctionType] + _parts(functions)
+    of_module = set(map(id, attributes_of(sys.modules.get(str(attribute(cls, "__module__")))).values()))
+    return [part for each in parts for part in _without(each, of_module)]
+
+
+def _without(part: Any, left_out: set[int]) -> Iterator[Any]:
+    """The same part; of the values of closures and defaults, which are tuples, those that are not left out."""
+    if type(part) is tuple:
+        cells = (attribute(each, "cell_contents") if type(each) is CellType else each for each in part)
+        yield from (each for each in cells if id(each) not in left_out)
+    elif id(part) not in left_out:
+        yield part
 
 
 class Inside:
@@ -94,9 +152,9 @@ class Inside:
         """
         end = Real.thread_time() + seconds
         seen = self._seen
-        asked, makers = 0, []
+        asked, makers, methods = 0, [], Methods(codes)
         while True:
-            makers += [sort for sort in seen.order[asked:] if has_method(sort.cls, codes)]
+            makers += [sort for sort in seen.order[asked:] if methods.are_in(sort.cls)]
             asked = len(seen.order)
             is_made = not codes.isdisjoint(seen.codes) or any(
                 each.number > (each.cls is type(thing)) for each in makers
@@ -119,21 +177,34 @@ class _Seen:
         self._sorts: dict[int, _Sort] = {}
 
     def walk(self, values: list[Any]) -> Iterator[None]:
-        """Go through values and what is inside of them, level by level, and stop now and then."""
-        levels = []
+        """Go through values and what is inside of them, level by level, and stop now and then.
+
+        They take turns, so that none waits for one that has a million objects.
+        """
+        turns: deque[Iterator[None]] = deque()
         for place, value in enumerate(values):
-            caches = self._sort_of(type(value)).caches
+            kept = list(self._sort_of(type(value)).kept)
             if is_a(value, type):  # else it is plain
-                self._sort_of(value).number += 1
-            levels.append([value, *self._take([value, *caches], place)])
+                sort = self._sort_of(value)
+                sort.number += 1
+                kept += sort.kept
+            turns.append(self._walk_one([value, *self._take([value, *kept], place)], place))
         yield
+        while turns:
+            turn = turns.popleft()
+            if next(turn, self) is not self:
+                turns.append(turn)
+                yield
+
+    def _walk_one(self, level: list[Any], place: int) -> Iterator[None]:
         for _ in range(_LEVELS):
-            below: list[list[Any]] = [[] for _ in values]
-            for place, level in enumerate(levels):
-                for start in range(0, len(level), _BATCH):
-                    below[place] += self._take(_parts(level[start : start + _BATCH]), place)
+            below: list[Any] = []
+            for start in range(0, len(level), _BATCH):
+                parts = _parts(level[start : start + _BATCH])
+                for first in range(0, len(parts), _BATCH):
+                    below += self._take(parts[first : first + _BATCH], place)
                     yield
-            levels = below
+            level = below
 
     def _take(self, parts: list[Any], place: int) -> list[Any]:
         """Take down those that have not been seen, and may be or have something of interest; the answer is what to go on with."""
@@ -143,7 +214,7 @@ class _Seen:
             sort = sorts.get(id(type(part)))
             if sort is None:
                 sort = self._sort_of(type(part))
-                parts += sort.caches
+                parts += sort.kept
             if sort.is_plain or id(part) in nearest:
                 continue
             nearest[id(part)] = place
