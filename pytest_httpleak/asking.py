@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from pytest_httpleak.interruptions import pass_on
+
 
 def is_a(thing: object, kinds: type | tuple[type, ...]) -> bool:
     """As `isinstance`, by the type alone: some proxies make what they stand for when they are asked for their class."""
@@ -14,7 +16,8 @@ def attribute(thing: object, name: str, default: Any = None) -> Any:
     """As `getattr`, whatever goes wrong."""
     try:
         return getattr(thing, name, default)
-    except Exception:  # noqa: BLE001  # somebody's `__getattr__` or property
+    except Exception as error:  # noqa: BLE001  # somebody's `__getattr__` or property
+        pass_on(error)
         return default
 
 
@@ -22,7 +25,8 @@ def attributes_of(thing: object) -> dict[str, Any]:
     """What is in an object's `__dict__`, without a question to the object itself."""
     try:
         return dict(object.__getattribute__(thing, "__dict__"))
-    except Exception:  # noqa: BLE001  # an object without, or somebody's property of that name
+    except Exception as error:  # noqa: BLE001  # an object without, or somebody's property of that name
+        pass_on(error)
         return {}
 
 
@@ -30,7 +34,8 @@ def own_attribute(thing: object, name: str) -> Any:
     """One entry of an object's `__dict__`, or None, without a question to the object itself."""
     try:
         return object.__getattribute__(thing, "__dict__").get(name)
-    except Exception:  # noqa: BLE001  # as above
+    except Exception as error:  # noqa: BLE001  # as above
+        pass_on(error)
         return None
 
 

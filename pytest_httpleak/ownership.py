@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pytest_httpleak.answering import Answering
+from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.owners import Owner, Taken, TaskRecord
 from pytest_httpleak.patches import Patches, Wall
@@ -180,7 +181,8 @@ class Watch(Answering):
         """Let `owner` answer for a bare descriptor, as long as it is the one that is open now."""
         try:
             status = _fstat(fd)
-        except OSError:
+        except OSError as error:
+            pass_on(error)
             return
         self.fds[fd] = (birth, owner, (status.st_dev, status.st_ino))
         owner.descriptors += 1

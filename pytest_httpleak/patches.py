@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
-import sys
 from collections.abc import Callable, Iterator, Sized
 from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
 from pytest_httpleak.cfunctions import heard, is_of_c, of_c
+from pytest_httpleak.interruptions import is_of_a_signal
 from pytest_httpleak.wrappers import (
     Calls,
     Make,
@@ -46,7 +46,7 @@ class Wall:
         frames = [place.tb_frame for place in _places(error)]
         if _is_a_stand_ins(error, frames):
             return
-        if _is_of_a_signal(frames):
+        if is_of_a_signal(frames):
             raise error
         self.on = False
         if self.error is None:
@@ -80,21 +80,6 @@ def _told(error: BaseException) -> str:
         return f"{type(error).__name__}: {error} at {place.tb_frame.f_code.co_qualname}:{place.tb_lineno}"
     except Exception:  # noqa: BLE001  # no memory, or somebody's `__str__`
         return type(error).__name__
-
-
-def _is_of_a_signal(frames: list[FrameType]) -> bool:
-    """Whether the handler of a signal is among the frames that an error came through."""
-    signals: Any = sys.modules.get("signal")
-    codes = {frame.f_code for frame in frames}
-    for number in signals.valid_signals() if signals is not None else ():
-        handler = signals.getsignal(number)
-        if callable(handler):
-            function = getattr(handler, "__func__", getattr(handler, "func", handler))
-            if not hasattr(function, "__code__"):
-                function = vars(type(function)).get("__call__")
-            if getattr(function, "__code__", None) in codes:
-                return True
-    return False
 
 
 class Patches:

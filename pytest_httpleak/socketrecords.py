@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pytest_httpleak.asking import attribute
+from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.records import Record, Table, class_name, held, type_name
 
@@ -132,7 +133,8 @@ def fileno(sock: Any) -> int:
             return -1
         if fd <= _STANDARD_ERROR and not isinstance(sock, _socket_module.socket):
             return -1  # a stand-in likes to answer 0, and standard input may be a socket
-    except Exception:  # noqa: BLE001  # whatever a stand-in for a socket raises
+    except Exception as error:  # noqa: BLE001  # whatever a stand-in for a socket raises
+        pass_on(error)
         return -1
     return fd
 
@@ -256,7 +258,8 @@ def _addresses(sock: Any) -> tuple[str, ...]:
     for ask in ("getsockname", "getpeername"):
         try:
             address = getattr(sock, ask)()
-        except Exception:  # noqa: BLE001  # not connected, or a subclass of the user's
+        except Exception as error:  # noqa: BLE001  # not connected, or a subclass of the user's
+            pass_on(error)
             break
         if isinstance(address, tuple) and len(address) >= 2:
             host, port = address[:2]
@@ -271,5 +274,6 @@ def _addresses(sock: Any) -> tuple[str, ...]:
 def _listens(sock: Any) -> bool:
     try:
         return bool(sock.getsockopt(_socket_module.SOL_SOCKET, _socket_module.SO_ACCEPTCONN))
-    except Exception:  # noqa: BLE001  # as above
+    except Exception as error:  # noqa: BLE001  # as above
+        pass_on(error)
         return False

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks
+from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.opennumbers import is_open, open_numbers
 from pytest_httpleak.sites import is_user_file
 
@@ -200,7 +201,8 @@ _ATTACH: dict[str, Callable[[ModuleType, Hooks], None]] = {
 def _note(made: Callable[[int, int, Any], None], thing: Any, depth: int = 6) -> None:
     try:
         fd = thing.fileno()
-    except Exception:  # noqa: BLE001  # closed already, or somebody's stand-in for a file
+    except Exception as error:  # noqa: BLE001  # closed already, or somebody's stand-in for a file
+        pass_on(error)
         return
     made(fd, depth, thing)
 

@@ -7,6 +7,8 @@ import stat
 import sys
 from typing import Any, Final
 
+from pytest_httpleak.interruptions import pass_on
+
 # A device and an inode, which tell a descriptor from another one that got the same number later.
 Identity = tuple[int, int]
 
@@ -26,7 +28,8 @@ def count() -> int | None:
         return None
     try:
         return _stat(_LISTING).st_size or None
-    except OSError:
+    except OSError as error:
+        pass_on(error)
         return None
 
 
@@ -47,7 +50,8 @@ class Counter:
         if _HAS_COUNT and self._identity is None:
             try:
                 self._fd = _open(_LISTING, os.O_RDONLY)
-            except OSError:
+            except OSError as error:
+                pass_on(error)
                 return
             self._identity = identity(self._fd)
 
@@ -62,7 +66,8 @@ class Counter:
         if self._identity is not None:
             try:
                 _close(_open(os.devnull, os.O_RDONLY))
-            except OSError:
+            except OSError as error:
+                pass_on(error)
                 self.close()
 
     def count(self) -> int | None:
@@ -71,7 +76,8 @@ class Counter:
         if mine is not None:
             try:
                 status = _fstat(self._fd)
-            except OSError:
+            except OSError as error:
+                pass_on(error)
                 self._identity = None
                 return count()
             if status.st_ino == mine[1] and status.st_dev == mine[0]:
@@ -86,7 +92,8 @@ def listing() -> dict[int, Identity]:
     for fd in _numbers():
         try:
             status = _fstat(fd)
-        except OSError:
+        except OSError as error:
+            pass_on(error)
             continue  # the descriptor of the listing itself
         found[fd] = (status.st_dev, status.st_ino)
     return found
@@ -96,8 +103,8 @@ def _numbers() -> list[int]:
     if _HAS_LISTING:
         try:
             return [int(name) for name in _listdir(_LISTING)]
-        except OSError:  # no descriptor left to read the directory with
-            pass
+        except OSError as error:  # no descriptor left to read the directory with
+            pass_on(error)
     return list(range(_highest()))
 
 
@@ -113,7 +120,8 @@ def identity(fd: int) -> Identity | None:
     """The identity of one descriptor, or None if it is closed."""
     try:
         status = _fstat(fd)
-    except OSError:
+    except OSError as error:
+        pass_on(error)
         return None
     return status.st_dev, status.st_ino
 
@@ -122,7 +130,8 @@ def is_socket(fd: int) -> bool:
     """Whether an open descriptor is a socket."""
     try:
         return stat.S_ISSOCK(_fstat(fd).st_mode)
-    except OSError:
+    except OSError as error:
+        pass_on(error)
         return False
 
 
@@ -130,11 +139,12 @@ def target(fd: int) -> str:
     """What a descriptor leads to: a path, `pipe:[...]`, `socket:[...]`, `anon_inode:[eventpoll]`, or a bare description."""
     try:
         return _readlink(f"/proc/self/fd/{fd}")
-    except OSError:
-        pass
+    except OSError as error:
+        pass_on(error)
     try:
         mode = _fstat(fd).st_mode
-    except OSError:
+    except OSError as error:
+        pass_on(error)
         return "closed"
     for test, name in ((stat.S_ISREG, "a file"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket")):
         if test(mode):
@@ -167,11 +177,13 @@ def _mappings() -> str:
 def _contents(path: str) -> bytes:
     try:
         fd = _open(path, os.O_RDONLY)
-    except OSError:
+    except OSError as error:
+        pass_on(error)
         return b""
     try:
         return b"".join(iter(lambda: _read(fd, 65536), b""))
-    except OSError:
+    except OSError as error:
+        pass_on(error)
         return b""
     finally:
         _close(fd)

@@ -1,0 +1,39 @@
+"""What the handler of a signal raises, wherever the program happens to be: it goes on its way through code of ours, too."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from types import FrameType
+from typing import Any
+
+
+def pass_on(error: BaseException) -> None:
+    """Raise it again if a signal's handler has raised it, as `TimeoutError` is raised to end what takes too long.
+
+    It may be an `OSError` like those that we expect; what the system has to say has a number.
+    """
+    if getattr(error, "errno", None) is None and is_of_a_signal(_frames(error)):
+        raise error
+
+
+def is_of_a_signal(frames: Iterable[FrameType]) -> bool:
+    """Whether the handler of a signal is among the frames that an error came through."""
+    signals: Any = sys.modules.get("signal")
+    codes = {frame.f_code for frame in frames}
+    for number in signals.valid_signals() if signals is not None else ():
+        handler = signals.getsignal(number)
+        if callable(handler):
+            function = getattr(handler, "__func__", getattr(handler, "func", handler))
+            if not hasattr(function, "__code__"):
+                function = vars(type(function)).get("__call__")
+            if getattr(function, "__code__", None) in codes:
+                return True
+    return False
+
+
+def _frames(error: BaseException) -> Iterable[FrameType]:
+    place = error.__traceback__
+    while place is not None:
+        yield place.tb_frame
+        place = place.tb_next
