@@ -531,10 +531,13 @@ def test_what_only_a_logged_traceback_keeps_is_nothing(inner: Inner) -> None:
 def test_what_only_the_traceback_of_a_failed_test_keeps_is_dropped_with_it(inner: Inner) -> None:
     inner.write(
         test_a="""
+        import atexit
+        import contextvars
         import socket
         import sqlite3
 
         KEPT = []
+        VARIABLE = contextvars.ContextVar("file")
 
         def read(path):
             file = open(path)
@@ -569,6 +572,30 @@ def test_what_only_the_traceback_of_a_failed_test_keeps_is_dropped_with_it(inner
             sock = socket.socket()
             assert not sock
 
+        class Box:
+            def __init__(self, inside):
+                self.inside = inside
+
+        def test_deep_inside():
+            box = open(__file__)
+            for _ in range(12):
+                box = Box([box])
+            assert not box
+
+        def test_in_many():
+            file = open(__file__)
+            boxes = [Box(file) for _ in range(100)]
+            assert not boxes
+
+        def test_registered_in_c():
+            file = open(__file__)
+            atexit.register(file.close)
+            assert not file
+
+        def test_in_a_context():
+            VARIABLE.set(open(__file__))
+            assert not VARIABLE.get()
+
         def test_passes():
             pass
         """
@@ -581,6 +608,10 @@ def test_what_only_the_traceback_of_a_failed_test_keeps_is_dropped_with_it(inner
         "test_number": "leaked",
         "test_file_that_is_kept": "leaked",
         "test_socket": "leaked",
+        "test_deep_inside": "clean",
+        "test_in_many": "clean",
+        "test_registered_in_c": "leaked",
+        "test_in_a_context": "leaked",
         "test_passes": "clean",
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import operator
 import sys
 from types import FrameType
 from typing import Any, Final
@@ -13,8 +14,8 @@ _MOST_ERRORS: Final = 100  # one that was raised while another was handled, thos
 _TEARING_DOWN: Final = ("_pytest.fixtures", "_pytest.runner")
 _PAIRED: Final = 3  # levels of lists and tuples: a fixture's result is a tuple with an error and its traceback in it
 _OWN: Final = "pytest_httpleak"
-_LEVELS: Final = 4
-_WIDEST: Final = 20
+_LEVELS: Final = 40  # from a cursor through the pool of an engine to its events it is seventeen
+_MOST_PARTS: Final = 2000
 
 
 def frames() -> list[FrameType]:
@@ -52,22 +53,45 @@ def _of_setup_and_teardown() -> list[Any]:
 
 
 def is_only_in(thing: object, frames: list[FrameType]) -> bool:
-    """Whether nothing refers to `thing` in the end but variables of these frames."""
-    ends = {id(frames), *map(id, frames), *(id(frame.f_locals) for frame in frames)}
+    """Whether `thing` is kept, in the end, by nothing but variables of these frames.
+
+    Whatever nothing refers to is kept by code in C: a context variable, what is registered with `atexit`, a function at work.
+    """
+    ends = {*map(id, frames), *(id(frame.f_locals) for frame in frames)}
+    ours = {id(frames)}
     running: FrameType | None = sys._getframe()
     while running is not None:
-        ends.add(id(running))
+        ours.add(id(running))
         running = running.f_back
-    level, seen = [thing], {id(thing)}
+    level, seen = {id(thing): thing}, {id(thing)}
+    gc.unfreeze()
     for _ in range(_LEVELS):
-        ends.add(id(level))
-        # One by one: Python 3.13 finds the tuple of several arguments, too.
-        found = {id(each): each for part in level for each in gc.get_referrers(part) if id(each) not in ends}
-        ends.add(id(found))
-        level = [each for key, each in found.items() if key not in seen and not module_of(each).startswith(_OWN)]
-        if not level:
-            return True
-        if len(level) > _WIDEST:
+        held: set[int] = set()
+        above: dict[int, Any] = {}
+        for referrer in _referrers(level):
+            if id(referrer) in ours or module_of(referrer).startswith(_OWN):
+                continue
+            held.update(map(id, gc.get_referents(referrer)))
+            if id(referrer) not in ends and id(referrer) not in seen:
+                above[id(referrer)] = referrer
+        if not held.issuperset(level):
             return False
-        seen.update(map(id, level))
+        if not above:
+            return True
+        seen.update(above)
+        if len(seen) > _MOST_PARTS:
+            return False
+        level = above
     return False
+
+
+def _referrers(level: dict[int, Any]) -> list[Any]:
+    """What refers to the values of a dict, but for the dict itself and what only passes them on."""
+    things = list(level.values())
+    found = gc.get_referrers(*things)
+    # Python 3.13 finds the tuple of the arguments, too.
+    return [each for each in found if each is not things and each is not level and not _is_tuple_of(each, things)]
+
+
+def _is_tuple_of(thing: Any, parts: list[Any]) -> bool:
+    return type(thing) is tuple and len(thing) == len(parts) and all(map(operator.is_, thing, parts))
