@@ -26,6 +26,7 @@ def _birth_below(outermost: FrameType | None, maker: Birth, depth: int) -> Birth
     birth = capture(depth, outermost)  # below a task's own frame there is only what runs the loop
     if not birth.has_user:  # not the whole chain: a library's tasks may make each other for hours
         birth.parent = maker if maker.has_user else maker.parent or maker
+    birth.came_from(maker)
     return birth
 
 
@@ -168,8 +169,12 @@ class Answering:
         if in_trio is not None:
             return in_trio
         birth = capture(depth)
-        if not birth.has_user:
-            birth.parent = self._maker_birth()
+        if _get_ident() != self._main:
+            maker = self._maker_birth()
+            if maker is not None:
+                birth.came_from(maker)
+            if not birth.has_user:
+                birth.parent = maker
         return birth
 
     def _origin(self, depth: int) -> tuple[Birth, Owner]:
@@ -222,8 +227,7 @@ class Answering:
             self.tasks[id(task)] = (birth, self.root, id(task.get_coro()))
 
     def _maker_birth(self) -> Birth | None:
-        ident = _get_ident()
-        worker = self._worker(ident) if ident != self._main else None
+        worker = self._worker(_get_ident())
         return None if worker is None else worker.birth
 
     def maker(self) -> Callable[[], Any] | None:

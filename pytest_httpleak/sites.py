@@ -35,6 +35,7 @@ _DEPTHS: Final = range(_MAX_FRAMES)
 _IMPORT: Final = "<frozen importlib"
 _getframe: Final = sys._getframe
 _USER_FRAMES: Final = 6
+_MOST_MAKERS: Final = 3  # tasks and threads that have led to each other
 
 # What event loops call on the protocols of their transports.
 _PROTOCOL_CALLS: Final = frozenset(
@@ -62,11 +63,12 @@ def set_user_root(path: str) -> None:
 class Birth:
     """The call stack at the birth of a resource, innermost frame first, as raw (code, instruction) pairs.
 
-    `parent` is the birth of the task or thread that made it, for stacks that have no frame of the user's. `importing`
-    says of the frames that were left out whether a module is imported by them; None where they are the test runner's.
+    `parent` is the birth of the task or thread that made it, for stacks that have no frame of the user's. `within` has the
+    frames of the birth of that task or thread in any case, and of the last few that have led to it. `importing` says of the
+    frames that were left out whether a module is imported by them; None where they are the test runner's.
     """
 
-    __slots__ = ("frames", "has_user", "importing", "parent")
+    __slots__ = ("frames", "has_user", "importing", "parent", "within")
 
     def __init__(
         self,
@@ -80,6 +82,11 @@ class Birth:
         self.has_user = has_user
         self.parent = parent
         self.importing = importing
+        self.within: tuple[list[tuple[CodeType, int]], ...] = ()
+
+    def came_from(self, maker: Birth) -> None:
+        """Note the birth of the task or thread that made it: its frames, as those would keep all that have led to it."""
+        self.within = (maker.frames, *maker.within[: _MOST_MAKERS - 1])
 
     def site(self) -> Site | None:
         """The innermost line of the user's own code, or None where there is none."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable
 from itertools import islice
-from types import BuiltinFunctionType, FunctionType, GeneratorType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, GeneratorType, MappingProxyType, MethodType, ModuleType
 from typing import Any, Final
 
 from pytest_httpleak.asking import attributes_of, is_a, module_of, mro_of
 
 _OF_THE_INTERPRETER: Final = (FunctionType, MethodType, GeneratorType, BuiltinFunctionType, type)
 _SEQUENCES: Final = (list, tuple, set, frozenset)
+_CONTAINERS: Final = (*_SEQUENCES, dict, MappingProxyType)
+_BASES: Final = ("abc", "builtins", "typing", "unittest")
 _LEVELS: Final = 3
 _MOST_ELEMENTS: Final = 1000
 
@@ -32,26 +36,57 @@ class Place:
 class Values:
     """What a fixture has given or put somewhere: its value, what was in that from the start, and what it has put in places.
 
-    What a test puts into a list or dict later is the test's. None of these is kept alive but the value itself.
+    What a test puts into a list or dict later is the test's; what another fixture puts there is the fixture's, too. So is
+    what `finalizers` end. None of these is kept alive but the value itself.
     """
 
-    __slots__ = ("_known", "_places", "_value")
+    __slots__ = ("_finalizers", "_known", "_places", "_value")
 
-    def __init__(self, value: object, places: list[tuple[object, list[str]]] | None = None) -> None:
+    def __init__(
+        self,
+        value: object,
+        places: list[tuple[object, list[str]]] | None = None,
+        finalizers: Callable[[], list[object]] = list,
+    ) -> None:
         self._value = value
         self._places = places or []
-        self._known = {id(element) for root in self._roots() for element in _elements(root)}
+        self._finalizers = finalizers
+        self._known = self.elements()
+
+    def elements(self) -> set[int]:
+        """The identities of what is in them now."""
+        return {id(element) for root in self._roots() for element in _elements(root)}
+
+    def learn(self, before: set[int]) -> None:
+        """Take what has come since for what was there from the start."""
+        self._known |= self.elements() - before
+
+    def can_grow(self) -> bool:
+        """Whether more may be put into one of them."""
+        return any(is_a(root, _CONTAINERS) for root in self._roots())
 
     def now(self) -> list[object]:
         """Those of them that are still there and may make something."""
         found = []
         for root in self._roots():
             found += [root, *(element for element in _elements(root) if id(element) in self._known)]
-        return [each for each in found if _may_make(each)]
+        return [each for each in [*found, *self._finalizers()] if _may_make(each)]
+
+    def contain(self, thing: object) -> bool:
+        """Whether something is in a list, tuple, set or dict among them, whoever has put it there."""
+        return any(element is thing for root in self._roots() for element in _elements(root))
 
     def _roots(self) -> list[object]:
         put = (attributes_of(place).get(name) for place, names in self._places for name in names)
         return [self._value, *put]
+
+
+def places_of(thing: object) -> list[Place]:
+    """A class, with the classes that it inherits from, or a module, as a fixture is about to find it."""
+    if not is_a(thing, type):
+        return [Place(thing)]
+    cls: Any = thing
+    return [Place(base) for base in mro_of(cls) if base.__module__.partition(".")[0] not in _BASES]
 
 
 def _elements(value: Any) -> list[object]:
@@ -59,7 +94,7 @@ def _elements(value: Any) -> list[object]:
     found: list[object] = []
     level = [value]
     for _ in range(_LEVELS):
-        containers = (each for each in level if is_a(each, (*_SEQUENCES, dict)))
+        containers = (each for each in level if is_a(each, _CONTAINERS))
         level = list(islice((part for each in containers for part in _parts(each)), _MOST_ELEMENTS - len(found)))
         found += level
     return found
@@ -67,6 +102,8 @@ def _elements(value: Any) -> list[object]:
 
 def _parts(value: Any) -> list[object]:
     """The parts as they are stored, whatever a class of somebody's makes of that."""
+    if is_a(value, MappingProxyType):
+        value = next((each for each in gc.get_referents(value) if is_a(each, dict)), {})
     kind = next(kind for kind in (*_SEQUENCES, dict) if is_a(value, kind))
     return list(islice(dict.values(value) if kind is dict else kind.__iter__(value), _MOST_ELEMENTS))
 

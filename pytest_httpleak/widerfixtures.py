@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_httpleak.asking import attribute
+from pytest_httpleak.asking import attribute, module_of
 from pytest_httpleak.settings import Mode
-from pytest_httpleak.values import Place, Values
+from pytest_httpleak.values import Place, Values, places_of
 
 if TYPE_CHECKING:
     from pytest_httpleak.guard import Guard
@@ -55,13 +56,22 @@ class WiderFixtures:
         """The set-up of a wider fixture, which answers for what it makes until it has been torn down."""
         begun: list[Check] = []
         places: list[Place] = []
+        filled: list[tuple[Values, set[int]]] = []
         self._session.safely(self._begin, fixturedef, begun)
         self._session.safely(lambda: places.extend(_places(fixturedef, request)))
+        self._session.safely(lambda: filled.extend(self._growing()))
         try:
             yield
         finally:
             for check in begun:
                 self._session.safely(self._leave, fixturedef, request, check, places)
+            for values, before in filled:
+                self._session.safely(values.learn, before)
+
+    def _growing(self) -> list[tuple[Values, set[int]]]:
+        """What other fixtures have given that this one may put something into."""
+        values = [keeper.values for keeper in self._session.watch.keepers if keeper.values is not None]
+        return [(each, each.elements()) for each in values if each.can_grow()]
 
     def _begin(self, fixturedef: pytest.FixtureDef[Any], begun: list[Check]) -> None:
         check = self._session.begin(fixturedef.argname, fixturedef.scope, self._guard.settings.default)
@@ -79,7 +89,8 @@ class WiderFixtures:
         self._session.accept_defaults()
         result = fixturedef.cached_result
         if result is not None and result[2] is None:
-            check.owner.values = Values(result[0], [place.new_names() for place in places])
+            names = [place.new_names() for place in places]
+            check.owner.values = Values(result[0], names, lambda: _finalizers(fixturedef))
             watch.keepers.append(check.owner)
         # The last of its finalizers runs first.
         fixturedef.addfinalizer(lambda: self._session.safely(self._resume, request, check))
@@ -114,9 +125,26 @@ class WiderFixtures:
 
 def _places(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> list[Place]:
     """Where a fixture of that scope may put something for its tests, as `setUpClass` and `setup_module` do."""
+    own = sys.modules.get(str(attribute(fixturedef.func, "__module__")))
     name = {"class": "cls", "module": "module"}.get(fixturedef.scope)
     place = None if name is None else attribute(request, name)
-    return [] if place is None else [Place(place)]
+    found = [] if place is None else places_of(place)
+    return found if own is None or own is place else [*found, Place(own)]
+
+
+def _finalizers(fixturedef: pytest.FixtureDef[Any]) -> list[object]:
+    """What a fixture has registered to be called at its end, and not what pytest and we have."""
+    found = list(attribute(fixturedef, "_finalizers", ()))
+    return [each for each in found if not _is_ours(each) and not _ends_another(each)]
+
+
+def _is_ours(finalizer: object) -> bool:
+    return str(attribute(finalizer, "__module__")).startswith("pytest_httpleak")
+
+
+def _ends_another(finalizer: object) -> bool:
+    """Whether it is pytest's own, for a fixture that is based on this one."""
+    return module_of(attribute(attribute(finalizer, "func"), "__self__")).startswith("_pytest")
 
 
 def _has_own_fixtures(item: Any) -> bool:

@@ -20,19 +20,24 @@ def codes_of(birth: Birth | None, test: CodeType | None) -> set[CodeType]:
     """The code of the functions that made something: an installed library's, up to the user's, and the user's.
 
     The test's own is none of them. What has only run the code of others has made nothing either: a runner of loops, a test
-    client, any function that has called back into one of the test's own. A task's or thread's are those that were at
-    work where it was made, too.
+    client, any function that has called back into one of the test's own, or from another file into one of the test's. A
+    task's or thread's are those that were at work where it was made, too.
     """
     stack: list[CodeType] = []
+    within = () if birth is None else birth.within
     while birth is not None:
         stack += [code for code, _ in birth.frames]
         birth = birth.parent
+    stack += [code for frames in within for code, _ in frames]
     library = itertools.takewhile(lambda code: not is_user_file(code.co_filename), stack)
     codes = {code for code in library if is_installed_file(code.co_filename)}
     users = [code for code in stack if is_user_file(code.co_filename)]
     if users:
-        of_the_test = f"{(test or users[-1]).co_qualname}.<locals>."
-        codes.update(itertools.takewhile(lambda code: not code.co_qualname.startswith(of_the_test), users))
+        of = test or users[-1]
+        if users[0].co_filename == of.co_filename:
+            users = [*itertools.takewhile(lambda code: code.co_filename == of.co_filename, users)]
+        own = f"{of.co_qualname}.<locals>."
+        codes.update(itertools.takewhile(lambda code: not code.co_qualname.startswith(own), users))
     return codes - {test}
 
 
@@ -52,10 +57,19 @@ class Methods:
 
     def _is_own(self, cls: type) -> bool:
         own = vars(cls)
-        if any(name in own and code_of(own[name]) in self._codes for name in self._names):
+        names = list(own) if _is_users(cls) else [name for name in self._names if name in own]
+        if any(code_of(function) in self._codes for name in names for function in _functions(own[name])):
             return True
         name = attribute(cls, "__qualname__")
         return name in self._classes and (name, _file_of(cls)) in self._places
+
+
+def _functions(value: Any) -> tuple[Any, ...]:
+    return (value.fget, value.fset, value.fdel) if is_a(value, property) else (value,)
+
+
+def _is_users(cls: type) -> bool:
+    return is_user_module(str(attribute(cls, "__module__")), _file_of(cls))
 
 
 def _file_of(cls: type) -> str | None:
@@ -87,6 +101,7 @@ def _wrapped(function: Any) -> Any:
 _MOST_DECORATORS: Final = 8
 
 _LEVELS: Final = 12  # from a function to its stack's callback's argument it is nine
+_MOST_INLINE: Final = 20_000  # parts of dicts that are looked at between two looks at the clock
 _BATCH: Final = 2000  # objects whose parts are looked at between two looks at the clock
 _PLAIN: Final = (str, bytes, int, float, type(None), type, CodeType, FrameType, ModuleType)
 _RUNNERS: Final = ("_pytest", "pluggy", "pytest_httpleak")
@@ -111,14 +126,11 @@ class _Sort:
 
 
 def _kept_by(cls: type) -> list[Any]:
-    if not is_user_module(str(attribute(cls, "__module__")), _file_of(cls)):
+    if not _is_users(cls):
         return [value for value in vars(cls).values() if is_a(value, _CACHE)]
     values: list[Any] = []
     for value in vars(cls).values():
-        if is_a(value, property):
-            values += (value.fget, value.fset, value.fdel)
-        else:
-            values.append(value.__func__ if is_a(value, (classmethod, staticmethod)) else value)
+        values += (value.__func__,) if is_a(value, (classmethod, staticmethod)) else _functions(value)
     functions = [value for value in values if type(value) is FunctionType]
     # Not the functions themselves, which are no sign that an object inside has made anything; nor what is the module's.
     parts = [value for value in values if type(value) is not FunctionType] + _parts(functions)
@@ -210,6 +222,7 @@ class _Seen:
         """Take down those that have not been seen, and may be or have something of interest; the answer is what to go on with."""
         found = []
         nearest, sorts = self.nearest, self._sorts
+        room = _MOST_INLINE
         for part in parts:
             sort = sorts.get(id(type(part)))
             if sort is None:
@@ -221,7 +234,11 @@ class _Seen:
             sort.number += 1
             if sort.code is not None:
                 self.codes.add(getattr(part, sort.code))
-            if sort.is_led_through:
+            if sort.cls is dict and room > 0:  # of an object's attributes, most often: no level of its own
+                below = gc.get_referents(part)
+                parts += below
+                room -= len(below)
+            elif sort.is_led_through:
                 found.append(part)
         return found
 

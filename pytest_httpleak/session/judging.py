@@ -136,7 +136,14 @@ class Judging:
             closed = {key for key, record in bare.items() if record.is_closed() or _is_dying(record)}
             asked = [suspect for suspect in suspects if suspect.key not in closed]
             more = excused(
-                keepers, asked, records, unsure, test=self._code_of_test(), seconds=seconds, is_searched=is_searched
+                keepers,
+                asked,
+                records,
+                unsure,
+                test=self._code_of_test(),
+                seconds=seconds,
+                is_searched=is_searched,
+                of_fixture=owner.scope != "function",
             )
             return closed | more
         except Exception as error:  # noqa: BLE001  # this is the wall

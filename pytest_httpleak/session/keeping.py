@@ -120,12 +120,14 @@ def excused(
     test: CodeType | None,
     seconds: float = SEARCH,
     is_searched: bool = True,
+    of_fixture: bool = False,
 ) -> set[int]:
     """Keys of suspects that live as long as the process: first-use globals, and clients in an attribute of their own.
 
     So are those that the value of one of the wider fixtures has made when it needed them: that one answers for them then.
     `unsure` takes the keys of those of whom there was no time to find that out: `seconds` of processor time for each.
-    `test` is the code of the function that is judged. Where the heap may not be searched, only fixtures are asked.
+    `test` is the code of the function that is judged. Where the heap may not be searched, only fixtures are asked. One that
+    is over may have made it for another that gives a list, and ends what is in that.
     """
     keepers = {id(value): each for each in fixtures for value in each.values_now()}
     keys = {each.key for each in suspects if _is_a_tools_thread(each)}
@@ -141,6 +143,8 @@ def excused(
             continue
         thing = None if suspect.kind in given_up else resource_of(suspect, records)
         keeper, is_known = made_by.of(thing, record) if ends else (None, True)
+        if keeper is None and of_fixture and thing is not None:
+            keeper = next((each for each in fixtures if each.values is not None and each.values.contain(thing)), None)
         is_climbed = is_searched and thing is not None and keeper is None and terms.by_attributes
         root = references.process_wide(thing, packages, ends, seconds=seconds) if is_climbed else None
         if root is references.GIVEN_UP:
