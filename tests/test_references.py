@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
 import threading
 import types
@@ -16,6 +17,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from pytest_httpleak.clocks import Real
 from pytest_httpleak.probes import makers, references
 
 
@@ -353,6 +355,15 @@ def test_the_keeper_is_that_which_is_nearest() -> None:
     inner = Keeper(made=[client])
     values = [Keeper(), Keeper(inner=inner), inner]
     assert makers.Inside(values).keeper(client, CODES, seconds=60) == (2, True)
+
+
+def test_a_keeper_does_not_wait_for_a_value_with_very_much_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client()
+    much = [[[] for _ in range(300)] for _ in range(1000)]
+    inside = makers.Inside([Keeper(rows=much), Keeper(a=Keeper(b=[Keeper(c=[client])]))])
+    looks = itertools.count()
+    monkeypatch.setattr(Real, "thread_time", lambda: next(looks))
+    assert inside.keeper(client, CODES, seconds=50) == (1, True)
 
 
 def test_a_search_without_time_to_end_has_no_answer() -> None:

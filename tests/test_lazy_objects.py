@@ -1,0 +1,544 @@
+"""What objects of wider fixtures make when a test first needs it, whatever way they are written: the fixture's."""
+
+from __future__ import annotations
+
+import textwrap
+
+from inner import Inner
+
+SHAPES = """
+import asyncio
+import functools
+import os
+import select
+import socket
+import threading
+import types
+import unittest
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+KEPT = []
+
+
+def udp():
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+
+def end(things):
+    for each in list(things):
+        if {is_ended}:
+            each.close()
+        else:
+            KEPT.append(each)
+
+
+def lasting(make, things, scope="module"):
+    # A fixture of that scope, which gives what `make` makes, and ends what `things` says that this has made.
+    @pytest.fixture(scope=scope)
+    def fixture():
+        thing = make()
+        yield thing
+        end(things(thing))
+
+    return fixture
+
+
+# -- in its class ---------------------------------------------------------------------------------------------------------
+
+
+class OfClass:
+    made = {{}}
+
+    def use(self):
+        self.made.setdefault("a", None) or self.made.update(a=udp())
+
+
+class OneOfClass:
+    one = None
+
+    def use(self):
+        if OneOfClass.one is None:
+            OneOfClass.one = udp()
+
+
+class Base:
+    made = []
+
+    @classmethod
+    def use(cls):
+        cls.made.append(udp())
+
+
+class Derived(Base):
+    pass
+
+
+def remembered(function):
+    cache = remembered.cache = {{}}
+
+    @functools.wraps(function)
+    def wrapper(*args):
+        if args not in cache:
+            cache[args] = function(*args)
+        return cache[args]
+
+    return wrapper
+
+
+class Remembering:
+    @remembered
+    def use(self):
+        return udp()
+
+
+class Cached:
+    @property
+    @functools.cache
+    def own(self):
+        return udp()
+
+    @staticmethod
+    @functools.cache
+    def static():
+        return udp()
+
+    @classmethod
+    @functools.cache
+    def of_class(cls):
+        return udp()
+
+    def use(self):
+        return [self.own, self.static(), self.of_class()]
+
+
+class Once:
+    def __init__(self, function):
+        self.function, self.values = function, weakref.WeakKeyDictionary()
+
+    def __get__(self, instance, owner=None):
+        if instance not in self.values:
+            self.values[instance] = self.function(instance)
+        return self.values[instance]
+
+
+class WithDescriptor:
+    @Once
+    def sock(self):
+        return udp()
+
+    def use(self):
+        return self.sock
+
+
+def of_closure():
+    made = {{}}
+
+    class OfClosure:
+        def use(self):
+            return made.setdefault("a", None) or made.update(a=udp()) or made["a"]
+
+    return OfClosure()
+
+
+of_class = lasting(OfClass, lambda thing: thing.made.values())
+one_of_class = lasting(OneOfClass, lambda thing: [thing.one])
+derived = lasting(lambda: Derived, lambda thing: thing.made)
+remembering = lasting(Remembering, lambda thing: remembered.cache.values())
+cached = lasting(Cached, lambda thing: thing.use())
+with_descriptor = lasting(WithDescriptor, lambda thing: [thing.sock])
+closure = lasting(of_closure, lambda thing: [thing.use()])
+
+
+# -- by methods of any name -----------------------------------------------------------------------------------------------
+
+
+class Counted:
+    def __init__(self, function):
+        self.function, self.calls = function, 0
+
+    def __get__(self, instance, owner=None):
+        return functools.partial(self, instance)
+
+    def __call__(self, *args):
+        self.calls += 1
+        return self.function(*args)
+
+
+class Keeping:
+    def __init__(self):
+        self.made = {{}}
+
+
+def opened(self):
+    self.made["a"] = udp()
+
+
+def verb(name):
+    def call(self):
+        self.made[name] = udp()
+
+    return call
+
+
+class Decorated(Keeping):
+    @Counted
+    def use(self):
+        self.made["a"] = udp()
+
+
+class ByLambda(Keeping):
+    sock = property(lambda self: self.made.setdefault("a", None) or self.made.update(a=udp()))
+
+    def use(self):
+        return self.sock
+
+
+class ByHiddenName(Keeping):
+    def __get(self):
+        self.made["a"] = udp()
+
+    use = __get
+
+
+class BySetter(Keeping):
+    def __set(self, name):
+        self.made[name] = udp()
+
+    name = property(None, __set)
+
+    def use(self):
+        self.name = "a"
+
+
+class ByFunction(Keeping):
+    use = opened
+
+
+class ByVerb(Keeping):
+    use = verb("a")
+
+
+by_decorated = lasting(Decorated, lambda thing: thing.made.values())
+by_lambda = lasting(ByLambda, lambda thing: thing.made.values())
+by_hidden_name = lasting(ByHiddenName, lambda thing: thing.made.values())
+by_setter = lasting(BySetter, lambda thing: thing.made.values())
+by_function = lasting(ByFunction, lambda thing: thing.made.values())
+by_verb = lasting(ByVerb, lambda thing: thing.made.values())
+
+
+# -- in tasks and threads -------------------------------------------------------------------------------------------------
+
+
+def put(made):
+    made.append(udp())
+
+
+async def aput(made):
+    await asyncio.sleep(0)
+    made.append(udp())
+
+
+class Facade:
+    def __init__(self):
+        self.made, self.loop, self.executor = [], asyncio.new_event_loop(), ThreadPoolExecutor(1)
+
+    def by_coroutine(self):
+        async def main():
+            self.made.append(udp())
+
+        self.loop.run_until_complete(main())
+
+    def by_function(self):
+        self.loop.run_until_complete(aput(self.made))
+
+    def by_gather(self):
+        async def main():
+            await asyncio.gather(aput(self.made), aput(self.made))
+
+        self.loop.run_until_complete(main())
+
+    def by_thread(self):
+        thread = threading.Thread(target=put, args=(self.made,))
+        thread.start()
+        thread.join()
+
+    def by_job(self):
+        self.executor.submit(lambda: put(self.made)).result()
+
+    def by_job_of_the_loop(self):
+        async def main():
+            await self.loop.run_in_executor(self.executor, put, self.made)
+
+        self.loop.run_until_complete(main())
+
+    def close(self):
+        self.executor.shutdown()
+        self.loop.close()
+
+
+@pytest.fixture(scope="module")
+def facade():
+    facade = Facade()
+    yield facade
+    end(facade.made)
+    facade.close()
+
+
+# -- deep inside, beside much, and beside classes that like no questions ---------------------------------------------------
+
+
+class Part:
+    def __init__(self, **parts):
+        self.__dict__.update(parts)
+
+
+class Deep:
+    def __init__(self):
+        self.made = []
+        self.part = self.made
+        for _ in range(9):
+            self.part = Part(part=self.part)
+
+    def use(self):
+        part = self.part
+        while isinstance(part, Part):
+            part = part.part
+        part.append(udp())
+
+
+class Unhashable(type):
+    def __eq__(cls, other):
+        raise RuntimeError("not to be asked")
+
+    def __getattr__(cls, name):
+        raise RuntimeError("not to be asked")
+
+
+class Row(metaclass=Unhashable):
+    pass
+
+
+class Proxy:
+    def __getattr__(self, name):
+        KEPT.append(udp())
+
+
+class WithRow:
+    use_later = Proxy()
+
+    def __init__(self):
+        self.made, self.rows = [], [Row(), Row]
+
+    def use(self):
+        self.made.append(udp())
+
+
+deep = lasting(Deep, lambda thing: thing.made)
+with_row = lasting(WithRow, lambda thing: thing.made)
+
+
+# -- bare numbers, and what is none ---------------------------------------------------------------------------------------
+
+
+class Numbers:
+    def __init__(self):
+        self.listed, self.by_name = [], {{}}
+
+    def use(self):
+        self.listed.append(os.dup(0))
+        self.by_name["a"] = os.dup(0)
+
+
+class Poller:
+    poller = None
+
+    def use(self):
+        self.poller = select.epoll()
+
+
+@pytest.fixture(scope="module")
+def numbers():
+    numbers = Numbers()
+    yield numbers
+    end(os.fdopen(number) for number in [*numbers.listed, *numbers.by_name.values()] if {is_ended})
+
+
+poller = lasting(Poller, lambda thing: [thing.poller])
+
+
+# -- what ends it is somewhere else -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def by_finalizer(request):
+    def make():
+        request.addfinalizer(functools.partial(end, [udp()]))
+
+    return types.SimpleNamespace(use=make)
+
+
+@pytest.fixture(scope="module")
+def opened_ones():
+    made = []
+    yield made
+    end(made)
+
+
+@pytest.fixture(scope="module")
+def opener(opened_ones):
+    return types.SimpleNamespace(use=lambda: opened_ones.append(udp()))
+
+
+class Api:
+    def __init__(self):
+        self.made = []
+
+    def use(self):
+        self.made.append(udp())
+
+
+shared = lasting(dict, lambda things: things["api"].made)
+
+
+@pytest.fixture(scope="module")
+def filled(shared):
+    shared["api"] = Api()
+    return types.MappingProxyType(shared)
+
+
+@pytest.fixture(scope="session")
+def put_into_the_module():
+    global API
+    API = Api()
+    yield
+    end(API.made)
+
+
+class Prepared(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        Prepared.api = Api()
+        cls.addClassCleanup(lambda: end(cls.api.made))
+
+
+class TestPrepared(Prepared):
+    def test_of_base_class(self):
+        self.api.use()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "of_class", "one_of_class", "derived", "remembering", "cached", "with_descriptor", "closure",
+        "by_decorated", "by_lambda", "by_hidden_name", "by_setter", "by_function", "by_verb",
+        "deep", "with_row", "numbers", "poller", "by_finalizer", "opener",
+    ],
+)
+def test_shape(name, request):
+    request.getfixturevalue(name).use()
+
+
+@pytest.mark.parametrize("how", [name for name in vars(Facade) if name.startswith("by_")])
+def test_facade(facade, how):
+    getattr(facade, how)()
+
+
+def test_filled(filled, shared):
+    shared["api"].use()
+    filled["api"].use()
+
+
+def test_module(put_into_the_module):
+    API.use()
+"""
+
+OWN = """
+
+
+
+def test_puts_its_own_into_the_class(of_class):
+    of_class.made["own"] = udp()
+
+
+def test_puts_its_own_into_the_dict(filled, shared):
+    shared["own"] = udp()
+
+
+def own_helper(kept):
+    kept.append(udp())
+
+
+def test_lets_the_object_run_its_helper(runner):
+    runner.run(own_helper, runner.made)
+
+
+def test_lets_the_object_run_its_coroutine(facade):
+    async def main():
+        facade.made.append(udp())
+
+    facade.loop.run_until_complete(main())
+
+
+def test_lets_the_objects_executor_run_its_function(facade):
+    facade.executor.submit(lambda: KEPT.append(udp())).result()
+"""
+
+ENDED_BY_NOBODY = {
+    *("of_class", "one_of_class", "derived", "remembering", "cached", "with_descriptor", "closure"),
+    *("by_decorated", "by_lambda", "by_hidden_name", "by_setter", "by_function", "by_verb"),
+    *("deep", "with_row", "numbers", "poller", "by_finalizer", "opened_ones", "shared", "facade"),
+    *("put_into_the_module", "setUpClass"),
+}
+
+
+def write(inner: Inner, *, is_ended: bool, more: str = "") -> None:
+    inner.write(
+        conftest="""
+        import pytest
+
+        class Runner:
+            def __init__(self):
+                self.made = []
+
+            def run(self, function, *args):
+                return function(*args)
+
+        @pytest.fixture(scope="session")
+        def runner():
+            return Runner()
+        """,
+        test_a=SHAPES.format(is_ended=is_ended) + textwrap.dedent(more),
+    )
+
+
+def test_what_a_test_lets_them_make_and_they_end_is_no_leak(inner: Inner) -> None:
+    write(inner, is_ended=True)
+    result = inner.run()
+    assert {name: outcome for name, outcome in inner.outcomes().items() if outcome != "clean"} == {}, (
+        result.stdout.str()
+    )
+    assert inner.report["fixtures"] == []
+    result.stdout.no_fnmatch_line("*switched off*")
+
+
+def test_what_they_do_not_end_is_their_leak(inner: Inner) -> None:
+    write(inner, is_ended=False)
+    inner.run()
+    assert {name: outcome for name, outcome in inner.outcomes().items() if outcome != "clean"} == {}
+    assert {row["name"] for row in inner.report["fixtures"]} == ENDED_BY_NOBODY
+
+
+def test_what_a_test_makes_itself_is_its_leak(inner: Inner) -> None:
+    write(inner, is_ended=True, more=OWN)
+    inner.run()
+    leaked = {name for name, outcome in inner.outcomes().items() if outcome == "leaked"}
+    assert leaked == {
+        "test_puts_its_own_into_the_class",
+        "test_puts_its_own_into_the_dict",
+        "test_lets_the_object_run_its_helper",
+        "test_lets_the_object_run_its_coroutine",
+        "test_lets_the_objects_executor_run_its_function",
+    }
