@@ -87,7 +87,7 @@ def _is_kept(protocol: Any, connector: Any) -> bool:
 class ResponseRecord(Finalized):
     """A response from the moment it has a connection to the moment it gives it back."""
 
-    __slots__ = ("claims", "connections", "connectors", "method", "sockets", "status", "type", "url")
+    __slots__ = ("claims", "connections", "connectors", "method", "sockets", "status", "type", "url", "websocket")
 
     kind: ClassVar[Kind] = Kind.RESPONSES
     LIBRARY = "aiohttp"
@@ -99,6 +99,10 @@ class ResponseRecord(Finalized):
         self.method, self.url = method, url
         self.status: int | None = None  # once the response is dead
         self.type = "aiohttp.ClientResponse"
+        self.websocket: Callable[[], Any] = lambda: None
+
+    def kept_as(self) -> Any:
+        return self.websocket()  # to the response itself the books of the connector lead, too
 
     def exchange(self) -> tuple[str, int | None] | None:
         response = self.ref()

@@ -8,6 +8,7 @@ from pytest_httpleak.interruptions import pass_on
 
 # Bound here, so that a test which puts something else in their place cannot mislead the watch.
 _fstat, _listdir = os.fstat, os.listdir
+_open, _read, _close = os.open, os.read, os.close
 
 
 def open_numbers() -> set[int]:
@@ -17,6 +18,19 @@ def open_numbers() -> set[int]:
     except OSError as error:
         pass_on(error)
         return set()
+
+
+def is_of_process(fd: int, pid: int) -> bool:
+    """Whether that is a descriptor of a process, which tells when that ends; of Linux alone."""
+    try:
+        about = _open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY)
+    except OSError as error:
+        pass_on(error)
+        return False
+    try:
+        return b"\nPid:\t%d\n" % pid in b"\n" + _read(about, 4096) + b"\n"
+    finally:
+        _close(about)
 
 
 def is_open(fd: int) -> bool:

@@ -94,6 +94,10 @@ class Record:
         """Where in what `ref` gives the resource is, in words: `.fd`; nothing where it is the resource itself."""
         return ""
 
+    def kept_as(self) -> Any:
+        """What a keeper has of it: the thing itself, most often."""
+        return self.ref()
+
     def belong_to(self, owner: Any) -> None:
         """Let another owner answer for it."""
         self.owner = owner

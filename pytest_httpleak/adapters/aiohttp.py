@@ -118,6 +118,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         record = responses.get(websocket._response)
         if record is not None:
             record.type = "aiohttp.ClientWebSocketResponse"
+            record.websocket = weakref.ref(websocket)
 
     def checked_out(_: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
         dropped.discard(id(connection))

@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.looprecords import record_loops
-from pytest_httpleak.opennumbers import open_numbers
+from pytest_httpleak.opennumbers import is_of_process, open_numbers
 from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS
 from pytest_httpleak.socketrecords import is_being_closed, record_of
 
@@ -28,7 +28,11 @@ _UVLOOP_OPENERS = (
     "create_server",
     "create_unix_connection",
     "create_unix_server",
+    "subprocess_exec",
+    "subprocess_shell",
 )
+_STANDARD_STREAMS = (0, 1, 2)
+_PROCESS_WATCHERS = ("PidfdChildWatcher", "_PidfdChildWatcher")  # the latter from Python 3.14 on
 
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
@@ -42,6 +46,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     record_loops(module.BaseEventLoop, hooks)
     _tasks(module.BaseEventLoop, hooks)
     _transports(module, hooks)
+    _processes(module, hooks)
     watch: Any = hooks.watch
 
     def cancelling(loop: Any) -> None:
@@ -164,19 +169,42 @@ def _transports(module: ModuleType, hooks: Hooks) -> None:
         hooks.before(module.StreamWriter, "__del__", writer_dies)
 
 
+def _processes(module: ModuleType, hooks: Hooks) -> None:
+    """Let the descriptor by which a loop hears of a process's end belong to the transport of that process."""
+    watch: Any = hooks.watch
+
+    def watched(_: None, watcher: Any, pid: int, callback: Any, /, *args: Any, **kwargs: Any) -> None:
+        fds = [fd for fd in list(watch.fds) if fd not in watch.holders and is_of_process(fd, pid)]
+        for fd in fds if args else ():
+            watch.hold(fd, args[0])
+
+    events = getattr(module, "unix_events", None)
+    for name in _PROCESS_WATCHERS:
+        if hasattr(events, name):
+            hooks.after(getattr(events, name), "add_child_handler", watched)
+
+
 def _native_transports(cls: Any, hooks: Hooks) -> None:
     """Note where uvloop's sockets are asked for; they are descriptors without an object of the socket class."""
     watch: Any = hooks.watch
     wall = hooks.wall
     loops = watch.table("loops")
 
+    def sockets_of(holder: Any) -> list[Any]:
+        if hasattr(holder, "sockets"):
+            return list(holder.sockets)
+        ends = [holder]
+        if hasattr(holder, "get_pipe_transport"):  # of a process, whose pipes are pairs of sockets
+            ends = list(filter(None, map(holder.get_pipe_transport, _STANDARD_STREAMS)))
+        return [end.get_extra_info("socket") for end in ends]
+
     def note(loop: Any, result: Any, birth: Any, owner: Any) -> None:
         record = loops.get(loop)
-        transport = result[0] if isinstance(result, tuple) else None
-        sockets = [transport.get_extra_info("socket")] if transport is not None else list(result.sockets)
-        for sock in sockets:
+        holder = result[0] if isinstance(result, tuple) else result
+        for sock in sockets_of(holder):
             if sock is not None:
                 watch.give(sock.fileno(), birth, owner)
+                watch.hold(sock.fileno(), holder)
                 watch.births += 1
                 if record is not None and sock.fileno() in watch.fds:
                     record.opened[sock.fileno()] = watch.fds[sock.fileno()][2]

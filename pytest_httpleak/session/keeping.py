@@ -16,6 +16,8 @@ from pytest_httpleak.probes import infrastructure, makers, references
 from pytest_httpleak.records import Record
 from pytest_httpleak.sites import is_user_module
 
+_WEBSOCKET: Final = "aiohttp.ClientWebSocketResponse"
+
 SEARCH: Final = 5.0  # seconds of processor time for one question whose answer decides
 
 # Each question about what refers to a resource is a scan of the heap: a line that leaks a thousand may not take minutes.
@@ -63,8 +65,9 @@ _TERMS: Final = {
     Kind.FDS: _Terms(_where_it_was_made),
     # One that the tested code has made and set is also in a place of asyncio's.
     Kind.LOOPS: _Terms(_where_it_was_made),
-    # What a wider fixture's own object has at work.
+    # What a wider fixture's own object has at work, and has connected itself.
     Kind.TASKS: _Terms(_nowhere, in_containers=False, by_attributes=False),
+    Kind.RESPONSES: _Terms(_nowhere, in_containers=False, by_attributes=False),
 }
 
 
@@ -108,6 +111,8 @@ def may_be_excused(suspect: Suspect) -> bool:
 
 
 def _terms(suspect: Suspect) -> _Terms | None:
+    if suspect.kind is Kind.RESPONSES and suspect.type != _WEBSOCKET:
+        return None
     return _TERMS.get(Kind.FDS if suspect.key < 0 else suspect.kind)
 
 
@@ -141,7 +146,7 @@ def excused(
         ends = {} if _is_taken(suspect) else keepers
         if suspect.key < 0 and not ends and not packages:  # the user's own line made it, and there is no wider fixture
             continue
-        thing = None if suspect.kind in given_up else resource_of(suspect, records)
+        thing = None if suspect.kind in given_up or suspect.state is State.COLLECTED else record.kept_as()
         keeper, is_known = made_by.of(thing, record) if ends else (None, True)
         if keeper is None and of_fixture and thing is not None:
             keeper = next((each for each in fixtures if each.values is not None and each.values.contain(thing)), None)
