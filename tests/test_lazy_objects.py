@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
+import pytest
 from inner import Inner
 
 SHAPES = """
@@ -542,3 +543,138 @@ def test_what_a_test_makes_itself_is_its_leak(inner: Inner) -> None:
         "test_lets_the_object_run_its_coroutine",
         "test_lets_the_objects_executor_run_its_function",
     }
+
+
+CONNECTED = """
+import asyncio
+import sys
+
+import aiohttp
+import aiohttp.web
+import pytest
+import pytest_asyncio
+
+KEPT = []
+MODULE = pytest.mark.asyncio(loop_scope="module")
+
+
+class Realtime:
+    # Connects its websocket, starts its process and opens its streams when a test first needs them, and keeps them.
+    session = websocket = process = server = None
+
+    def __init__(self, address):
+        self.address = address
+
+    async def echo(self):
+        if self.websocket is None:
+            self.session = aiohttp.ClientSession()
+            self.websocket = await self.session.ws_connect(self.address)
+        await self.websocket.send_str("a")
+        return (await self.websocket.receive()).data
+
+    async def connect(self):
+        self.session = self.session or aiohttp.ClientSession()
+        return await self.session.ws_connect(self.address)
+
+    async def run(self):
+        if self.process is None:
+            pipe = asyncio.subprocess.PIPE
+            self.process = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=pipe, stdout=pipe)
+
+    async def open(self):
+        if self.server is None:
+            self.server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+            self.streams = {{"a": await asyncio.open_connection(*self.server.sockets[0].getsockname())}}
+
+    async def close(self):
+        if {is_ended}:
+            await self.websocket.close()
+            self.process.stdin.write(b"\\n")
+            await self.process.communicate()
+            self.streams["a"][1].close()
+            self.server.close()
+            await self.server.wait_closed()
+            await self.session.close()
+        else:
+            KEPT.append(self)
+
+
+async def repeat(request):
+    websocket = aiohttp.web.WebSocketResponse()
+    await websocket.prepare(request)
+    async for message in websocket:
+        await websocket.send_str(message.data)
+    return websocket
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def address():
+    application = aiohttp.web.Application()
+    application.router.add_get("/", repeat)
+    runner = aiohttp.web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    await aiohttp.web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield "http://127.0.0.1:%d/" % runner.addresses[0][1]
+    await runner.cleanup()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def realtime(address):
+    realtime = Realtime(address)
+    yield realtime
+    await realtime.close()
+
+
+@MODULE
+async def test_websocket(realtime):
+    assert await realtime.echo() == "a"
+
+
+@MODULE
+async def test_process(realtime):
+    await realtime.run()
+
+
+@MODULE
+async def test_streams(realtime):
+    await realtime.open()
+"""
+
+HANDED_OUT = """
+
+@MODULE
+async def test_websocket_that_is_handed_out(realtime):
+    KEPT.append(await realtime.connect())
+
+
+@MODULE
+async def test_process_of_its_own():
+    pipe = asyncio.subprocess.PIPE
+    KEPT.append(await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=pipe))
+
+
+@MODULE
+async def test_ends_its_process():
+    KEPT[-1].stdin.write(b"\\n")
+    await KEPT[-1].communicate()
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("is_ended", [True, False])
+def test_what_they_connect_is_theirs(inner: Inner, loop: str, is_ended: bool) -> None:
+    pytest.importorskip("pytest_asyncio")
+    pytest.importorskip("aiohttp")
+    policy = ""
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+        policy = "import pytest, uvloop\n@pytest.fixture(scope='session')\ndef event_loop_policy():\n"
+        policy += "    return uvloop.EventLoopPolicy()\n"
+    handed_out = HANDED_OUT if is_ended else ""
+    inner.write(conftest=policy, test_a=CONNECTED.format(is_ended=is_ended) + handed_out)
+    result = inner.run("-p", "pytest_asyncio.plugin", "-W", "ignore")
+    leaked = {name for name, outcome in inner.outcomes().items() if outcome != "clean"}
+    expected = {"test_websocket_that_is_handed_out", "test_process_of_its_own"} if is_ended else set()
+    assert leaked == expected, result.stdout.str()
+    rows = [row["name"] for row in inner.report["fixtures"] if row["name"] == "realtime"]
+    assert rows == ([] if is_ended else ["realtime"])
