@@ -7,11 +7,12 @@ import sys
 from collections.abc import Collection
 from typing import Any
 
-from pytest_httpleak.asking import attribute
+from pytest_httpleak.asking import attribute, is_a
 
 
 def living(addresses: Collection[int]) -> dict[int, Any]:
     """The objects of the heap at these addresses."""
+    gc.unfreeze()  # see probes.references
     return {id(thing): thing for thing in gc.get_objects() if id(thing) in addresses}
 
 
@@ -23,7 +24,7 @@ def is_database(cls: type) -> bool:
 def is_over(connection: Any) -> bool:
     """Whether a connection is no more, or no good any more."""
     library: Any = sys.modules["sqlite3"]
-    if connection is None:
+    if not is_a(connection, library.Connection):  # something else is at its address now
         return True
     try:
         library.Connection.in_transaction.__get__(connection)  # not what a class of somebody's makes of it

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from pytest_httpleak.interruptions import pass_on
 
 # Bound here, so that a test which puts something else in their place cannot mislead the watch.
-_fstat, _listdir = os.fstat, os.listdir
+_fstat, _listdir, _stat = os.fstat, os.listdir, os.stat
 _open, _read, _close = os.open, os.read, os.close
 
 
@@ -18,6 +19,16 @@ def open_numbers() -> set[int]:
     except OSError as error:
         pass_on(error)
         return set()
+
+
+def identity_of_file(path: Any) -> tuple[int, int] | None:
+    """The device and inode of a file; None where there is none of that name, or that is none."""
+    try:
+        status = _stat(path)
+    except (OSError, TypeError, ValueError) as error:
+        pass_on(error)
+        return None
+    return status.st_dev, status.st_ino
 
 
 def is_of_process(fd: int, pid: int) -> bool:

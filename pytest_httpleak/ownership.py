@@ -19,6 +19,8 @@ from pytest_httpleak.sites import Birth, capture
 _fstat, _getframe, _get_ident = os.fstat, sys._getframe, threading.get_ident
 
 # The identity of a descriptor, which tells it from a later one of its number, and a reference that keeps nothing alive.
+# A connection to a database that may have taken over a descriptor: of which file, and its own birth and owner.
+Heir = tuple[tuple[int, int] | None, Callable[[], Any] | Address, Birth, Owner]
 Holder = tuple[tuple[int, int] | None, Callable[[], Any] | Address]
 
 # Audit notes of one owner; a loop that makes more of them says nothing new.
@@ -39,6 +41,8 @@ class Watch(Answering):
         self.fds: dict[int, tuple[Birth | None, Owner, tuple[int, int] | None]] = {}
         self.holders: dict[int, Holder] = {}  # by descriptor: the object through which it is used, where there is one
         # Descriptors of maps which are kept beside the one that is mapped: their birth, that one, and its birth.
+        # Connections to databases that have opened nothing, by address: of a file of which a descriptor was kept.
+        self.heirs: dict[int, Heir] = {}
         self.maps: dict[int, tuple[Birth, int, Birth]] = {}
         self.loops: dict[int, Any] = {}
         self.loops_come: Callable[[], object] = lambda: None
@@ -158,17 +162,27 @@ class Watch(Answering):
         """
         if self.making and _get_ident() in self.making:
             return
+        birth, owner = self._of_descriptor(depth + 1)
+        self.give(fd, birth, owner)
+        if holder is None:
+            self.holders.pop(fd, None)  # of an earlier descriptor, maybe to the same file
+        else:
+            self.hold(fd, holder)
+        self.births += 1
+
+    def _of_descriptor(self, depth: int) -> tuple[Birth, Owner]:
         if self.running_loop() is None and self._is_plain():
             birth, owner = capture(depth - 1), self.stack[-1]
         else:
             birth, owner = self.birth(depth), self._answering()
         if owner.over or (not birth.frames and birth.parent is None):  # the latter is the test runner's own
             owner = self.root
-        self.give(fd, birth, owner)
-        if holder is None:
-            self.holders.pop(fd, None)  # of an earlier descriptor, maybe to the same file
-        else:
-            self.hold(fd, holder)
+        return birth, owner
+
+    def may_take_over(self, identity: tuple[int, int] | None, address: int, holder: object, depth: int = 5) -> None:
+        """Note a connection that may use a descriptor which was kept of an earlier one; which one, is seen later."""
+        birth, owner = self._of_descriptor(depth + 1)
+        self.heirs[address] = identity, reference(holder), birth, owner
         self.births += 1
 
     def hold(self, fd: int, holder: object) -> None:

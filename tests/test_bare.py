@@ -22,10 +22,12 @@ from typing import Any
 import pytest
 from marked import Leaks, Marked
 
+from pytest_httpleak import databases, opennumbers
 from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.probes import descriptors
 from pytest_httpleak.records import Bystander
+from pytest_httpleak.session import heirs
 from pytest_httpleak.session.core import Session
 
 pytestmark = [
@@ -462,27 +464,82 @@ def test_a_connection_beside_one_with_a_lock_is_a_leak(
             wide.close()
 
 
+def by_place(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path)  # leak: fds
+
+
+def by_name(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(database=path)  # leak: fds
+
+
+def by_uri(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{str(path).replace('a', '%61')}?mode=rw", uri=True)  # leak: fds
+
+
+@pytest.mark.parametrize("connect", [by_place, by_name, by_uri])
 def test_a_connection_that_takes_over_what_was_kept_of_another_leaks(
-    marked: Marked, kept: list[Any], tmp_path: Path
+    marked: Marked, kept: list[Any], tmp_path: Path, connect: Callable[[Path], sqlite3.Connection]
 ) -> None:
     path = tmp_path / "a.db"
 
-    def takes_over() -> sqlite3.Connection:
-        read(path).close()
-        return sqlite3.connect(path)  # leak: fds
-
     def leaking() -> None:
-        kept.append(takes_over())
+        read(path).close()
+        kept.append(connect(path))
 
     def clean() -> None:
-        takes_over().close()
+        read(path).close()
+        connect(path).close()
 
     with marked.fixture() as life:
         wide = life.make(lambda: in_transaction(path))
         marked(clean)
-        marked(leaking, takes_over)
+        (finding,) = marked(leaking, connect)
+        assert "contextlib.closing" in finding.hint
         with life.during():
             wide.close()
+
+
+def test_of_a_file_each_connection_that_is_left_is_told(marked: Marked, kept: list[Any], tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+
+    def leaking() -> None:
+        kept.append(in_transaction(path))
+        read(path).close()
+        kept.append(by_place(path))
+
+    assert len(marked.found(leaking)) == 2
+
+
+def test_connections_that_come_and_go_are_not_searched_for(
+    marked: Marked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, looks = tmp_path / "a.db", []
+    monkeypatch.setattr(heirs, "living", lambda addresses: looks.append(1) or databases.living(addresses))
+
+    def clean() -> None:
+        for _ in range(20):
+            read(path).close()
+
+    with marked.fixture() as life:
+        wide = life.make(lambda: in_transaction(path))
+        assert marked.found(clean) == ()
+        assert len(looks) == 1
+        with life.during():
+            wide.close()
+
+
+@pytest.mark.parametrize("name", ["stat", "listdir", "fstat"])
+def test_a_connection_in_memory_asks_the_system_nothing(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    held = sqlite3.connect(tmp_path / "a.db")
+    calls: list[Any] = []
+    monkeypatch.setattr(os, name, lambda *args: calls.append(args))
+    monkeypatch.setattr(opennumbers, f"_{name}", lambda *args: calls.append(args))
+    sqlite3.connect(":memory:").close()
+    monkeypatch.undo()
+    assert calls == []
+    held.close()
 
 
 def test_what_was_kept_of_a_connection_is_not_that_of_another_at_its_address(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 from types import ModuleType
 from typing import Any
@@ -11,11 +10,13 @@ from typing import Any
 from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.asking import is_a
 from pytest_httpleak.cfunctions import heard
-from pytest_httpleak.databases import is_over, living
-from pytest_httpleak.opennumbers import is_open, open_numbers
+from pytest_httpleak.opennumbers import identity_of_file, open_numbers
 from pytest_httpleak.records import Address
 
 MODULES = ("sqlite3",)
+
+_URI = 7  # the place of that argument
+_IN_MEMORY = ("", ":memory:", b"", b":memory:")
 
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
@@ -28,17 +29,26 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 
         def connect(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
-            before = open_numbers() if wall.on else set()
+            file = _file_of(args, kwargs) if wall.on else None
+            before = open_numbers() if file is not None else set()
             connection = call(*args, **kwargs)
-            if before:
+            if wall.on:
                 try:
                     place = _whereabouts(connection, library.Connection)
                     _forget(watch.holders, place)
-                    for fd in (open_numbers() - before) or _taken_over(watch, args):
-                        watch.descriptor_made(fd, 4, place)
+                    if file is not None:
+                        note(file, connection, place, before)
                 except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
             return connection
+
+        def note(file: Any, connection: Any, place: Any, before: set[int]) -> None:
+            made = open_numbers() - before if before else set()
+            for fd in made:
+                watch.descriptor_made(fd, 5, place)
+            identity = None if made else identity_of_file(file)
+            if any(known == identity and is_a(holder, Address) for known, holder in list(watch.holders.values())):
+                watch.may_take_over(identity, id(connection), place, 5)
 
         return connect
 
@@ -63,16 +73,15 @@ def _forget(holders: dict[int, Any], place: Any) -> None:
             holders[fd] = identity, Address(0, holder.cls)
 
 
-def _taken_over(watch: Any, args: Any) -> list[int]:
-    """What SQLite has kept of closed connections with a file, and a new one with that file may have taken over."""
-    holders = [(fd, *found) for fd, found in list(watch.holders.items()) if is_a(found[1], Address)]
-    try:
-        status = os.stat(args[0]) if holders else None
-    except (IndexError, OSError, TypeError, ValueError):  # in memory, or a file by URI
-        return []
-    kept = [] if status is None else [each for each in holders if each[1] == (status.st_dev, status.st_ino)]
-    found = living({holder.key for _, _, holder in kept}) if kept else {}
-    return [fd for fd, _, holder in kept if is_over(found.get(holder.key)) and is_open(fd)]
+def _file_of(args: Any, kwargs: Any) -> Any:
+    """The file that a connection is asked for to; None for one in memory."""
+    name = args[0] if args else kwargs.get("database")
+    is_uri = args[_URI] if len(args) > _URI else kwargs.get("uri")
+    if is_uri and is_a(name, str) and name.startswith("file:"):
+        from urllib.parse import unquote, urlsplit  # here, as most do without
+
+        name = unquote(urlsplit(name).path)
+    return None if is_a(name, (str, bytes)) and name in _IN_MEMORY else name
 
 
 def _whereabouts(connection: Any, cls: type) -> Any:

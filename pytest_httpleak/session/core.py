@@ -216,6 +216,10 @@ class Session:
         owner = check.owner
         self.watch.pop(owner)
         try:
+            if self.watch.heirs:
+                from pytest_httpleak.session.heirs import hand_over
+
+                hand_over(self.watch)
             suspects = self.looking.first_look(owner, check.tasks_before)
             if suspects or owner.peaks is not None:
                 from pytest_httpleak.session.verdicts import findings
