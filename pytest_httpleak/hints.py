@@ -41,6 +41,8 @@ _NUMBER: Final = "call `os.close()` with it in a `finally`"
 _DATABASE: Final = (
     "use `with contextlib.closing(sqlite3.connect(...)) as connection:`; its own `with` ends a transaction alone"
 )
+_LIBRARYS_DATABASE: Final = "close or dispose of what {} has opened it for (a connection, an engine), in a `finally`"
+_POLLER: Final = "anon_inode:[eventpoll]"
 _WEBSOCKET: Final = "use `async with session.ws_connect(...) as websocket:`, or `await websocket.close()`"
 _NATIVE: Final = (
     "close what has opened it; what a library opens once, and keeps, `--httpleak-confirm=1` tells from a leak"
@@ -114,9 +116,14 @@ def _by_holder(suspect: Suspect, holder: object) -> str | None:
     """A descriptor is closed by its object, and not in the same way by each."""
     if suspect.kind is not Kind.FDS or suspect.key >= 0:
         return None
-    if holder is None:
-        return _NUMBER
-    return _DATABASE if databases.is_database(type(holder)) else None
+    if holder is None:  # or a poller, which the collector does not know
+        return None if suspect.names[0] == _POLLER else _NUMBER
+    if not databases.is_database(type(holder)):
+        return None
+    package = infrastructure.wrapper_of(suspect)
+    if package is not None:
+        return _LIBRARYS_DATABASE.format(package)
+    return _DATABASE if suspect.stack[:1] == (suspect.created,) else None
 
 
 def _by_maker(suspect: Suspect) -> str | None:

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import multiprocessing
 import os
+import select
 import socketserver
 import sqlite3
 import subprocess
@@ -20,6 +21,7 @@ from typing import Any
 
 import pytest
 import urllib3
+from inner import Inner
 from loops import Loop
 from marked import Leaks
 
@@ -137,6 +139,35 @@ def test_a_database_is_not_closed_by_its_own_block(hints_of: Any, ending: contex
 
     (hint,) = hints_of(leaking)
     assert "contextlib.closing(sqlite3.connect(...))" in hint
+
+
+def test_a_librarys_database_is_closed_through_the_library(
+    inner: Inner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "store.py").write_text(
+        "import sqlite3\ndef open_store(path):\n    return sqlite3.connect(path)\n", "utf-8"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    inner.write(
+        test_a="""
+        import store
+
+        KEPT = []
+
+        def test_a(tmp_path):
+            KEPT.append(store.open_store(tmp_path / "a.db"))
+        """
+    )
+    inner.run()
+    ((finding,),) = [row["findings"] for row in inner.report["tests"]]
+    assert finding["hint"].startswith("close or dispose of what store has opened it for")
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="of Linux alone")
+def test_a_poller_closes_itself(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    assert hints_of(lambda: ending.enter_context(select.epoll())) == {"close it, best with a `with` block"}
 
 
 def test_the_pipe_of_an_asynchronous_program_is_read_to_its_end(hints_of: Any, loop: Loop) -> None:
