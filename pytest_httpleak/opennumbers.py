@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from pytest_httpleak.interruptions import pass_on
 
-# Bound here, so that a test which puts something else in their place cannot mislead the watch.
-_fstat, _listdir, _stat = os.fstat, os.listdir, os.stat
-_open, _read, _close = os.open, os.read, os.close
+# The module that `os` takes its functions from: a test may put something else in their place there, as gevent does.
+native: Any = sys.modules.get("posix", os)
+_fstat, _listdir, _stat = native.fstat, native.listdir, native.stat
+_open, _read, _close = native.open, native.read, native.close
 
 
 def open_numbers() -> set[int]:

@@ -8,6 +8,7 @@ import sys
 from typing import Any, Final
 
 from pytest_httpleak.interruptions import pass_on
+from pytest_httpleak.opennumbers import native
 
 # A device and an inode, which tell a descriptor from another one that got the same number later.
 Identity = tuple[int, int]
@@ -15,8 +16,8 @@ Identity = tuple[int, int]
 _LISTING: Final = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 _HAS_LISTING: Final = os.path.isdir(_LISTING)
 _HAS_COUNT: Final = _HAS_LISTING and sys.platform == "linux"
-_stat, _fstat, _open, _close = os.stat, os.fstat, os.open, os.close
-_listdir, _read, _readlink = os.listdir, os.read, os.readlink
+_stat, _fstat, _open, _close = native.stat, native.fstat, native.open, native.close
+_listdir, _read, _readlink = native.listdir, native.read, native.readlink
 
 
 def count() -> int | None:
@@ -138,7 +139,8 @@ def is_socket(fd: int) -> bool:
 def target(fd: int) -> str:
     """What a descriptor leads to: a path, `pipe:[...]`, `socket:[...]`, `anon_inode:[eventpoll]`, or a bare description."""
     try:
-        return _readlink(f"/proc/self/fd/{fd}")
+        path: str = _readlink(f"/proc/self/fd/{fd}")
+        return path
     except OSError as error:
         pass_on(error)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import itertools
+import operator
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -104,6 +105,7 @@ _LEVELS: Final = 12  # from a function to its stack's callback's argument it is 
 _MOST_INLINE: Final = 20_000  # parts of dicts that are looked at between two looks at the clock
 _BATCH: Final = 2000  # objects whose parts are looked at between two looks at the clock
 _PLAIN: Final = (str, bytes, int, float, type(None), type, CodeType, FrameType, ModuleType)
+_ATOMS: Final = frozenset(map(id, (str, bytes, int, float, bool, type(None))))  # of classes: some have no hash
 _RUNNERS: Final = ("_pytest", "pluggy", "pytest_httpleak")
 _CACHE: Final = type(functools.lru_cache(lambda: None))
 
@@ -223,6 +225,7 @@ class _Seen:
         found = []
         nearest, sorts = self.nearest, self._sorts
         room = _MOST_INLINE
+        parts = _without_atoms(parts)
         for part in parts:
             sort = sorts.get(id(type(part)))
             if sort is None:
@@ -236,7 +239,7 @@ class _Seen:
                 self.codes.add(getattr(part, sort.code))
             if sort.cls is dict and room > 0:  # of an object's attributes, most often: no level of its own
                 below = gc.get_referents(part)
-                parts += below
+                parts += _without_atoms(below)
                 room -= len(below)
             elif sort.is_led_through:
                 found.append(part)
@@ -247,6 +250,12 @@ class _Seen:
             self._sorts[id(cls)] = _Sort(cls)
             self.order.append(self._sorts[id(cls)])
         return self._sorts[id(cls)]
+
+
+def _without_atoms(parts: list[Any]) -> list[Any]:
+    """The same without what a table of data is full of; in C, as there may be millions."""
+    are_atoms = map(_ATOMS.__contains__, map(id, map(type, parts)))
+    return [*itertools.compress(parts, map(operator.not_, are_atoms))]
 
 
 def _parts(things: list[Any]) -> list[Any]:
