@@ -35,6 +35,7 @@ _DEPTHS: Final = range(_MAX_FRAMES)
 _IMPORT: Final = "<frozen importlib"
 _getframe: Final = sys._getframe
 _USER_FRAMES: Final = 6
+_STANDARD_CLIENTS: Final = frozenset({"xmlrpc.client"})
 _MOST_MAKERS: Final = 3  # tasks and threads that have led to each other
 
 # What event loops call on the protocols of their transports.
@@ -238,9 +239,14 @@ def is_user_file(filename: str) -> bool:
 
 
 def is_installed_file(filename: str) -> bool:
-    """Whether that is a file of an installed library, but for those whose own books tell what they have made."""
-    package = _modules.get(filename, "").partition(".")[0]
-    return any(part in filename for part in _INSTALLED) and package not in _HTTP_PACKAGES | _RUNNERS
+    """Whether that is a file of an installed library, but for those whose own books tell what they have made.
+
+    A client of the standard library's that keeps its connection counts, too.
+    """
+    module = _modules.get(filename, "")
+    if module in _STANDARD_CLIENTS:
+        return True
+    return any(part in filename for part in _INSTALLED) and module.partition(".")[0] not in _HTTP_PACKAGES | _RUNNERS
 
 
 def is_user_module(name: str, filename: str | None) -> bool:

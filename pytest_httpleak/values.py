@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Callable
 from itertools import islice
 from types import BuiltinFunctionType, FunctionType, GeneratorType, MappingProxyType, MethodType, ModuleType
@@ -51,7 +52,8 @@ class Values:
         self._value = value
         self._places = places or []
         self._finalizers = finalizers
-        self._known = self.elements()
+        self._known: dict[int, Callable[[], object] | None] = {}
+        self.learn(set())
 
     def elements(self) -> set[int]:
         """The identities of what is in them now."""
@@ -59,7 +61,15 @@ class Values:
 
     def learn(self, before: set[int]) -> None:
         """Take what has come since for what was there from the start."""
-        self._known |= self.elements() - before
+        for root in self._roots():
+            self._known.update((id(each), _reference(each)) for each in _elements(root) if id(each) not in before)
+
+    def _is_known(self, element: object) -> bool:
+        """Whether it was there, and not another one at the same address."""
+        if id(element) not in self._known:
+            return False
+        reference = self._known[id(element)]
+        return reference is None or reference() is element
 
     def can_grow(self) -> bool:
         """Whether more may be put into one of them."""
@@ -69,7 +79,7 @@ class Values:
         """Those of them that are still there and may make something."""
         found = []
         for root in self._roots():
-            found += [root, *(element for element in _elements(root) if id(element) in self._known)]
+            found += [root, *filter(self._is_known, _elements(root))]
         return [each for each in [*found, *self._finalizers()] if _may_make(each)]
 
     def contain(self, thing: object) -> bool:
@@ -87,6 +97,13 @@ def places_of(thing: object) -> list[Place]:
         return [Place(thing)]
     cls: Any = thing
     return [Place(base) for base in mro_of(cls) if base.__module__.partition(".")[0] not in _BASES]
+
+
+def _reference(thing: object) -> Callable[[], object] | None:
+    try:
+        return weakref.ref(thing)
+    except TypeError:
+        return None
 
 
 def _elements(value: Any) -> list[object]:

@@ -678,3 +678,50 @@ def test_what_they_connect_is_theirs(inner: Inner, loop: str, is_ended: bool) ->
     assert leaked == expected, result.stdout.str()
     rows = [row["name"] for row in inner.report["fixtures"] if row["name"] == "realtime"]
     assert rows == ([] if is_ended else ["realtime"])
+
+
+def test_the_connection_of_a_client_of_the_standard_library_is_its_fixtures(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+        import socketserver
+        import threading
+        import xmlrpc.client
+        import xmlrpc.server
+
+        import pytest
+
+        KEPT = []
+
+        class Server(socketserver.ThreadingMixIn, xmlrpc.server.SimpleXMLRPCServer):
+            daemon_threads = True
+
+        @pytest.fixture(scope="module")
+        def url():
+            server = Server(("127.0.0.1", 0), logRequests=False)
+            server.RequestHandlerClass.protocol_version = "HTTP/1.1"
+            server.register_function(lambda: 1, "one")
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            yield "http://127.0.0.1:%d/" % server.server_address[1]
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+        @pytest.fixture(scope="module")
+        def proxy(url):
+            with xmlrpc.client.ServerProxy(url) as proxy:
+                yield proxy
+
+        def test_asks(proxy):
+            assert proxy.one() == 1
+
+        def test_asks_again(proxy):
+            assert proxy.one() == 1
+
+        def test_asks_through_its_own(url):
+            KEPT.append(xmlrpc.client.ServerProxy(url))
+            assert KEPT[0].one() == 1
+        """
+    )
+    inner.judge(test_asks="clean", test_asks_again="clean", test_asks_through_its_own="leaked")
+    assert inner.report["fixtures"] == []

@@ -42,6 +42,18 @@ def test_what_is_taken_out_is_kept_alive_by_nobody() -> None:
     assert values.now() == []
 
 
+def test_another_one_at_the_same_address_was_not_there() -> None:
+    given = [Client()]
+    values = Values(given)
+    address = id(given.pop())
+    others = []
+    while not given:
+        others.append(Client())
+        if id(others[-1]) == address:
+            given.append(others.pop())
+    assert values.now() == []
+
+
 SHAPES = """
 import asyncio
 import collections
