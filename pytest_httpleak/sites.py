@@ -87,7 +87,8 @@ class Birth:
 
     def came_from(self, maker: Birth) -> None:
         """Note the birth of the task or thread that made it: its frames, as those would keep all that have led to it."""
-        self.within = (maker.frames, *maker.within[: _MOST_MAKERS - 1])
+        within = maker.within
+        self.within = (maker.frames, *within[: _MOST_MAKERS - 1]) if within else (maker.frames,)
 
     def site(self) -> Site | None:
         """The innermost line of the user's own code, or None where there is none."""
