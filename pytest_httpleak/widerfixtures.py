@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_httpleak.asking import attribute, module_of
+from pytest_httpleak.asking import attribute, is_a, module_of
 from pytest_httpleak.settings import Mode
+from pytest_httpleak.sites import is_user_file
 from pytest_httpleak.values import Place, Values, places_of
 
 if TYPE_CHECKING:
@@ -133,18 +136,14 @@ def _places(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) 
 
 
 def _finalizers(fixturedef: pytest.FixtureDef[Any]) -> list[object]:
-    """What a fixture has registered to be called at its end, and not what pytest and we have."""
-    found = list(attribute(fixturedef, "_finalizers", ()))
-    return [each for each in found if not _is_ours(each) and not _ends_another(each)]
-
-
-def _is_ours(finalizer: object) -> bool:
-    return str(attribute(finalizer, "__module__")).startswith("pytest_httpleak")
-
-
-def _ends_another(finalizer: object) -> bool:
-    """Whether it is pytest's own, for a fixture that is based on this one."""
-    return module_of(attribute(attribute(finalizer, "func"), "__self__")).startswith("_pytest")
+    """What the user's code has registered to be called at a fixture's end: of a function, what the user has written."""
+    found = []
+    for each in list(attribute(fixturedef, "_finalizers", ())):
+        function = each.func if is_a(each, functools.partial) else each
+        is_written = not is_a(function, FunctionType) or is_user_file(function.__code__.co_filename)
+        if is_written and not module_of(attribute(function, "__self__")).startswith("_pytest"):
+            found.append(each)
+    return found
 
 
 def _has_own_fixtures(item: Any) -> bool:

@@ -651,4 +651,4 @@ def test_what_is_kept_elsewhere_is_waited_for(
 
     assert leaks(leaking, grace=5) != ()
     program.session.close()
-    assert sum(waited) > 4  # what keeps it was asked meanwhile, and that counts
+    assert sum(waited) > 0.2  # at least ten pauses, however long the searches between them take

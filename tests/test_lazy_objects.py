@@ -353,6 +353,12 @@ class Numbers:
         self.by_name["a"] = os.dup(0)
 
 
+class Counting(Numbers):
+    @Counted
+    def use(self):
+        self.fd = os.dup(0)
+
+
 class Poller:
     poller = None
 
@@ -367,6 +373,7 @@ def numbers():
     end(os.fdopen(number) for number in [*numbers.listed, *numbers.by_name.values()] if {is_ended})
 
 
+counting = lasting(Counting, lambda thing: [os.fdopen(thing.fd)] if {is_ended} else [])
 poller = lasting(Poller, lambda thing: [thing.poller])
 
 
@@ -407,7 +414,13 @@ shared = lasting(dict, lambda things: things["api"].made)
 @pytest.fixture(scope="module")
 def filled(shared):
     shared["api"] = Api()
-    return types.MappingProxyType(shared)
+
+
+@pytest.fixture(scope="module")
+def read_only():
+    api = Api()
+    yield types.MappingProxyType({{"api": api}})
+    end(api.made)
 
 
 @pytest.fixture(scope="session")
@@ -435,7 +448,7 @@ class TestPrepared(Prepared):
     [
         "of_class", "one_of_class", "derived", "remembering", "cached", "with_descriptor", "closure",
         "by_decorated", "by_lambda", "by_hidden_name", "by_setter", "by_function", "by_verb",
-        "deep", "with_row", "numbers", "poller", "by_finalizer", "opener",
+        "deep", "with_row", "numbers", "counting", "poller", "by_finalizer", "opener",
     ],
 )
 def test_shape(name, request):
@@ -449,7 +462,10 @@ def test_facade(facade, how):
 
 def test_filled(filled, shared):
     shared["api"].use()
-    filled["api"].use()
+
+
+def test_read_only(read_only):
+    read_only["api"].use()
 
 
 def test_module(put_into_the_module):
@@ -490,7 +506,8 @@ def test_lets_the_objects_executor_run_its_function(facade):
 ENDED_BY_NOBODY = {
     *("of_class", "one_of_class", "derived", "remembering", "cached", "with_descriptor", "closure"),
     *("by_decorated", "by_lambda", "by_hidden_name", "by_setter", "by_function", "by_verb"),
-    *("deep", "with_row", "numbers", "poller", "by_finalizer", "opened_ones", "shared", "facade"),
+    *("deep", "with_row", "numbers", "counting", "poller", "by_finalizer", "opened_ones", "shared", "facade"),
+    "read_only",
     *("put_into_the_module", "setUpClass"),
 }
 
@@ -678,6 +695,79 @@ def test_what_they_connect_is_theirs(inner: Inner, loop: str, is_ended: bool) ->
     assert leaked == expected, result.stdout.str()
     rows = [row["name"] for row in inner.report["fixtures"] if row["name"] == "realtime"]
     assert rows == ([] if is_ended else ["realtime"])
+
+
+FACTORY = """
+import socket
+
+import pytest
+
+
+def udp():
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+
+class Api:
+    def __init__(self):
+        self.made = []
+
+    def use(self):
+        self.made.append(udp())
+
+
+@pytest.fixture(scope="module")
+def opened():
+    opened = []
+    yield opened
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture(scope="module")
+def opener(opened):
+    def make():
+        opened.append(udp())
+
+    return make
+
+
+def test_opens(opener):
+    opener()
+
+
+@pytest.fixture(scope="module")
+def services():
+    services = {}
+    yield services
+    for service in services.values():
+        for each in service.made:
+            each.close()
+
+
+@pytest.fixture(scope="module")
+def other(services):
+    services["other"] = Api()
+
+
+def test_puts_its_own(services):
+    services["own"] = Api()
+
+
+def test_uses_the_fixtures(services, other):
+    services["other"].use()
+
+
+def test_uses_its_own(services):
+    services["own"].use()
+"""
+
+
+def test_what_is_put_into_a_list_or_dict_of_a_fixture_is_whose_hands_have_put_it_there(inner: Inner) -> None:
+    inner.write(test_a=FACTORY)
+    inner.judge(
+        test_opens="clean", test_puts_its_own="clean", test_uses_the_fixtures="clean", test_uses_its_own="leaked"
+    )
+    assert inner.report["fixtures"] == []
 
 
 def test_the_connection_of_a_client_of_the_standard_library_is_its_fixtures(inner: Inner) -> None:
