@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_httpleak.asking import attribute, is_a, module_of
+from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.settings import Mode
 from pytest_httpleak.sites import is_user_file
 from pytest_httpleak.values import Place, Values, places_of
@@ -137,13 +137,12 @@ def _places(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) 
 
 def _finalizers(fixturedef: pytest.FixtureDef[Any]) -> list[object]:
     """What the user's code has registered to be called at a fixture's end: of a function, what the user has written."""
-    found = []
-    for each in list(attribute(fixturedef, "_finalizers", ())):
-        function = each.func if is_a(each, functools.partial) else each
-        is_written = not is_a(function, FunctionType) or is_user_file(function.__code__.co_filename)
-        if is_written and not module_of(attribute(function, "__self__")).startswith("_pytest"):
-            found.append(each)
-    return found
+    return [each for each in list(attribute(fixturedef, "_finalizers", ())) if _is_written(each)]
+
+
+def _is_written(finalizer: Any) -> bool:
+    function = finalizer.func if is_a(finalizer, functools.partial) else finalizer
+    return not is_a(function, FunctionType) or is_user_file(function.__code__.co_filename)
 
 
 def _has_own_fixtures(item: Any) -> bool:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from inner import Inner
+
+from pytest_httpleak import asking, opennumbers, socketrecords
+from pytest_httpleak.probes import descriptors
 
 LEAK = "KEPT.append(socket.socket())"
 
@@ -325,3 +332,59 @@ def test_a_thread_inside_a_checked_block_does_not_keep_the_interpreter_from_endi
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (5, "")
+
+
+# -- what a handler raises while the plugin looks ------------------------------------------------------------------------
+
+
+class Interrupting:
+    """Stands for what the plugin asks, and is interrupted by a signal meanwhile."""
+
+    def __call__(self, *args: object) -> Any:
+        signal.raise_signal(signal.SIGUSR1)
+
+    fileno = __call__
+
+    @property
+    def name(self) -> Any:
+        return self()
+
+
+@pytest.fixture(params=[TimeoutError, KeyError])
+def raised(request: pytest.FixtureRequest) -> Iterator[type[Exception]]:
+    """What the handler of a signal raises."""
+
+    def handler(*_: object) -> None:
+        raise request.param("enough")
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    yield request.param
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signal")
+@pytest.mark.parametrize(
+    ("module", "name", "look"),
+    [
+        (opennumbers, "_fstat", lambda: opennumbers.is_open(0)),
+        (opennumbers, "_listdir", opennumbers.open_numbers),
+        (descriptors, "_fstat", lambda: descriptors.identity(0)),
+        (descriptors, "_readlink", lambda: descriptors.target(0)),
+        (socketrecords, "_fstat", lambda: socketrecords.fileno(Interrupting())),
+        (socketrecords, "_fstat", lambda: asking.attribute(Interrupting(), "name")),
+    ],
+)
+def test_what_a_handler_raises_while_the_plugin_looks_goes_on_its_way(
+    monkeypatch: pytest.MonkeyPatch, raised: type[Exception], module: Any, name: str, look: Callable[[], object]
+) -> None:
+    monkeypatch.setattr(module, name, Interrupting())
+    with pytest.raises(raised, match="enough"):
+        look()
+
+
+def test_what_the_system_raises_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(fd: int) -> None:
+        raise OSError(errno.EBADF, "closed")
+
+    monkeypatch.setattr(opennumbers, "_fstat", closed)
+    assert not opennumbers.is_open(0)
