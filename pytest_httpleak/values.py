@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from types import BuiltinFunctionType, FunctionType, GeneratorType, MappingProxyType, MethodType, ModuleType
 from typing import Any, Final
@@ -57,12 +57,11 @@ class Values:
 
     def elements(self) -> set[int]:
         """The identities of what is in them now."""
-        return {id(element) for root in self._roots() for element in _elements(root)}
+        return set(map(id, self._inside()))
 
     def learn(self, before: set[int]) -> None:
         """Take what has come since for what was there from the start."""
-        for root in self._roots():
-            self._known.update((id(each), _reference(each)) for each in _elements(root) if id(each) not in before)
+        self._known.update((id(each), _reference(each)) for each in self._inside() if id(each) not in before)
 
     def _is_known(self, element: object) -> bool:
         """Whether it was there, and not another one at the same address."""
@@ -77,14 +76,16 @@ class Values:
 
     def now(self) -> list[object]:
         """Those of them that are still there and may make something."""
-        found = []
-        for root in self._roots():
-            found += [root, *filter(self._is_known, _elements(root))]
-        return [each for each in [*found, *self._finalizers()] if _may_make(each)]
+        found = [*self._roots(), *filter(self._is_known, self._inside()), *self._finalizers()]
+        return [each for each in found if _may_make(each)]
 
     def contain(self, thing: object) -> bool:
         """Whether something is in a list, tuple, set or dict among them, whoever has put it there."""
-        return any(element is thing for root in self._roots() for element in _elements(root))
+        return any(element is thing for element in self._inside())
+
+    def _inside(self) -> Iterator[object]:
+        for root in self._roots():
+            yield from _elements(root)
 
     def _roots(self) -> list[object]:
         put = (attributes_of(place).get(name) for place, names in self._places for name in names)
@@ -100,10 +101,7 @@ def places_of(thing: object) -> list[Place]:
 
 
 def _reference(thing: object) -> Callable[[], object] | None:
-    try:
-        return weakref.ref(thing)
-    except TypeError:
-        return None
+    return weakref.ref(thing) if type(thing).__weakrefoffset__ else None
 
 
 def _elements(value: Any) -> list[object]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import opcode
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from pytest_httpleak.guard import Guard
     from pytest_httpleak.model.rows import FixtureRow
     from pytest_httpleak.session.core import Check
+
+
+_STORE_GLOBAL = opcode.opmap["STORE_GLOBAL"]
 
 
 class WiderFixtures:
@@ -62,7 +66,7 @@ class WiderFixtures:
         filled: list[tuple[Values, set[int]]] = []
         self._session.safely(self._begin, fixturedef, begun)
         self._session.safely(lambda: places.extend(_places(fixturedef, request)))
-        self._session.safely(lambda: filled.extend(self._growing()))
+        self._session.safely(lambda: filled.extend(self._growing(fixturedef)))
         try:
             yield
         finally:
@@ -71,9 +75,10 @@ class WiderFixtures:
             for values, before in filled:
                 self._session.safely(values.learn, before)
 
-    def _growing(self) -> list[tuple[Values, set[int]]]:
-        """What other fixtures have given that this one may put something into."""
-        values = [keeper.values for keeper in self._session.watch.keepers if keeper.values is not None]
+    def _growing(self, fixturedef: pytest.FixtureDef[Any]) -> list[tuple[Values, set[int]]]:
+        """What the fixtures that this one asks for have given, and it may put something into."""
+        keepers = self._session.watch.keepers if fixturedef.argnames else ()
+        values = [each.values for each in keepers if each.name in fixturedef.argnames and each.values is not None]
         return [(each, each.elements()) for each in values if each.can_grow()]
 
     def _begin(self, fixturedef: pytest.FixtureDef[Any], begun: list[Check]) -> None:
@@ -128,11 +133,17 @@ class WiderFixtures:
 
 def _places(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> list[Place]:
     """Where a fixture of that scope may put something for its tests, as `setUpClass` and `setup_module` do."""
-    own = sys.modules.get(str(attribute(fixturedef.func, "__module__")))
+    own = sys.modules.get(str(attribute(fixturedef.func, "__module__"))) if _sets_globals(fixturedef.func) else None
     name = {"class": "cls", "module": "module"}.get(fixturedef.scope)
     place = None if name is None else attribute(request, name)
     found = [] if place is None else places_of(place)
     return found if own is None or own is place else [*found, Place(own)]
+
+
+def _sets_globals(function: Any) -> bool:
+    """Whether a fixture's function says `global` of a name that it sets: most need no look at their module."""
+    code = attribute(attribute(function, "__wrapped__", function), "__code__")
+    return is_a(code, CodeType) and _STORE_GLOBAL in code.co_code[::2]
 
 
 def _finalizers(fixturedef: pytest.FixtureDef[Any]) -> list[object]:
