@@ -8,6 +8,7 @@ from pytest_httpleak import databases
 from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.probes import infrastructure
+from pytest_httpleak.records import WEBSOCKET
 
 _CLOSE_RESPONSE: Final = {
     "http.client": "read the body to its end, or use `with` on the response so that it is closed",
@@ -99,7 +100,7 @@ def hint(suspect: Suspect, holder: object = None) -> str:
 def _hint(suspect: Suspect, holder: object) -> str:
     if suspect.state is State.PEAK:
         return "limit what runs at once (a semaphore, a pool limit), or raise the limit in the marker"
-    if suspect.type == "aiohttp.ClientWebSocketResponse":
+    if suspect.type == WEBSOCKET:
         return _WEBSOCKET
     if suspect.kind is Kind.RESPONSES:
         return _CLOSE_RESPONSE.get(suspect.library, _BY_KIND[Kind.RESPONSES])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from types import FrameType
+from collections.abc import Iterable, Iterator
+from types import FrameType, TracebackType
 from typing import Any
 
 
@@ -13,7 +13,7 @@ def pass_on(error: BaseException) -> None:
 
     It may be an `OSError` like those that we expect; what the system has to say has a number.
     """
-    if getattr(error, "errno", None) is None and is_of_a_signal(_frames(error)):
+    if getattr(error, "errno", None) is None and is_of_a_signal(frames_of(error)):
         raise error
 
 
@@ -32,8 +32,14 @@ def is_of_a_signal(frames: Iterable[FrameType]) -> bool:
     return False
 
 
-def _frames(error: BaseException) -> Iterable[FrameType]:
+def frames_of(error: BaseException) -> list[FrameType]:
+    """The frames that an error came through, outermost first."""
+    return [place.tb_frame for place in places_of(error)]
+
+
+def places_of(error: BaseException) -> Iterator[TracebackType]:
+    """The same as places of a traceback."""
     place = error.__traceback__
     while place is not None:
-        yield place.tb_frame
+        yield place
         place = place.tb_next

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator, Sized
-from types import FrameType, FunctionType, ModuleType, TracebackType
+from collections.abc import Callable, Sized
+from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
 from pytest_httpleak.cfunctions import heard, is_of_c, of_c
-from pytest_httpleak.interruptions import is_of_a_signal
+from pytest_httpleak.interruptions import frames_of, is_of_a_signal, places_of
 from pytest_httpleak.wrappers import (
     Calls,
     Make,
@@ -43,7 +43,7 @@ class Wall:
 
         What a signal's handler has raised is the program's own way to end what it does, and goes on its way.
         """
-        frames = [place.tb_frame for place in _places(error)]
+        frames = frames_of(error)
         if _is_a_stand_ins(error, frames):
             return
         if is_of_a_signal(frames):
@@ -67,16 +67,9 @@ def _is_a_stand_ins(error: BaseException, frames: list[FrameType]) -> bool:
     return any(frame.f_globals.get("__name__") in _MOCKS for frame in frames)
 
 
-def _places(error: BaseException) -> Iterator[TracebackType]:
-    place = error.__traceback__
-    while place is not None:
-        yield place
-        place = place.tb_next
-
-
 def _told(error: BaseException) -> str:
     try:
-        place = [*_places(error)][-1]
+        place = [*places_of(error)][-1]
         return f"{type(error).__name__}: {error} at {place.tb_frame.f_code.co_qualname}:{place.tb_lineno}"
     except Exception:  # noqa: BLE001  # no memory, or somebody's `__str__`
         return type(error).__name__

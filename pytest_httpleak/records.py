@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from pytest_httpleak.asking import own_attribute
 from pytest_httpleak.model.facts import Facts
@@ -55,6 +55,11 @@ def reference(thing: object) -> Callable[[], Any] | Address:
         return weakref.ref(thing)
     except TypeError:
         return Address(id(thing), type(thing))
+
+
+WEBSOCKET: Final = (
+    "aiohttp.ClientWebSocketResponse"  # what a finding calls one: it is meant to last, as no other response is
+)
 
 
 class Record:

@@ -644,7 +644,7 @@ def test_what_only_an_error_of_a_group_or_of_a_fixture_keeps_is_dropped_with_it(
         @pytest.fixture
         def skipping():
             file = open(__file__)
-            pytest.skip("needs something")
+            pytest.skip("gives up after it has opened a file, which is judged")
 
         def test_skipped(skipping):
             pass
@@ -660,7 +660,7 @@ def test_what_only_an_error_of_a_group_or_of_a_fixture_keeps_is_dropped_with_it(
         @pytest.fixture
         def skipping_and_keeping():
             KEPT.append(open(__file__))
-            pytest.skip("needs something")
+            pytest.skip("gives up after it has opened a file, which is judged")
 
         def test_skipped_and_kept(skipping_and_keeping):
             pass
@@ -668,7 +668,7 @@ def test_what_only_an_error_of_a_group_or_of_a_fixture_keeps_is_dropped_with_it(
         class TestSetup:
             def setup_method(self):
                 file = open(__file__)
-                pytest.skip("needs something")
+                pytest.skip("gives up after it has opened a file, which is judged")
 
             def test_of_class(self):
                 pass
@@ -679,7 +679,7 @@ def test_what_only_an_error_of_a_group_or_of_a_fixture_keeps_is_dropped_with_it(
         @pytest.fixture(scope="module")
         def wide():
             file = open(__file__)
-            pytest.skip("needs something")
+            pytest.skip("gives up after it has opened a file, which is judged")
 
         def test_first(wide):
             pass

@@ -298,16 +298,19 @@ class Part:
 
 class Deep:
     def __init__(self):
-        self.made = []
-        self.part = self.made
+        self.part = []
         for _ in range(9):
             self.part = Part(part=self.part)
 
-    def use(self):
+    @property
+    def made(self):
         part = self.part
         while isinstance(part, Part):
             part = part.part
-        part.append(udp())
+        return part
+
+    def use(self):
+        self.made.append(udp())
 
 
 class Unhashable(type):

@@ -11,7 +11,7 @@ from pytest_httpleak.aiohttpplaces import PlaceRecord
 from pytest_httpleak.aiohttppools import ConnectorRecord, SessionRecord, origin_of, socket_of
 from pytest_httpleak.aiohttprecords import ConnectionRecord, ResponseRecord
 from pytest_httpleak.reaching import reachable
-from pytest_httpleak.records import Table, type_name
+from pytest_httpleak.records import WEBSOCKET, Table, type_name
 
 MODULES = ("aiohttp",)
 
@@ -117,7 +117,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     def websocket_born(_: None, websocket: Any, /, *args: Any, **kwargs: Any) -> None:
         record = responses.get(websocket._response)
         if record is not None:
-            record.type = "aiohttp.ClientWebSocketResponse"
+            record.type = WEBSOCKET
             record.websocket = weakref.ref(websocket)
 
     def checked_out(_: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:

@@ -47,7 +47,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             for fd in made:
                 watch.descriptor_made(fd, 5, place)
             identity = None if made else identity_of_file(file)
-            if any(known == identity and is_a(holder, Address) for known, holder in list(watch.holders.values())):
+            kept = (known for known, holder in list(watch.holders.values()) if is_a(holder, Address))
+            if identity is not None and identity in kept:
                 watch.may_take_over(identity, id(connection), place, 5)
 
         return connect

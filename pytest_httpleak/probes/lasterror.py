@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any, Final
 
 from pytest_httpleak.asking import attribute, is_a, module_of
+from pytest_httpleak.interruptions import frames_of
 
 _MOST_ERRORS: Final = 100  # one that was raised while another was handled, those of a group, and so on
 _TEARING_DOWN: Final = ("_pytest.fixtures", "_pytest.runner")
@@ -28,10 +29,7 @@ def frames() -> list[FrameType]:
         if not is_a(error, BaseException) or id(error) in seen:
             continue
         seen.add(id(error))
-        place = attribute(error, "__traceback__")
-        while place is not None:
-            found.append(place.tb_frame)
-            place = place.tb_next
+        found += frames_of(error)
         errors += [attribute(error, name) for name in ("__cause__", "__context__")]
         if is_a(error, BaseExceptionGroup):
             errors += attribute(error, "exceptions", ())

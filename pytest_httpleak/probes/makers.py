@@ -91,8 +91,6 @@ def code_of(function: Any) -> CodeType | None:
 def _wrapped(function: Any) -> Any:
     if is_a(function, (staticmethod, classmethod, MethodType)):
         return function.__func__
-    if is_a(function, property):
-        return function.fget
     if is_a(function, functools.partial):
         return function.func
     own = attributes_of(function)

@@ -13,10 +13,8 @@ from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import infrastructure, makers, references
-from pytest_httpleak.records import Record
+from pytest_httpleak.records import WEBSOCKET, Record
 from pytest_httpleak.sites import is_user_module
-
-_WEBSOCKET: Final = "aiohttp.ClientWebSocketResponse"
 
 SEARCH: Final = 5.0  # seconds of processor time for one question whose answer decides
 
@@ -111,7 +109,7 @@ def may_be_excused(suspect: Suspect) -> bool:
 
 
 def _terms(suspect: Suspect) -> _Terms | None:
-    if suspect.kind is Kind.RESPONSES and suspect.type != _WEBSOCKET:
+    if suspect.kind is Kind.RESPONSES and suspect.type != WEBSOCKET:
         return None
     return _TERMS.get(Kind.FDS if suspect.key < 0 else suspect.kind)
 
