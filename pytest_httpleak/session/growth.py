@@ -48,6 +48,7 @@ class GrowthWatch:
         self._later = 0  # and so is any other number after the test of this one
         self._left = 0  # tests that have left something
         self._more_left = 1  # so many of them are worth a look
+        self._looks = 0
         self._lasting: list[dict[int, Any]] = []  # the records of those tables that are weighed
         self._tables = 0  # of how many tables they were chosen
         self._counts: dict[_Key, array[int]] = {}  # test, number, test, number, ...
@@ -64,6 +65,8 @@ class GrowthWatch:
         is_heavy = weight >= self._heavier or (weight != self._weight and test >= self._later)
         if not is_last and not is_heavy and self._left < self._more_left:
             return
+        if is_last and self._looks < _FEWEST_RISES - 1:  # then nothing can have become more often enough
+            return
         self._weight, self._test = weight, test
         self._heavier = max(self._heavier, weight + 1 + weight // _SHARE)
         self._more_left = self._left + 1 + self._left // _SHARE
@@ -76,6 +79,7 @@ class GrowthWatch:
         return sorted(grown, key=lambda each: (-each.slope, -each.last))
 
     def _look(self, *, is_last: bool) -> None:
+        self._looks += 1
         self._count(*self._open())
         if is_last and any(grows(each) for each in self._counts.values()):
             # Now it is worth the time to leave out what nothing refers to any more, and what another one answers for.

@@ -26,6 +26,8 @@ _STANDARD = range(3)
 # What loops in C wait with: pollers, wake-ups, pipes for signals, and the null device in reserve for when none is left.
 _WAITING = ("anon_inode:", "pipe:", "/dev/null")
 
+_UNBORN = (None, None, None)
+
 # Files that a database keeps beside the one it was opened with: one cause, told by the first.
 _COMPANIONS = ("-wal", "-shm", "-journal")
 
@@ -115,7 +117,7 @@ class Ledger:
     @_walled
     def _adopt(self, owner: Owner) -> None:
         if owner is not self._watch.root:
-            for fd, identity in self._unaccounted(owner).items():
+            for fd, identity in self._appeared(self._listed()):
                 if self._birth(fd, identity) is None:
                     self._watch.give(fd, None, owner)
         self.open()
@@ -146,15 +148,16 @@ class Ledger:
         """What is open and nothing explains, whoever has opened it since: one of each place, and how many it stands for."""
         listing = descriptors.listing()
         places: dict[Any, list[int]] = {}
+        first, fds, maps = self._first.get, self._watch.fds.get, self._watch.maps
         for fd, identity in listing.items():
-            if fd in explained or fd in _STANDARD or self._first.get(fd) == identity:
+            if fd in explained or fd in _STANDARD or first(fd) == identity:
                 continue
-            if self._is_beside_its_file(fd, identity):
+            if maps and self._is_beside_its_file(fd, identity):
                 continue
-            birth, _, born = self._watch.fds.get(fd, (None, None, None))
+            birth, _, born = fds(fd, _UNBORN)
             place = birth.place() if birth is not None and born == identity else None
             places.setdefault(fd if place is None else (id(place[0]), place[1]), []).append(fd)
-        found = [(self._told({fds[-1]: listing[fds[-1]]}, explained), len(fds)) for fds in places.values()]
+        found = [(self._told({same[-1]: listing[same[-1]]}, explained), len(same)) for same in places.values()]
         return [(suspect, number) for suspects, number in found for suspect in suspects]
 
     def _told(self, unaccounted: Open, explained: set[int]) -> list[Suspect]:
@@ -202,20 +205,33 @@ class Ledger:
     def _unaccounted(self, owner: Owner) -> Open:
         """What `owner` has opened and left open: by the births, and by a listing where the gate has moved."""
         found: Open = {}
+        listing = self._listed()
         if owner.descriptors:
             for fd, (_, of, identity) in list(self._watch.fds.items()):
-                if of is owner and identity is not None and self._birth(fd) is not None:
-                    found[fd] = identity
-        sockets, count = self._watch.open_sockets, self._counter.count()
-        if count is None or (sockets, count) != (self._sockets, self._count):
-            listing = descriptors.listing()
-            self._latest = (sockets, count, listing)
-            for fd, identity in listing.items():
-                if self._known.get(fd) != identity and fd not in _STANDARD:
-                    known = self._birth(fd, identity)
-                    if known is None or known[1] is owner:
+                if of is owner and identity is not None:
+                    is_listed = listing is not None and listing.get(fd) == identity
+                    if is_listed or self._birth(fd) is not None:
                         found[fd] = identity
+        for fd, identity in self._appeared(listing):
+            known = self._birth(fd, identity)
+            if known is None or known[1] is owner:
+                found[fd] = identity
         return dict(sorted(found.items()))
+
+    def _listed(self) -> Open | None:
+        """All that is open, where the gate has moved: dear, and so not asked for again until it moves once more."""
+        sockets, count = self._watch.open_sockets, self._counter.count()
+        if count is not None and (sockets, count) == (self._sockets, self._count):
+            return None
+        listing = descriptors.listing()
+        self._latest = (sockets, count, listing)
+        return listing
+
+    def _appeared(self, listing: Open | None) -> list[tuple[int, descriptors.Identity]]:
+        """What is open and was not accounted for, or is another one of the same number."""
+        known = self._known.get
+        listed = {} if listing is None else listing
+        return [(fd, identity) for fd, identity in listed.items() if known(fd) != identity and fd not in _STANDARD]
 
 
 def _suspect(fd: int, target: str, birth: Birth | None, *, is_socket: bool) -> Suspect:
