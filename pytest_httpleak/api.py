@@ -6,84 +6,23 @@ import difflib
 import functools
 import inspect
 import os
-import warnings
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from pytest_httpleak.errors import HttpLeakWarning, LeakError
-from pytest_httpleak.model.kinds import Kind, Verdict
+from pytest_httpleak.checked import CheckedBlock
+from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.model.pools import PoolState
-from pytest_httpleak.reports.text import leak_text
 from pytest_httpleak.session import core
-from pytest_httpleak.session.blocks import Block
 from pytest_httpleak.session.core import Check, Session
 from pytest_httpleak.session.poolfigures import pools
 from pytest_httpleak.session.snapshots import Snapshot, snapshot
-from pytest_httpleak.settings import Settings, default_settings, settings_from_keywords
-from pytest_httpleak.sites import calls_within
+from pytest_httpleak.settings import default_settings, settings_from_keywords
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class CheckedBlock:
-    """`with` and `async with` around code that must not leak; raises `LeakError` at the end of a block that does.
-
-    Given by `httpleak.check()`. A block that raises keeps its own error.
-    """
-
-    def __init__(self, session: Session | None, settings: Settings, around: Check | None, name: str) -> None:
-        self._session = session
-        self._settings = settings
-        self._around = around
-        self._name = name
-        self._block: Block | None = None
-
-    def __enter__(self) -> None:
-        if self._session is not None:
-            parent = None if self._around is None else self._around.owner
-            self._block = Block(self._session, self._settings, parent)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        __tracebackhide__ = True
-        block = self._left(kind)
-        if block is not None:
-            self._raise(block.end())
-
-    async def __aenter__(self) -> None:
-        self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        __tracebackhide__ = True
-        block = self._left(kind)
-        if block is not None:
-            self._raise(await block.end_async())
-
-    def _left(self, kind: type[BaseException] | None) -> Block | None:
-        """The block, to be judged; none where an error has ended it, which is what there is to tell."""
-        block, self._block = self._block, None
-        if block is not None and kind is not None:
-            block.abandon()
-            return None
-        return block
-
-    def _raise(self, check: Check) -> None:
-        __tracebackhide__ = True
-        if self._around is not None:  # whose row shows what is no error
-            shown = tuple(each for each in check.findings if each.verdict is not Verdict.LEAKED)
-            self._around.findings += shown
-            self._around.of_blocks += shown
-        elif check.warnings and self._session is not None:
-            text = leak_text(check.warnings, owner=self._name, rootdir=self._session.rootdir)
-            warnings.warn(HttpLeakWarning(text), stacklevel=calls_within())
-        if check.leaks and self._session is not None:
-            text = leak_text(check.leaks, owner=self._name, rootdir=self._session.rootdir)
-            raise LeakError(text, check.leaks)
 
 
 class LeakCheck:
@@ -108,6 +47,35 @@ class LeakCheck:
         base = default_settings() if self._check is None else self._check.settings
         settings = settings_from_keywords(base, keywords, "httpleak.check()")
         return CheckedBlock(self._session, settings, self._check, "the block checked by httpleak.check()")
+
+    def sweep(
+        self,
+        call: Callable[[], Any],
+        *,
+        faults: str | Iterable[str] | None = None,
+        steps: int = 100,
+        **keywords: Any,
+    ) -> Any:
+        """Run `call()` once as it is, and then again for each step of it that can fail: none may leave anything behind.
+
+        Steps are those at which the code uses its connections (resolve, connect, handshake, send, receive; not those of a
+        server in the same process), and in asyncio those at which it waits. `faults` are what happens there: "reset",
+        "timeout" (of sockets that have one), "eof", "cancel" (of what is awaited); all that can by default. Of more than
+        `steps` steps for one fault, so many at even distances are taken. Takes the marker's keys, too.
+
+        `call` must be able to run more than once. What it raises once a step has failed is its own affair. Where it gives an
+        awaitable, so does this: `await httpleak.sweep(lambda: fetch(client))`.
+
+        Gives the numbers of steps, by fault, and of runs. Raises `LeakError` at the end, with each leak at the first step
+        whose failing leaves it; whatever the first run raises; `ValueError` or `TypeError` for arguments that cannot be used;
+        `RuntimeError` where there was no step to fail.
+        """
+        __tracebackhide__ = True
+        from pytest_httpleak.sweeping import sweep
+
+        base = default_settings() if self._check is None else self._check.settings
+        settings = settings_from_keywords(base, keywords, "httpleak.sweep()")
+        return sweep(self._session, settings, self._check, call, faults=faults, steps=steps)
 
     def tolerate(self, **keywords: Any) -> None:
         """Lay the marker's keys over this test's settings: `tolerate(sockets=1)`."""

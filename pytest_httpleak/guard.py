@@ -211,6 +211,14 @@ class Guard:
         self.end_test(item)
         self.fixtures.during = None
 
+    def take_raised(self, item: pytest.Item, error: object) -> None:
+        """Let the leaks of a checked block, if these are what has ended a test, stand in its row."""
+        from pytest_httpleak.errors import LeakError
+
+        check = self._checks.get(id(item))
+        if check is not None and isinstance(error, LeakError):
+            check.take_from_block(error.findings)
+
     def abandon(self, item: pytest.Item) -> None:
         """The run is being ended in the middle of a test, which is not judged."""
         item.__dict__.pop("teardown", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ def run_held(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None) -> N
     guard.holding = item
     try:
         _run(guard, item, nextitem, held, ihook.pytest_runtest_logreport)
+        if held[0].when == "call" and not held[0].passed:
+            guard.take_raised(item, getattr(sys, "last_value", None))  # where pytest keeps what the test has raised
         if guard.settings.confirm:
             _confirm(guard, item, nextitem, held[0])
         if guard.has_findings(item):
@@ -56,7 +59,7 @@ def _judge(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, held: 
         with contextlib.suppress(Exception):
             guard.session.looking.wall.note(error)
         check = guard.check_of(item)
-        leaks = 0 if check is None else sum(finding.count for finding in check.leaks)
+        leaks = 0 if check is None else sum(finding.count for finding in check.own_leaks)
         if leaks and not any(report.failed for report in held):
             report = held[0] if held[0].when == "call" else held[-1]
             report.outcome = "failed"

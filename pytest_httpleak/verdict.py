@@ -26,7 +26,7 @@ def raise_leaks(guard: Guard, item: pytest.Item) -> None:
     check = guard.check_of(item)
     rows = guard.fixtures.failing_rows()
     is_judged = check is not None and not item.stash.get(FAILED, False)
-    leaks = check.leaks if check is not None and is_judged else ()
+    leaks = check.own_leaks if check is not None and is_judged else ()
     notes = guard.failing_notes(check) if check is not None and is_judged else ()
     if leaks or rows or notes:
         raise leak_error(item.nodeid, leaks, rows, guard.session.rootdir, notes)
@@ -67,7 +67,7 @@ def _judge_test(guard: Guard, item: pytest.Item, held: list[pytest.TestReport], 
     check = guard.check_of(item)
     if check is None:
         return
-    leaks, notes = check.leaks, guard.failing_notes(check)
+    leaks, notes = check.own_leaks, guard.failing_notes(check)
     own = next((each for each in held if _has_failed_itself(each)), None)
     if own is not None and leaks:
         _beside(own, section_text(leaks, owner=item.nodeid, rootdir=rootdir))
@@ -77,7 +77,7 @@ def _judge_test(guard: Guard, item: pytest.Item, held: list[pytest.TestReport], 
         held[index] = _replaced(item, held[index], leak_error(item.nodeid, leaks, (), rootdir, notes))
     if check.warnings:
         _warn(item, held[0], check.warnings, rootdir)
-    for finding in leaks:
+    for finding in check.leaks:
         held[0].user_properties.append(("httpleak", one_line(finding, rootdir=rootdir)))
 
 
@@ -160,8 +160,11 @@ def finish_report(guard: Guard, item: pytest.Item, call: pytest.CallInfo[Any], r
     """Note failures of the test's own, shorten a leak's report to its text, and let the last report carry the row."""
     if report.failed and not (call.excinfo is not None and call.excinfo.errisinstance(LeakError)):
         item.stash[FAILED] = True
-    if call.excinfo is not None and isinstance(call.excinfo.value, LeakError) and report.failed:
-        _shorten(call.excinfo, report)
+    if call.excinfo is not None and isinstance(call.excinfo.value, LeakError):
+        if _is_of_a_block(call.excinfo):
+            guard.take_raised(item, call.excinfo.value)
+        elif report.failed:
+            _shorten(call.excinfo, report)
     if call.when == "teardown":
         guard.deliver(item, report, direct=False)
         item.stash[FAILED] = False
@@ -169,11 +172,6 @@ def finish_report(guard: Guard, item: pytest.Item, call: pytest.CallInfo[Any], r
 
 def _shorten(excinfo: pytest.ExceptionInfo[BaseException], report: pytest.TestReport) -> None:
     error = excinfo.value
-    last = excinfo.traceback[-1] if excinfo.traceback else None
-    if last is None or not str(last.path).startswith(__file__.rpartition("verdict")[0]):
-        return
-    if last.frame.f_globals.get("__name__", "").endswith(".api"):
-        return  # raised by a checked block in the test: its line is worth showing
     shown: Any = excinfo.getrepr(style="value")
     findings = getattr(error, "findings", ())
     site = findings[0].created if findings else None
@@ -183,3 +181,8 @@ def _shorten(excinfo: pytest.ExceptionInfo[BaseException], report: pytest.TestRe
         trace, _, description = shown.chain[-1]  # what crosses over to xdist's controller
         shown.chain = [*shown.chain[:-1], (trace, shown.reprcrash, description)]
     report.longrepr = shown
+
+
+def _is_of_a_block(excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
+    """Whether the test itself has raised it, most often in a checked block, whose line is worth showing."""
+    return not excinfo.traceback or excinfo.traceback[-1].frame.f_globals.get("__name__") != __name__

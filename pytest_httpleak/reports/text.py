@@ -43,16 +43,16 @@ _GROUPED: Final = {
 }
 
 
-def leak_text(findings: Sequence[Finding], *, owner: str, rootdir: str) -> str:
+def leak_text(findings: Sequence[Finding], *, owner: str, rootdir: str, when: str = "") -> str:
     """The message of a `LeakError`: each finding with its line of code, what it holds, and how to mend it.
 
     The first line stands alone, as that is what pytest's short summary shows. `owner` is a test id, or a
-    description of a fixture; paths are shown relative to `rootdir`.
+    description of a fixture, `when` what has led to them; paths are shown relative to `rootdir`.
     """
-    left_by = labelled("left by", safe_name(owner))
+    left_by = [labelled("left by", safe_name(owner)), *([labelled("when", safe_name(when))] if when else [])]
     if len(findings) == 1:
-        return "\n".join([headline(findings[0]), left_by, *_details(findings[0], rootdir)])
-    lines = [f"{len(findings)} leaks: {totals(findings)}", left_by]
+        return "\n".join([headline(findings[0]), *left_by, *_details(findings[0], rootdir)])
+    lines = [f"{len(findings)} leaks: {totals(findings)}", *left_by]
     for number, finding in enumerate(findings, 1):
         lines += ["", f"{number}. {headline(finding)}", *_details(finding, rootdir)]
     return "\n".join(lines)

@@ -70,6 +70,16 @@ class Check:
         return tuple(finding for finding in self.findings if finding.verdict is Verdict.LEAKED)
 
     @property
+    def own_leaks(self) -> tuple[Finding, ...]:
+        """The same without those that a checked block has raised already."""
+        return tuple(each for each in self.leaks if not any(each is told for told in self.of_blocks))
+
+    def take_from_block(self, findings: tuple[Finding, ...]) -> None:
+        """Show the findings of a checked block as well."""
+        self.findings += findings
+        self.of_blocks += findings
+
+    @property
     def warnings(self) -> tuple[Finding, ...]:
         """The findings that only warn."""
         return tuple(finding for finding in self.findings if finding.verdict is Verdict.WARNED)

@@ -1,0 +1,138 @@
+"""What a checked block has raised, in the row of the test that it ends: in reports, once, and only where it ends it."""
+
+from __future__ import annotations
+
+import pytest
+from inner import Inner
+
+HEAD = """
+import socket
+import pytest
+from pytest_httpleak import LeakError, no_leaks
+
+KEPT = []
+
+def leak():
+    KEPT.append(socket.socket())
+"""
+
+
+def test_a_block_that_leaks_makes_its_test_a_leaking_one(inner: Inner) -> None:
+    inner.write(
+        test_a=HEAD
+        + """
+def test_block(httpleak):
+    with httpleak.check():
+        leak()
+
+def test_decorated():
+    no_leaks(leak)()
+"""
+    )
+    result = inner.judge(test_block="leaked", test_decorated="leaked")
+    result.stdout.fnmatch_lines(["*2 checked, 2 leaked*"])
+    assert result.stdout.str().count("left by:") == 2
+
+
+def test_a_block_whose_leak_was_expected_does_not(inner: Inner) -> None:
+    inner.write(
+        test_a=HEAD
+        + """
+def test_expected(httpleak):
+    with pytest.raises(LeakError), httpleak.check():
+        leak()
+
+def test_expected_and_failed_otherwise(httpleak):
+    with pytest.raises(LeakError), httpleak.check():
+        leak()
+    assert False
+"""
+    )
+    inner.judge(test_expected="clean", test_expected_and_failed_otherwise="clean")
+
+
+def test_what_the_test_leaks_beside_it_is_said_beside_it(inner: Inner) -> None:
+    inner.write(
+        test_a=HEAD
+        + """
+def test_both(httpleak):
+    KEPT.append(socket.socketpair())
+    with httpleak.check():
+        leak()
+"""
+    )
+    result = inner.run()
+    (row,) = inner.report["tests"]
+    assert [(finding["created"]["function"], finding["count"]) for finding in row["findings"]] == [
+        ("test_both", 2),
+        ("leak", 1),
+    ]
+    lines = result.stdout.str().splitlines()
+    said = [line.partition(" leaked:")[0] for line in lines if line.startswith(("E ", "2 sock")) and "leaked:" in line]
+    assert said == ["E       pytest_httpleak.errors.LeakError: 1 socket", "2 sockets"]
+
+
+def test_an_expected_failure_by_a_block_is_one(inner: Inner) -> None:
+    inner.write(
+        test_a=HEAD
+        + """
+@pytest.mark.xfail(raises=LeakError, strict=True, reason="leaks")
+def test_expected(httpleak):
+    with httpleak.check():
+        leak()
+"""
+    )
+    inner.judge(test_expected="leaked").assert_outcomes(xfailed=1)
+
+
+def test_a_tolerance_is_not_used_up_by_a_block(inner: Inner) -> None:
+    inner.write(
+        test_a=HEAD
+        + """
+@pytest.mark.httpleak(sockets=1)
+def test_both(httpleak):
+    KEPT.append(socket.socket())
+    with httpleak.check(sockets=0):
+        leak()
+"""
+    )
+    inner.run()
+    (row,) = inner.report["tests"]
+    assert [finding["verdict"] for finding in row["findings"]] == ["tolerated", "leaked"]
+
+
+def test_where_another_plugin_runs_the_tests_it_is_said_once_too(inner: Inner) -> None:
+    inner.write(
+        conftest="""
+from _pytest.runner import runtestprotocol
+
+def pytest_runtest_protocol(item, nextitem):
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    runtestprotocol(item, nextitem=nextitem)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+""",
+        test_a=HEAD
+        + """
+def test_block(httpleak):
+    with httpleak.check():
+        leak()
+""",
+    )
+    inner.judge(test_block="leaked").assert_outcomes(failed=1)
+
+
+@pytest.mark.parametrize("style", ["auto", "long", "short", "line", "native", "no"])
+def test_the_line_of_the_block_is_shown_as_pytest_was_asked_to(inner: Inner, style: str) -> None:
+    inner.write(
+        test_a=HEAD
+        + """
+def test_block(httpleak):
+    with httpleak.check():
+        leak()
+"""
+    )
+    result = inner.judge(f"--tb={style}", test_block="leaked")
+    lines = result.stdout.str().splitlines()
+    assert ("with httpleak.check():" in "".join(lines)) is (style not in {"line", "no"})
+    result.stdout.fnmatch_lines(["FAILED test_a.py::test_block - *"])
