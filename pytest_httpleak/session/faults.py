@@ -45,7 +45,6 @@ _STEPS: Final = {
     "recv_into": _RECEIVE,
 }
 _RESETS: Final = {_CONNECT: errno.ECONNREFUSED, _SEND: errno.EPIPE}  # the others: the connection is reset
-_INTERNET: Final = (_socket.AF_INET, _socket.AF_INET6)
 
 
 class Steps:
@@ -147,7 +146,7 @@ class Steps:
         record = watch.table("sockets").get(sock)
         if record is not None and record.accepted:
             return False
-        if sock.family not in _INTERNET and step is not _CONNECT and not _has_peer(sock):
+        if step is not _CONNECT and not _has_peer(sock):
             return False
         loop = watch.running_loop()
         if loop is not None and watch.current_task(loop) is None:  # a callback: whoever registered it may be long over
@@ -171,8 +170,9 @@ class Steps:
 
 
 def _has_peer(sock: Any) -> bool:
+    """Whether it is connected, to something that has an address: the other half of a pair has none."""
     try:
-        return bool(sock.getpeername())  # of a pair it is empty
+        return bool(sock.getpeername())
     except OSError as error:
         pass_on(error)
         return False

@@ -1,0 +1,581 @@
+"""`httpleak.sweep()`: each step of some code fails in turn, and what that leaves behind is told with the step."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import http.server
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import httpx
+import pytest
+import requests
+import urllib3
+from inner import Inner
+
+from pytest_httpleak import LeakError
+from pytest_httpleak.api import LeakCheck
+from pytest_httpleak.session.core import Session
+from pytest_httpleak.session.sweep import Sweep
+from pytest_httpleak.settings import default_settings, settings_from_keywords
+
+
+@pytest.fixture
+def leakcheck(session: Session) -> Iterator[LeakCheck]:
+    """The interface as a test has it; what it leaves is no business of these tests."""
+    check = session.begin("test_x", "function", settings_from_keywords(default_settings(), {"grace": 0.02}, "check"))
+    yield LeakCheck(session, check)
+    session.drop(check)
+
+
+@pytest.fixture
+def address(server: str) -> str:
+    """Host and port of the server."""
+    return urlsplit(server).netloc
+
+
+def get(connection: http.client.HTTPConnection) -> bytes:
+    connection.request("GET", "/ok")
+    return connection.getresponse().read()
+
+
+# What these tests leak on purpose, Python tells of when it is collected.
+UNCLOSED = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+class TestCodeThatIsCalled:
+    def test_a_connection_that_only_success_closes_is_told_with_the_step(
+        self, leakcheck: LeakCheck, address: str, kept: list[Any]
+    ) -> None:
+        def fetch() -> None:
+            connection = http.client.HTTPConnection(address, timeout=5)
+            kept.append(connection)
+            get(connection)
+            connection.close()
+
+        with pytest.raises(LeakError) as caught:
+            leakcheck.sweep(fetch, faults="reset")
+        (finding,) = caught.value.findings
+        assert finding.created is not None
+        assert (finding.kind, finding.created.function) == ("connections", "fetch")
+        lines = str(caught.value).splitlines()
+        assert lines[1] == "  left by: the code that httpleak.sweep() ran"
+        assert lines[2].startswith("  when:    step 3 of 4, sending at ")
+        assert lines[2].endswith("in get, failed: the connection was reset or refused")
+
+    def test_one_that_is_closed_in_any_case_is_not(self, leakcheck: LeakCheck, address: str) -> None:
+        def fetch() -> None:
+            with contextlib.closing(http.client.HTTPConnection(address, timeout=5)) as connection:
+                get(connection)
+
+        done = leakcheck.sweep(fetch)
+        assert done.steps == {"reset": 4, "timeout": 3, "eof": 1, "cancel": 0}
+        assert done.runs == 1 + 4 + 3 + 1
+
+    @UNCLOSED
+    def test_a_response_that_is_closed_only_where_its_reading_succeeds_is_told(
+        self, leakcheck: LeakCheck, address: str, kept: list[Any]
+    ) -> None:
+        def fetch() -> None:
+            connection = http.client.HTTPConnection(address, timeout=5)
+            connection.request("GET", "/big")
+            response = connection.getresponse()
+            kept.extend((connection, response))
+            response.read(100_000)
+            response.close()
+            connection.close()
+
+        with pytest.raises(LeakError, match="1 HTTP response leaked") as caught:
+            leakcheck.sweep(fetch, faults="timeout", steps=4)
+        assert "receiving at " in str(caught.value)
+
+    def test_one_that_is_closed_where_it_fails_is_not(self, leakcheck: LeakCheck, address: str) -> None:
+        def fetch() -> None:
+            with contextlib.closing(http.client.HTTPConnection(address, timeout=5)) as connection:
+                connection.request("GET", "/big")
+                with connection.getresponse() as response:
+                    response.read(100_000)
+
+        leakcheck.sweep(fetch, steps=4)
+
+    @pytest.mark.parametrize("library", ["requests", "httpx"])
+    def test_a_library_that_cleans_up_passes(self, leakcheck: LeakCheck, server: str, library: str) -> None:
+        client: Any = requests.Session() if library == "requests" else httpx.Client()
+        with client:
+            assert leakcheck.sweep(lambda: client.get(f"{server}/ok", timeout=5)).runs > 5
+
+    def test_code_that_tries_again_passes(self, leakcheck: LeakCheck, server: str) -> None:
+        answers = []
+        retries = urllib3.Retry(3, backoff_factor=0)
+
+        def fetch() -> None:
+            answers.append(pool.request("GET", f"{server}/ok", retries=retries, timeout=5).status)
+
+        with urllib3.PoolManager() as pool:
+            done = leakcheck.sweep(fetch)
+        assert answers == [200] * done.runs  # each time at the second attempt
+
+    def test_only_what_is_asked_for_fails(self, leakcheck: LeakCheck, address: str) -> None:
+        errors: list[str] = []
+
+        def fetch() -> None:
+            with contextlib.closing(http.client.HTTPConnection(address, timeout=5)) as connection:
+                try:
+                    get(connection)
+                except Exception as error:
+                    errors.append(type(error).__name__)
+                    raise
+
+        leakcheck.sweep(fetch, faults=["reset"])
+        assert errors == ["gaierror", "ConnectionRefusedError", "BrokenPipeError", "ConnectionResetError"]
+        errors.clear()
+        leakcheck.sweep(fetch, faults="timeout")
+        assert errors == ["TimeoutError"] * 3
+        errors.clear()
+        leakcheck.sweep(fetch, faults="eof")
+        assert errors == ["RemoteDisconnected"]
+
+    def test_a_socket_without_a_timeout_cannot_time_out(self, leakcheck: LeakCheck, address: str) -> None:
+        def fetch() -> None:
+            with contextlib.closing(http.client.HTTPConnection(address)) as connection:
+                get(connection)
+
+        assert leakcheck.sweep(fetch).steps["timeout"] == 0
+
+    def test_the_handshake_is_a_step(self, leakcheck: LeakCheck, tls_server: str) -> None:
+        context = ssl.create_default_context(cafile=str(Path(__file__).with_name("data") / "localhost.pem"))
+        netloc = urlsplit(tls_server).netloc.replace("127.0.0.1", "localhost")
+        seen: list[str] = []
+
+        def fetch() -> None:
+            sock = socket.create_connection(("localhost", int(netloc.rpartition(":")[2])), timeout=5)
+            try:
+                tls = context.wrap_socket(sock, server_hostname="localhost")
+            except OSError as error:
+                seen.append(type(error).__name__)
+                sock.close()
+                raise
+            with tls:
+                tls.sendall(b"GET /ok HTTP/1.0\r\n\r\n")
+                tls.recv(10)
+
+        leakcheck.sweep(fetch, faults="reset")
+        assert seen == ["ConnectionResetError"]
+
+    def test_the_handshake_of_a_connect_is_one_too(self, leakcheck: LeakCheck, tls_server: str) -> None:
+        context = ssl.create_default_context(cafile=str(Path(__file__).with_name("data") / "localhost.pem"))
+
+        def connect() -> None:
+            with context.wrap_socket(socket.socket(), server_hostname="localhost") as tls:
+                tls.connect(("127.0.0.1", urlsplit(tls_server).port))
+
+        assert leakcheck.sweep(connect, faults="reset").steps == {"reset": 2}
+
+    def test_steps_of_a_thread_that_the_code_starts_count(self, leakcheck: LeakCheck, address: str) -> None:
+        def fetch() -> None:
+            with contextlib.suppress(OSError), contextlib.closing(http.client.HTTPConnection(address)) as connection:
+                get(connection)
+
+        def run() -> None:
+            thread = threading.Thread(target=fetch)
+            thread.start()
+            thread.join()
+
+        assert leakcheck.sweep(run, faults="reset").steps == {"reset": 4}
+
+    def test_those_of_a_server_in_the_same_process_do_not(self, leakcheck: LeakCheck) -> None:
+        served: list[int] = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                served.append(self.client_address[1])
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that has gone is no news
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+
+        def fetch() -> None:
+            with contextlib.closing(http.client.HTTPConnection(*server.server_address[:2])) as connection:  # type: ignore[arg-type]
+                get(connection)
+
+        try:
+            done = leakcheck.sweep(fetch, faults="eof")
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+        assert done.steps == {"eof": 2}  # the answer, and its end
+        assert len(served) == done.runs
+
+    def test_those_of_a_thread_that_ran_before_do_not(self, leakcheck: LeakCheck, address: str) -> None:
+        with contextlib.closing(http.client.HTTPConnection(address)) as other:
+            asked, answered = threading.Event(), threading.Event()
+
+            def serve() -> None:
+                while asked.wait(5) and not answered.is_set():
+                    get(other)
+                    asked.clear()
+                    answered.set()
+
+            thread = threading.Thread(target=serve)
+            thread.start()
+
+            def fetch() -> None:
+                answered.clear()
+                asked.set()
+                assert answered.wait(5)
+                with socket.create_connection(other_address, timeout=5):
+                    pass
+
+            other_address = urlsplit(f"//{address}").hostname, urlsplit(f"//{address}").port
+            done = leakcheck.sweep(fetch)
+            asked.set()
+            thread.join()
+        assert done.steps == {"reset": 2, "timeout": 1, "eof": 0, "cancel": 0}
+
+    def test_a_connection_that_has_failed_stays_so(self, leakcheck: LeakCheck, address: str) -> None:
+        seen: list[Any] = []
+
+        def fetch() -> None:
+            with contextlib.closing(http.client.HTTPConnection(address, timeout=5)) as connection:
+                try:
+                    connection.request("GET", "/ok")
+                except BrokenPipeError:  # the answer may have come before
+                    seen.append(select.select([connection.sock], [], [], 5)[0] == [connection.sock])
+                    with pytest.raises(ConnectionResetError):
+                        connection.getresponse()
+                    seen.append("again")
+                else:
+                    connection.getresponse().read()
+
+        leakcheck.sweep(fetch, faults="reset")
+        assert seen == [True, "again"]
+
+    def test_a_peer_that_was_silent_stays_so(self, leakcheck: LeakCheck, address: str) -> None:
+        seen: list[str] = []
+
+        def fetch() -> None:
+            with contextlib.closing(http.client.HTTPConnection(address, timeout=5)) as connection:
+                connection.connect()
+                connection.sock.sendall(b"GET /ok HTTP/1.0\r\n\r\n")
+                for _ in range(3):
+                    try:
+                        connection.sock.recv(10)
+                    except TimeoutError as error:
+                        seen.append(str(error))
+
+        leakcheck.sweep(fetch, faults="timeout", steps=1)
+        assert seen == []  # only the first step has failed
+        leakcheck.sweep(fetch, faults="timeout")
+        assert seen == ["timed out"] * (3 + 2 + 1)
+
+    def test_a_connection_to_a_path_counts_and_a_pair_does_not(self, leakcheck: LeakCheck, tmp_path: Path) -> None:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(tmp_path / "s"))
+            listener.listen(10)
+
+            def send() -> None:
+                one, other = socket.socketpair()
+                with one, other:
+                    one.send(b"x")
+                with socket.socket(socket.AF_UNIX) as sock:
+                    sock.connect(str(tmp_path / "s"))
+                    sock.send(b"x")
+
+            assert leakcheck.sweep(send, faults="reset").steps == {"reset": 2}
+
+    def test_of_many_steps_some_at_even_distances_fail(self, leakcheck: LeakCheck, address: str) -> None:
+        failed_at: list[int] = []
+        host, port = address.split(":")
+
+        def fetch() -> None:
+            with socket.create_connection((host, int(port))) as sock:
+                for number in range(20):
+                    try:
+                        sock.send(b"x")
+                    except OSError:
+                        failed_at.append(number + 1)
+                        raise
+
+        done = leakcheck.sweep(fetch, faults="reset", steps=4)
+        assert (done.steps, done.runs) == ({"reset": 22}, 5)
+        assert failed_at == [6, 13, 20]  # and the name, which comes first of all
+
+    def test_it_takes_the_keys_of_the_marker(self, leakcheck: LeakCheck, address: str, kept: list[Any]) -> None:
+        def fetch() -> None:
+            connection = http.client.HTTPConnection(address, timeout=5)
+            kept.append(connection)
+            get(connection)
+            connection.close()
+
+        leakcheck.sweep(fetch, faults="reset", connections=1)
+
+
+class TestCodeThatIsAwaited:
+    def swept(self, leakcheck: LeakCheck, call: Callable[[], Any], **keywords: Any) -> Sweep:
+        async def run() -> Sweep:
+            done = await leakcheck.sweep(call, **keywords)
+            assert isinstance(done, Sweep)
+            return done
+
+        return asyncio.run(run())
+
+    def test_a_task_that_only_success_ends_is_told_with_the_wait(self, leakcheck: LeakCheck) -> None:
+        async def work() -> None:
+            task = asyncio.create_task(asyncio.sleep(60))
+            await asyncio.sleep(0)
+            task.cancel()
+
+        with pytest.raises(LeakError, match=r"step 1 of 1, waiting at .* in work, was cancelled") as caught:
+            self.swept(leakcheck, work)
+        assert [finding.kind for finding in caught.value.findings] == ["tasks"]
+
+    def test_one_that_a_group_ends_is_not(self, leakcheck: LeakCheck) -> None:
+        async def work() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.sleep(0))
+                await asyncio.sleep(0)
+
+        assert self.swept(leakcheck, work) == Sweep({"reset": 0, "timeout": 0, "eof": 0, "cancel": 2}, 3)
+
+    @UNCLOSED
+    def test_a_stream_that_only_success_closes_is_told(self, leakcheck: LeakCheck, address: str) -> None:
+        async def fetch() -> None:
+            reader, writer = await asyncio.open_connection(*address.split(":"))
+            writer.write(b"GET /ok HTTP/1.0\r\n\r\n")
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+
+        with pytest.raises(LeakError) as caught:
+            self.swept(leakcheck, fetch, faults="cancel")
+        assert {finding.kind for finding in caught.value.findings} == {"sockets"}
+
+    def test_one_that_is_closed_in_any_case_is_not(self, leakcheck: LeakCheck, address: str) -> None:
+        async def fetch() -> None:
+            reader, writer = await asyncio.open_connection(*address.split(":"))
+            try:
+                writer.write(b"GET /ok HTTP/1.0\r\n\r\n")
+                await reader.read()
+            finally:
+                writer.transport.abort()
+
+        assert self.swept(leakcheck, fetch, faults=("reset", "eof")).runs > 4
+
+    def test_a_library_that_cleans_up_passes(self, leakcheck: LeakCheck, server: str) -> None:
+        async def main() -> Sweep:
+            async with aiohttp.ClientSession() as session:
+
+                async def fetch() -> None:
+                    async with session.get(f"{server}/ok") as response:
+                        await response.read()
+
+                done = await leakcheck.sweep(fetch)
+                assert isinstance(done, Sweep)
+                return done
+
+        assert asyncio.run(main()).steps.keys() == {"reset", "timeout", "eof", "cancel"}
+
+    def test_a_server_in_the_same_loop_is_left_alone(self, leakcheck: LeakCheck) -> None:
+        served: list[int] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            served.append(len(await reader.readline()))
+            writer.write(b"x")
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+        async def main() -> None:
+            server = await asyncio.start_server(serve, "127.0.0.1", 0)
+            port = server.sockets[0].getsockname()[1]
+
+            async def fetch() -> None:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                try:
+                    writer.write(b"hello\n")
+                    assert await reader.read() in {b"x", b""}
+                finally:
+                    writer.close()
+                    with contextlib.suppress(OSError):
+                        await writer.wait_closed()
+
+            async with server:
+                done = await leakcheck.sweep(fetch, faults="eof")
+            assert served == [6] * done.runs
+
+        asyncio.run(main())
+
+    def test_what_wakes_the_loop_up_is_no_step(self, leakcheck: LeakCheck) -> None:
+        assert self.swept(leakcheck, lambda: asyncio.to_thread(int)).steps["reset"] == 0
+
+    def test_a_cancellation_from_outside_goes_on(self, leakcheck: LeakCheck) -> None:
+        runs: list[int] = []
+
+        async def work() -> None:
+            runs.append(1)
+            await asyncio.sleep(60 if len(runs) == 3 else 0)
+            await asyncio.sleep(0)
+
+        async def main() -> None:
+            async with asyncio.timeout(0.05):
+                await leakcheck.sweep(work)
+
+        with pytest.raises(TimeoutError):
+            asyncio.run(main())
+
+    def test_one_that_is_swallowed_leaves_the_task_as_it_was(self, leakcheck: LeakCheck) -> None:
+        async def work() -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+
+        async def main() -> int:
+            await leakcheck.sweep(work)
+            task = asyncio.current_task()
+            assert task is not None
+            return task.cancelling()
+
+        assert asyncio.run(main()) == 0
+
+    def test_a_future_that_is_no_coroutine_is_swept_too(self, leakcheck: LeakCheck) -> None:
+        async def main() -> Sweep:
+            done = await leakcheck.sweep(lambda: asyncio.gather(asyncio.sleep(0), asyncio.sleep(0)), faults="cancel")
+            assert isinstance(done, Sweep)
+            return done
+
+        assert asyncio.run(main()).steps == {"cancel": 1}
+
+    def test_it_has_to_be_awaited_in_a_loop(self, leakcheck: LeakCheck) -> None:
+        sweep = leakcheck.sweep(lambda: asyncio.sleep(0))
+        with pytest.raises(RuntimeError, match="in a task of asyncio"):
+            sweep.send(None)
+
+
+class TestWhatIsWrong:
+    def test_code_with_nothing_to_fail_is_an_error(self, leakcheck: LeakCheck) -> None:
+        with pytest.raises(RuntimeError, match=r"saw no step that could fail \(reset, timeout, eof, cancel\)"):
+            leakcheck.sweep(lambda: None)
+
+    def test_what_the_first_run_raises_is_raised(self, leakcheck: LeakCheck) -> None:
+        with pytest.raises(ZeroDivisionError):
+            leakcheck.sweep(lambda: 1 / 0)
+
+    def test_what_the_first_run_leaks_is_told(self, leakcheck: LeakCheck, kept: list[Any]) -> None:
+        with pytest.raises(LeakError, match="nothing has failed yet") as caught:
+            leakcheck.sweep(lambda: kept.append(socket.socket()))
+        assert [finding.kind for finding in caught.value.findings] == ["sockets"]
+
+    def test_a_failure_of_the_test_in_a_later_run_is_raised(self, leakcheck: LeakCheck, address: str) -> None:
+        def fetch() -> None:
+            try:
+                with contextlib.closing(http.client.HTTPConnection(address, timeout=5)) as connection:
+                    get(connection)
+            except OSError:
+                pytest.fail("seen")
+
+        with pytest.raises(pytest.fail.Exception, match="seen"):
+            leakcheck.sweep(fetch)
+
+    @pytest.mark.parametrize(
+        ("keywords", "message"),
+        [
+            ({"faults": "rest"}, "unknown fault 'rest'; did you mean 'reset'"),
+            ({"faults": []}, "no fault. Valid faults: reset, timeout, eof, cancel"),
+            ({"steps": 0}, "steps=0"),
+            ({"steps": True}, "steps=True"),
+        ],
+    )
+    def test_arguments_that_cannot_be_used(self, leakcheck: LeakCheck, keywords: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            leakcheck.sweep(lambda: None, **keywords)
+
+    def test_an_unknown_key_of_the_marker(self, leakcheck: LeakCheck) -> None:
+        with pytest.raises(TypeError, match="did you mean 'sockets'"):
+            leakcheck.sweep(lambda: None, socket=1)
+
+    def test_a_call_that_is_none(self, leakcheck: LeakCheck) -> None:
+        with pytest.raises(TypeError, match="takes a function"):
+            leakcheck.sweep(1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("error", [None, ZeroDivisionError, KeyboardInterrupt])
+def test_sockets_are_as_before_afterwards(
+    leakcheck: LeakCheck, address: str, error: type[BaseException] | None
+) -> None:
+    before = dict(vars(socket.socket)), socket.getaddrinfo, dict(vars(ssl.SSLSocket))
+    runs: list[int] = []
+
+    def fetch() -> None:
+        runs.append(1)
+        with contextlib.closing(http.client.HTTPConnection(address, timeout=5)) as connection:
+            get(connection)
+            if error is not None and len(runs) < 2:
+                raise error
+
+    with contextlib.suppress(ZeroDivisionError, KeyboardInterrupt):
+        leakcheck.sweep(fetch)
+    assert (dict(vars(socket.socket)), socket.getaddrinfo, dict(vars(ssl.SSLSocket))) == before
+
+
+class TestARun:
+    def test_a_leak_fails_its_test_with_its_own_line(
+        self, inner: Inner, server: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SERVER", urlsplit(server).netloc)
+        inner.write(
+            test_a="""
+import contextlib, http.client, os
+
+def fetch(connection):
+    connection.request("GET", "/ok")
+    connection.getresponse().read()
+
+def test_careless(httpleak):
+    def careless():
+        connection = http.client.HTTPConnection(os.environ["SERVER"], timeout=5)
+        fetch(connection)
+        connection.close()
+    httpleak.sweep(careless, faults="reset")
+
+def test_careful(httpleak):
+    def careful():
+        with contextlib.closing(http.client.HTTPConnection(os.environ["SERVER"], timeout=5)) as connection:
+            fetch(connection)
+    httpleak.sweep(careful)
+"""
+        )
+        result = inner.run()
+        assert inner.outcomes() == {"test_careless": "leaked", "test_careful": "clean"}
+        result.stdout.fnmatch_lines(["*when:    step 3 of 4, sending at test_a.py:4 in fetch, failed: *"])
+
+    def test_where_nothing_is_checked_the_code_runs_once(self, inner: Inner) -> None:
+        inner.write(
+            test_a="""
+import asyncio
+
+def test_called(httpleak):
+    runs = []
+    assert httpleak.sweep(lambda: runs.append(1)).runs == len(runs) == 1
+
+def test_awaited(httpleak):
+    async def main():
+        return await httpleak.sweep(lambda: asyncio.sleep(0))
+    assert asyncio.run(main()).runs == 1
+"""
+        )
+        inner.run(plugin=("-p", "httpleak", "--httpleak=off")).assert_outcomes(passed=2)
