@@ -11,14 +11,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from pytest_httpleak.api import no_leaks
-    from pytest_httpleak.errors import HttpLeakWarning, LeakError
+    from pytest_httpleak.errors import HttpLeakWarning, LatencyError, LeakError
 
-__all__ = ["HttpLeakWarning", "LeakError", "__version__", "no_leaks"]
+__all__ = ["HttpLeakWarning", "LatencyError", "LeakError", "__version__", "no_leaks"]
 
 
 def __getattr__(name: str) -> Any:
     # On demand: pytest imports this package in every run, also where nothing is checked.
-    if name in ("LeakError", "HttpLeakWarning"):
+    if name in ("LeakError", "LatencyError", "HttpLeakWarning"):
         from pytest_httpleak import errors
 
         return getattr(errors, name)

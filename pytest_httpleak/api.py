@@ -77,6 +77,36 @@ class LeakCheck:
         settings = settings_from_keywords(base, keywords, "httpleak.sweep()")
         return sweep(self._session, settings, self._check, call, faults=faults, steps=steps)
 
+    def soak(
+        self,
+        call: Callable[[], Any],
+        *,
+        rate: float,
+        seconds: float,
+        concurrency: int = 100,
+        p99: float | None = None,
+        **keywords: Any,
+    ) -> Any:
+        """Run `call()` at a constant rate (calls a second) for so many seconds: nothing may become more and more.
+
+        An open loop: a call is due whether others are over or not, from at most `concurrency` threads, or tasks of asyncio
+        where `call()` gives an awaitable, as then does this. Latencies are measured from the moment when a call was due, so
+        that one which had to wait counts as slow (without that correction a server that stands still stops the clock).
+        `call` runs once before, unmeasured. Takes the marker's keys, too.
+
+        Gives the latencies at 50, 90, 99 and 99.9 %, in seconds. Raises `LeakError` where the calls leave anything behind,
+        or the number of what is open of some line, whoever has it, rises all the time: with its slope, 99 % sure;
+        `LatencyError` where the latency at 99 % is above `p99` (seconds); whatever a call raises, which ends the soak;
+        `ValueError` or `TypeError` for arguments that cannot be used, as for fewer calls than tell a slope: 50.
+        """
+        __tracebackhide__ = True
+        from pytest_httpleak.soaking import soak
+
+        base = default_settings() if self._check is None else self._check.settings
+        settings = settings_from_keywords(base, keywords, "httpleak.soak()")
+        bounds = {"rate": rate, "seconds": seconds, "p99": p99}
+        return soak(self._session, settings, self._check, call, bounds=bounds, concurrency=concurrency)
+
     def tolerate(self, **keywords: Any) -> None:
         """Lay the marker's keys over this test's settings: `tolerate(sockets=1)`."""
         if self._check is not None:

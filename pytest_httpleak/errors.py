@@ -1,4 +1,4 @@
-"""The exception and the warning in which a leak is said."""
+"""The exceptions and the warning in which it is said what the code under test did."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ class LeakError(AssertionError):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+
+class LatencyError(AssertionError):
+    """Calls took longer than `httpleak.soak()` was told that they may."""
 
 
 class HttpLeakWarning(UserWarning):

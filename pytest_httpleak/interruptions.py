@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import sys
+import importlib
 from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
+
+# Part of the interpreter; the module `signal` around it makes a name of each number first.
+_native: Any = importlib.import_module("_signal")
 
 
 def pass_on(error: BaseException) -> None:
     """Raise it again if a signal's handler has raised it, as `TimeoutError` is raised to end what takes too long.
 
-    It may be an `OSError` like those that we expect; what the system has to say has a number.
+    It may be an `OSError` like those that we expect; what the system has to say has a number. An error that has come through
+    no frame but that of the caller is the answer to what the caller has asked: most are.
     """
-    if getattr(error, "errno", None) is None and is_of_a_signal(frames_of(error)):
+    place = error.__traceback__
+    if place is None or place.tb_next is None or getattr(error, "errno", None) is not None:
+        return
+    if is_of_a_signal(frames_of(error)):
         raise error
 
 
 def is_of_a_signal(frames: Iterable[FrameType]) -> bool:
     """Whether the handler of a signal is among the frames that an error came through."""
-    signals: Any = sys.modules.get("signal")
     codes = {frame.f_code for frame in frames}
-    for number in signals.valid_signals() if signals is not None else ():
-        handler = signals.getsignal(number)
+    for number in _native.valid_signals():
+        handler = _native.getsignal(number)
         if callable(handler):
             function = getattr(handler, "__func__", getattr(handler, "func", handler))
             if not hasattr(function, "__code__"):

@@ -166,15 +166,17 @@ def serves_a_living_client(sock: Any, table: Table) -> bool:
         client, ask = _address(sock, "getpeername"), "getsockname"
     if not client:
         return False
-    others = (other.ref() for other in table if not other.accepted and other.fd() >= 0)
-    return any(_address(other, ask) == client for other in others)
+    port = client[1] if isinstance(client, tuple) else None
+    return any(_address(other.ref(), ask, port) == client and other.fd() >= 0 for other in table if not other.accepted)
 
 
-def _address(sock: Any, ask: str) -> object:
-    """Host and port of one end of an internet socket, the name of one end of another, or None."""
+def _address(sock: Any, ask: str, port: str | None = None) -> object:
+    """Host and port of one end of an internet socket, the name of one end of another, or None; None for another port."""
     try:
         name = getattr(sock, ask)()
     except (AttributeError, OSError):
+        return None
+    if port is not None and isinstance(name, tuple) and str(name[1]) != port:
         return None
     # A server for both families is told of a client of IPv4's by an address of IPv6's.
     return tuple(str(part).removeprefix("::ffff:") for part in name[:2]) if isinstance(name, tuple) else name

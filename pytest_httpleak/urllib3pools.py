@@ -42,6 +42,9 @@ class ClientRecord(Record):
 
     def is_inside_another(self) -> bool:
         """Whether a living client speaks for this one: of a custom adapter, or of one that was mounted later."""
+        outer = self.outer  # asked first, as among many clients it is the one most often
+        if outer is not None and outer.ref() is not None and self in outer.parts():
+            return True
         return any(self in client.parts() for table in self.clients for client in table)
 
     def descriptors(self) -> Iterator[int]:

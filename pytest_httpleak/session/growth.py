@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import gc
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
-from pytest_httpleak.model.facts import replace
-from pytest_httpleak.model.findings import Suspect
-from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.model.rows import Growth
 from pytest_httpleak.ownership import Watch
-from pytest_httpleak.probes import tasks
 from pytest_httpleak.session.ledger import Ledger
+from pytest_httpleak.session.linecounts import KEEPS, Key, LineCounts
 from pytest_httpleak.session.looking import Looking
-from pytest_httpleak.session.poolfigures import pools_by_record
 
 # What grows has become more after so many different tests; what is made at first use becomes more after one or two.
 _FEWEST_RISES: Final = 8
 # What must be added before it is worth another look: one part in so many of what is there.
 _SHARE: Final = 16
 
-_KEEPS: Final = "pool with more and more idle connections"
 _HINTS: Final = {
-    _KEEPS: "read each response to its end so that its connection is used again, or limit how many the pool keeps",
-    "": "something keeps one more of these for each test: close it where it is made, or bound what keeps it",
+    KEEPS: "read each response to its end so that its connection is used again, or limit how many the pool keeps",
+    "": "something keeps one more of these for each {}: close it where it is made, or bound what keeps it",
 }
-
-_Key = tuple[Any, ...]
 
 
 class GrowthWatch:
@@ -41,7 +34,7 @@ class GrowthWatch:
     def __init__(self, watch: Watch, ledger: Ledger, looking: Looking) -> None:
         self._watch = watch
         self._ledger = ledger
-        self._looking = looking
+        self._lines = LineCounts(watch, ledger, looking)
         self._test = 0  # the number of the last test that was looked after
         self._weight = 0  # how many records and descriptors there were at that time
         self._heavier = 0  # so many are worth a look
@@ -51,8 +44,7 @@ class GrowthWatch:
         self._looks = 0
         self._lasting: list[dict[int, Any]] = []  # the records of those tables that are weighed
         self._tables = 0  # of how many tables they were chosen
-        self._counts: dict[_Key, array[int]] = {}  # test, number, test, number, ...
-        self._told: dict[_Key, Suspect] = {}
+        self._counts: dict[Key, array[int]] = {}  # test, number, test, number, ...
 
     def note(self, test: int, *, has_left: bool, is_last: bool) -> None:
         """Look after the test of that number, if it is worth it."""
@@ -80,61 +72,18 @@ class GrowthWatch:
 
     def _look(self, *, is_last: bool) -> None:
         self._looks += 1
-        self._count(*self._open())
+        self._count(self._lines.now())
         if is_last and any(grows(each) for each in self._counts.values()):
             # Now it is worth the time to leave out what nothing refers to any more, and what another one answers for.
             gc.collect()
-            found, numbers = self._open()
-            self._count(self._looking.with_holdings(found), numbers)
-            self._name_keepers()
+            self._count(self._lines.now(thorough=True))
+            for key, counts in self._counts.items():
+                if grows(counts):
+                    self._lines.name_keeper(key)
 
-    def _open(self) -> tuple[list[Suspect], dict[int, int]]:
-        """Whatever would be a leak if its owner were over now; and of bare descriptors, by key, how many one stands for."""
-        found = [suspect for suspect in map(self._suspect, self._watch.everything()) if suspect is not None]
-        for loop in self._watch.open_loops():
-            for task in tasks.pending(loop):
-                known = self._watch.of_task(task)
-                if known is not None and not known[0].is_of_protocol():
-                    found.append(self._looking.tasks.suspect(task, known[0]))
-        bare = self._ledger.census(self._looking.answered_for())
-        return [*found, *(suspect for suspect, _ in bare)], {suspect.key: number for suspect, number in bare}
-
-    def _suspect(self, record: Any) -> Suspect | None:
-        if getattr(record, "pooled", False):  # a worker of an executor, which has a bound
-            return None
-        blamed, record.blamed = record.blamed, False  # by a test that was allowed to leave it
-        try:
-            suspect: Suspect | None = record.look()
-            return suspect
-        except Exception as error:  # noqa: BLE001  # this is the wall
-            self._looking.wall.note(error)
-            return None
-        finally:
-            record.blamed = blamed
-
-    def _count(self, suspects: list[Suspect], numbers: dict[int, int]) -> None:
-        """Note how many there are of each line, one cause being one, and how full the fullest pool of each line is."""
-        from pytest_httpleak import rules
-
-        counts: dict[_Key, int] = {}
-        for suspect in rules.causes(suspects):
-            key = (suspect.kind, suspect.library, suspect.created or suspect.type)
-            counts[key] = counts.get(key, 0) + numbers.get(suspect.key, 1)
-            self._told[key] = suspect
-        for key, number, suspect in self._pools():
-            counts[key] = max(counts.get(key, 0), number)
-            self._told[key] = suspect
+    def _count(self, counts: dict[Key, int]) -> None:
         for key in counts.keys() | self._counts.keys():
             self._put(self._counts.setdefault(key, array("L")), counts.get(key, 0))
-
-    def _pools(self) -> Iterator[tuple[_Key, int, Suspect]]:
-        for identity, figures in pools_by_record(self._watch).items():
-            if figures.created is not None:
-                key = (Kind.CONNECTIONS, figures.library, figures.created, _KEEPS)
-                told = Suspect(
-                    Kind.CONNECTIONS, figures.library, _KEEPS, State.OPEN, repr(figures), identity, figures.created
-                )
-                yield key, figures.idle, told
 
     def _put(self, counts: array[int], number: int) -> None:
         if counts and counts[-2] == self._test:
@@ -142,19 +91,8 @@ class GrowthWatch:
         elif not counts or counts[-1] != number:
             counts.extend((self._test, number))
 
-    def _name_keepers(self) -> None:
-        """Say of what grows what refers to it: the registry."""
-        from pytest_httpleak.probes import references
-
-        records = {id(record): record for record in self._watch.everything()}
-        for key, counts in self._counts.items():
-            record = records.get(self._told[key].key) if grows(counts) and _KEEPS not in key else None
-            thing = None if record is None else record.ref()
-            if thing is not None:
-                self._told[key] = replace(self._told[key], held_by=references.held_by(thing))
-
-    def _growth(self, key: _Key) -> Growth:
-        counts, told = self._counts[key], self._told[key]
+    def _growth(self, key: Key) -> Growth:
+        counts, told = self._counts[key], self._lines.told[key]
         return Growth(
             kind=told.kind,
             library=told.library,
@@ -166,8 +104,13 @@ class GrowthWatch:
             tests=counts[-2] - counts[0] + 1,
             slope=round(slope(counts), 2),
             held_by=told.held_by,
-            hint=_HINTS.get(told.type, _HINTS[""]),
+            hint=hint_for(told.type, "test"),
         )
+
+
+def hint_for(type_name: str, each: str) -> str:
+    """How to mend what grows with each test or call, by the type that it is told with."""
+    return _HINTS.get(type_name, _HINTS[""]).format(each)
 
 
 def grows(counts: Sequence[int]) -> bool:

@@ -36,10 +36,10 @@ def findings(session: Session, check: Check, suspects: list[Suspect], grace: flo
     found += [finding.judged(Verdict.IGNORED) for finding in rules.findings(ignored, settings.kinds)]
     found += [finding.judged(verdict) for finding in breaches(check.owner, settings)]
     judging.settle_accounts(causes)
-    return tuple(_named(session, finding, check) for finding in found)
+    return tuple(named(session, finding, check) for finding in found)
 
 
-def _named(session: Session, finding: Finding, check: Check) -> Finding:
+def named(session: Session, finding: Finding, check: Check) -> Finding:
     """The same finding with its fingerprint; a leak that the baseline has is known."""
     owner = check.owner
     file = None if finding.created is None else session.relative(finding.created.file)

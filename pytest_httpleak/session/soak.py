@@ -1,0 +1,262 @@
+"""One piece of code, called at a constant rate: how long each call takes, and what becomes more and more meanwhile."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import math
+import threading
+from array import array
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from pytest_httpleak import rules
+from pytest_httpleak.clocks import Real
+from pytest_httpleak.model.findings import Finding
+from pytest_httpleak.model.kinds import State, Verdict
+from pytest_httpleak.session.growth import hint_for
+from pytest_httpleak.session.linecounts import Key, LineCounts
+from pytest_httpleak.session.slopes import CONFIDENCE, Slope, rising
+from pytest_httpleak.session.verdicts import named
+from pytest_httpleak.settings import Mode
+
+if TYPE_CHECKING:
+    from pytest_httpleak.session.core import Check, Session
+
+# So many looks at what is open tell a slope from chance, and are few enough not to be felt.
+LOOKS: Final = 50
+
+
+# From then on a call is called late, in seconds: what begins at once does not begin at the same moment.
+_LATE: Final = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Soak:
+    """What a soak has measured. Times are in seconds, from the moment when a call was due to its end.
+
+    `late` calls began after that, as `concurrency` others were running; `missed` ones had not begun when the time was over,
+    and count with as long as they had waited.
+    """
+
+    calls: int
+    seconds: float
+    p50: float
+    p90: float
+    p99: float
+    p999: float
+    highest: float
+    late: int
+    missed: int
+
+
+class Plan:
+    """When each call is due: an open loop, which does not wait for the answers of a server that is slow."""
+
+    def __init__(self, rate: float, seconds: float) -> None:
+        self.rate = rate
+        self.calls = max(1, round(rate * seconds))
+        self.latencies = array("d")
+        self.late = self.missed = 0
+        self.error: BaseException | None = None
+        self.seconds = 0.0
+        self._numbers = itertools.count()
+        self._began = self._stood_still = 0.0
+
+    def begin(self) -> None:
+        """The first call is due now."""
+        self._began = Real.perf_counter()
+
+    def now(self) -> float:
+        """Seconds since the beginning."""
+        return Real.perf_counter() - self._began - self._stood_still
+
+    def stand_still(self, seconds: float) -> None:
+        """Leave out the time that has just passed: nothing could run in it."""
+        self._stood_still += seconds
+
+    def take(self) -> float | None:
+        """When the next call is due, for whoever asks to make it; None where there is none any more."""
+        number = next(self._numbers)
+        return None if number >= self.calls or self.error is not None else number / self.rate
+
+    def begins(self, due: float) -> bool:
+        """Whether a call that is due may begin: the time may be over."""
+        now = self.now()
+        if self.error is not None:
+            return False
+        if now >= self.calls / self.rate:
+            self.missed += 1
+            self.latencies.append(now - due)
+            return False
+        self.late += now - due > _LATE
+        return True
+
+    def failed(self, error: BaseException) -> None:
+        """A call has raised it: that is the end."""
+        self.error = self.error or error
+
+    def ended(self, due: float) -> None:
+        """A call is over that was due then."""
+        self.latencies.append(self.now() - due)
+        self.seconds = self.now()
+
+    def looks(self) -> Iterator[float]:
+        """When to look at what is open."""
+        return (self.calls / self.rate * number / LOOKS for number in range(1, LOOKS + 1))
+
+    def result(self) -> Soak:
+        """The figures."""
+        ranked = sorted(self.latencies)
+        p50, p90, p99, p999, highest = (
+            ranked[max(0, math.ceil(part * len(ranked)) - 1)] for part in (0.5, 0.9, 0.99, 0.999, 1)
+        )
+        return Soak(len(ranked), self.seconds, p50, p90, p99, p999, highest, self.late, self.missed)
+
+
+class LinesMeanwhile:
+    """The numbers of what is open of each line, at each look; what rises is a finding."""
+
+    def __init__(self, session: Session, check: Check) -> None:
+        self._session = session
+        self._check = check
+        self._lines = LineCounts(session.watch, session.ledger, session.looking)
+        self._at: list[int] = []  # calls before each look
+        self._counts: dict[Key, list[int]] = {}
+
+    def look(self, calls: int) -> None:
+        """Count what is open after so many calls, unless that was just done."""
+        if self._at and calls == self._at[-1]:
+            return
+        for key, number in self._lines.now().items():
+            counts = self._counts.setdefault(key, [])
+            counts += [0] * (len(self._at) - len(counts))
+            counts.append(number)
+        self._at.append(calls)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """What rises, but for what the calls are told to have left themselves."""
+        known = {(finding.kind, finding.library, finding.created) for finding in self._check.findings}
+        found = {key: slope for key, slope in self._rising() if key[:3] not in known}
+        if not found:
+            return ()
+        gc.collect()
+        still = self._lines.now(thorough=True)
+        for key in found:
+            if key in still:
+                self._lines.name_keeper(key)
+        suspects = {key: self._lines.told[key] for key in found if key in still}
+        files = {site.file: self._session.relative(site.file) for each in suspects.values() for site in each.stack}
+        settings = self._check.settings
+        counted, _ = rules.split_ignored(suspects.values(), settings.ignore, files)
+        verdict = Verdict.WARNED if settings.mode is Mode.WARN else Verdict.LEAKED
+        return tuple(
+            named(self._session, self._finding(key, found[key], verdict), self._check)
+            for key, suspect in suspects.items()
+            if any(suspect is each for each in counted) and suspect.kind in settings.kinds
+        )
+
+    def _rising(self) -> Iterator[tuple[Key, Slope]]:
+        for key, counts in self._counts.items():
+            counts.extend([0] * (len(self._at) - len(counts)))
+            slope = rising(self._at, counts)
+            if slope is not None:
+                yield key, slope
+
+    def _finding(self, key: Key, slope: Slope, verdict: Verdict) -> Finding:
+        told, counts = self._lines.told[key], self._counts[key]
+        more = (
+            f"{counts[0]} -> {counts[-1]} in {self._at[-1]} calls, {slope.middle:.3g} more with each "
+            f"({CONFIDENCE:.0%} sure: {slope.low:.3g} to {slope.high:.3g}); the last one: {told.summary}"
+        )
+        return Finding(
+            kind=told.kind,
+            library=told.library,
+            type=told.type,
+            state=State.OPEN,
+            summary=more,
+            created=told.created,
+            stack=told.stack,
+            count=max(1, counts[-1] - counts[0]),
+            holds=told.holds,
+            held_by=told.held_by,
+            hint=hint_for(told.type, "call"),
+            verdict=verdict,
+        )
+
+
+def soak_in_threads(plan: Plan, lines: LinesMeanwhile, call: Callable[[], object], concurrency: int) -> None:
+    """Call it from threads, at most so many at once; the first error of a call ends the soak."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while (due := plan.take()) is not None:
+            if stop.wait(max(0, due - plan.now())) or not plan.begins(due):
+                continue
+            try:
+                call()
+            except BaseException as error:  # noqa: BLE001  # raised by who waits for the soak
+                plan.failed(error)
+                stop.set()
+            plan.ended(due)
+
+    plan.begin()
+    threads = [threading.Thread(target=work, name=f"httpleak-soak-{number}") for number in range(concurrency)]
+    for thread in threads[: plan.calls]:
+        thread.start()
+    try:
+        for at in plan.looks():
+            if stop.wait(max(0, at - plan.now())):
+                break
+            lines.look(len(plan.latencies))
+    except BaseException as error:
+        plan.failed(error)
+        stop.set()
+        raise
+    finally:
+        for thread in threads[: plan.calls]:
+            thread.join()
+
+
+async def soak_in_tasks(
+    plan: Plan, lines: LinesMeanwhile, call: Callable[[], Awaitable[object]], concurrency: int, asyncio: Any
+) -> None:
+    """Await it in tasks, at most so many at once; the first error of a call ends the soak."""
+    stop = asyncio.Event()
+
+    async def work() -> None:
+        while (due := plan.take()) is not None:
+            if not await _comes(due, plan, stop, asyncio) or not plan.begins(due):
+                continue
+            try:
+                await call()
+            except BaseException as error:  # noqa: BLE001  # as above
+                plan.failed(error)
+                stop.set()
+            plan.ended(due)
+
+    plan.begin()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(concurrency, plan.calls)):
+            group.create_task(work())
+        for at in plan.looks():
+            if not await _comes(at, plan, stop, asyncio):
+                break
+            before = Real.perf_counter()
+            lines.look(len(plan.latencies))
+            plan.stand_still(Real.perf_counter() - before)
+
+
+async def _comes(moment: float, plan: Plan, stop: Any, asyncio: Any) -> bool:
+    """Wait for that moment of the plan; whether it comes before the soak is ended."""
+    while (
+        left := moment - plan.now()
+    ) > 0:  # more than once, as the plan may stand still while the loop's clock goes on
+        try:
+            async with asyncio.timeout(left):
+                await stop.wait()
+        except TimeoutError:
+            continue
+        return False
+    return not stop.is_set()
