@@ -57,10 +57,13 @@ FOUND = [
     (13, "test_retries_without_a_bound", "clean", "unbounded-retry"),
     (13, "test_thread_for_each_try", "leaked", "threads"),
     (14, "test_error_before_the_with", "leaked", "responses"),
+    (14, "test_each_step_fails_in_turn", "leaked", "connections"),
     (15, "test_no_timeout", "clean", "no-timeout"),
     (16, "test_pool_without_a_limit", "clean", "unbounded-pool"),
     (17, "test_timeout_leaves_the_task", "leaked", "tasks"),
+    (17, "test_cancelled_at_each_await", "leaked", "tasks"),
     (18, "test_leak_in_the_figures", "warned", "clients"),
+    (19, "test_session_for_each_call", "leaked", "clients"),
     (20, "test_leak_in_the_records", "warned", "connections"),
 ]
 
@@ -86,7 +89,9 @@ PRINTED = [
     (7, "held by module attribute test_row_07_cache_without_expiry.SESSIONS"),
     (12, "| max 10 | 6 requests on 6 connections, 6 thrown away]>"),
     (12, "[0 active, 1 idle, 0 waiting | max 10 | 6 requests on 1 connection]>"),
-    (19, "sockets: 1 at most at once: 1"),
+    (14, "Sweep(steps={'reset': 4, 'timeout': 3, 'eof': 1, 'cancel': 0}, runs=9)"),
+    (17, "Sweep(steps={'reset': 0, 'timeout': 0, 'eof': 0, 'cancel': 1}, runs=2)"),
+    (19, "100 calls at a constant rate, 0 of them never begun"),
 ]
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 LOOKS: Final = 50
 
 
+# Calls that are late may begin until so long after the time is over, in seconds: the last one is due just before.
+_AFTER: Final = 1.0
 # From then on a call is called late, in seconds: what begins at once does not begin at the same moment.
 _LATE: Final = 0.001
 
@@ -36,8 +38,8 @@ _LATE: Final = 0.001
 class Soak:
     """What a soak has measured. Times are in seconds, from the moment when a call was due to its end.
 
-    `late` calls began after that, as `concurrency` others were running; `missed` ones had not begun when the time was over,
-    and count with as long as they had waited.
+    `late` calls began after that, as `concurrency` others were running; `missed` ones had not begun a second after the time
+    was over, and count with as long as they had waited.
     """
 
     calls: int
@@ -86,7 +88,7 @@ class Plan:
         now = self.now()
         if self.error is not None:
             return False
-        if now >= self.calls / self.rate:
+        if now >= self.calls / self.rate + _AFTER:
             self.missed += 1
             self.latencies.append(now - due)
             return False
