@@ -53,14 +53,21 @@ def _running(*arguments: str) -> Iterator[int]:
 
 
 @pytest.fixture
-def session(request: pytest.FixtureRequest) -> Iterator[Session]:
-    """A watch of its own, in this process, whose full collections pass over what was there before."""
+def session(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    """A watch of its own, in this process, which passes over what was there before, as that is searched for each leak."""
     gc.freeze()
+    if "whole_heap" not in request.fixturenames:
+        monkeypatch.setattr(gc, "unfreeze", lambda: None)
     session = Session(rootdir=str(request.path.parent))
     session.start()
     yield session
     session.stop()
     assert session.errors() == []
+
+
+@pytest.fixture
+def whole_heap() -> None:
+    """For tests in which something that was there before keeps what leaks: a module, a class."""
 
 
 @pytest.fixture

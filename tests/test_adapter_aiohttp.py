@@ -139,6 +139,7 @@ def test_a_session_that_is_kept_open_leaks_with_its_idle_connection(marked: Mark
     assert [held.kind.value for held in finding.holds] == ["sockets"]
 
 
+@pytest.mark.usefixtures("whole_heap")
 def test_a_session_that_was_never_used_leaks_by_aiohttps_own_word(marked: Marked, loop: Loop) -> None:
     def leaking() -> None:
         async def main() -> None:
@@ -218,6 +219,7 @@ def test_a_wider_fixture_answers_for_the_session_that_it_leaves(marked: Marked, 
         life.make(lambda: loop.run(begin()))
 
 
+@pytest.mark.usefixtures("whole_heap")
 def test_a_session_in_a_module_attribute_belongs_to_the_process(
     marked: Marked, loop: Loop, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -558,6 +560,7 @@ def test_a_response_inside_a_task_is_that_tasks(marked: Marked, loop: Loop, clie
     assert f"GET {server}/chunked [200]" in [each.summary for each in finding.holds]
 
 
+@pytest.mark.usefixtures("whole_heap")
 def test_a_response_that_a_task_hands_on_is_a_cause_of_its_own(
     leaks: Leaks, held: list[Any], loop: Loop, client: Any, server: str
 ) -> None:

@@ -729,6 +729,7 @@ def test_a_task_is_one_finding_with_what_its_generators_hold(marked: Marked, loo
     assert [held.kind for held in finding.holds] == [Kind.SOCKETS, Kind.FDS]
 
 
+@pytest.mark.usefixtures("whole_heap")
 def test_what_a_generator_holds_that_is_kept_elsewhere_too_is_a_cause_of_its_own(
     marked: Marked, held: list[Any], loop: Loop
 ) -> None:
@@ -762,6 +763,7 @@ def test_what_a_generator_holds_that_is_kept_elsewhere_too_is_a_cause_of_its_own
 _places: list[Any] = []
 
 
+@pytest.mark.usefixtures("whole_heap")
 def test_a_stream_that_is_kept_elsewhere_too_is_a_cause_of_its_own(
     leaks: Leaks, held: list[Any], loop: Loop, address: tuple[str, int]
 ) -> None:

@@ -679,6 +679,7 @@ def cached(factory: Any) -> Any:
     return factory()
 
 
+@pytest.mark.usefixtures("whole_heap")
 def test_a_client_for_the_whole_process_is_clean(marked: Marked, server: str, httpx: Any) -> None:
     def clean() -> None:
         globals()["_api"] = httpx.Client()
@@ -710,6 +711,7 @@ def test_what_a_client_for_the_whole_process_has_checked_out_leaks(
 registry: list[Any] = []
 
 
+@pytest.mark.usefixtures("whole_heap")
 def test_a_registry_of_clients_leaks(marked: Marked, server: str, httpx: Any) -> None:
     def leaking() -> None:
         registry.append(httpx.Client())  # leak: clients

@@ -122,6 +122,7 @@ def worker(module: Any) -> Iterator[Callable[[bool], None]]:
     threads[0].join()
 
 
+@pytest.mark.usefixtures("whole_heap")
 def test_a_frozen_file_of_a_threads_own_is_a_part_of_it(leaks: Leaks, worker: Callable[[bool], None]) -> None:
     assert [finding.kind for finding in leaks(lambda: worker(False))] == [Kind.THREADS]
 

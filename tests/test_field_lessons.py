@@ -450,6 +450,7 @@ def test_a_running_thread_is_not_said_to_be_held_by_the_interpreters_list_of_thr
     end.set()
 
 
+@pytest.mark.usefixtures("whole_heap")
 def test_what_else_holds_a_running_thread_is_told(leaks: Leaks) -> None:
     end = threading.Event()
 

@@ -28,9 +28,8 @@ TESTS = 10
 
 
 @pytest.fixture
-def grown(session: Session, leaks: Leaks, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Growth]]:
+def grown(session: Session, leaks: Leaks) -> Callable[..., list[Growth]]:
     """Runs a function as so many tests, which may leave what they like, and gives what has grown."""
-    monkeypatch.setattr(gc, "unfreeze", lambda: None)  # what is there already is not searched for each of the leaks
 
     def run(function: Callable[[int], object], tests: int = TESTS, **tolerated: int) -> list[Growth]:
         for number in range(tests):

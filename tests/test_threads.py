@@ -307,6 +307,7 @@ def test_a_socket_in_a_context_of_a_running_thread_is_held_by_it(
     assert [held.kind for held in finding.holds] == [Kind.SOCKETS, Kind.FDS]
 
 
+@pytest.mark.usefixtures("whole_heap")
 def test_a_socket_that_is_kept_elsewhere_too_is_a_leak_of_its_own(
     marked: Marked, kept: list[Any], stop: Stop, address: tuple[str, int]
 ) -> None:
