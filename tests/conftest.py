@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import subprocess
 import sys
@@ -52,8 +53,25 @@ def _running(*arguments: str) -> Iterator[int]:
         process.wait(10)
 
 
+@pytest.fixture(scope="session")
+def once_for_the_process() -> None:
+    """What a library starts at first use, and keeps: aiohttp's resolver has a thread. It is there before the first watch."""
+    try:
+        import aiohttp
+    except ImportError:
+        return
+
+    async def use() -> None:
+        async with aiohttp.ClientSession():
+            pass
+
+    asyncio.run(use())
+
+
 @pytest.fixture
-def session(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+def session(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, once_for_the_process: None
+) -> Iterator[Session]:
     """A watch of its own, in this process, which passes over what was there before, as that is searched for each leak."""
     gc.freeze()
     if "whole_heap" not in request.fixturenames:
