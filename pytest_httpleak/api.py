@@ -58,17 +58,20 @@ class LeakCheck:
     ) -> Any:
         """Run `call()` once as it is, and then again for each step of it that can fail: none may leave anything behind.
 
-        Steps are those at which the code uses its connections (resolve, connect, handshake, send, receive; not those of a
-        server in the same process), and in asyncio those at which it waits. `faults` are what happens there: "reset",
-        "timeout" (of sockets that have one), "eof", "cancel" (of what is awaited); all that can by default. Of more than
-        `steps` steps for one fault, so many at even distances are taken. Takes the marker's keys, too.
+        Steps are those at which the code uses its connections (resolve, connect, handshake, send, receive; through Python's
+        sockets, and not those of a server in the same process), and in asyncio those at which it waits, its own tasks too.
+        `faults` are what happens there: "reset", "timeout" (of sockets that have one), "eof", "cancel" (of what is awaited);
+        all that can by default. Of more than `steps` steps of one sort, so many at even distances are taken. Takes the
+        marker's keys, too.
 
-        `call` must be able to run more than once. What it raises once a step has failed is its own affair. Where it gives an
-        awaitable, so does this: `await httpleak.sweep(lambda: fetch(client))`.
+        `call` must be able to run more than once. What it raises once a step has failed is its own affair, unless it is a
+        failure of the test: `pytest.fail()`. Where it gives an awaitable, so does this:
+        `await httpleak.sweep(lambda: fetch(client))`.
 
-        Gives the numbers of steps, by fault, and of runs. Raises `LeakError` at the end, with each leak at the first step
-        whose failing leaves it; whatever the first run raises; `ValueError` or `TypeError` for arguments that cannot be used;
-        `RuntimeError` where there was no step to fail.
+        Gives the numbers of steps, by fault, of those that were made to fail, and of runs. Raises `LeakError` at the end, with
+        each leak at the first step whose failing leaves it; whatever the first run raises; `ValueError` or `TypeError` for
+        arguments that cannot be used; `RuntimeError` where there was no step to fail, where code does not stop using a
+        connection that has failed, or where another sweep is running.
         """
         __tracebackhide__ = True
         from pytest_httpleak.sweeping import sweep
@@ -94,10 +97,11 @@ class LeakCheck:
         that one which had to wait counts as slow (without that correction a server that stands still stops the clock).
         `call` runs once before, unmeasured. Takes the marker's keys, too.
 
-        Gives the latencies at 50, 90, 99 and 99.9 %, in seconds. Raises `LeakError` where the calls leave anything behind,
-        or the number of what is open of some line, whoever has it, rises all the time: with its slope, 99 % sure;
-        `LatencyError` where the latency at 99 % is above `p99` (seconds); whatever a call raises, which ends the soak;
-        `ValueError` or `TypeError` for arguments that cannot be used, as for fewer calls than tell a slope: 50.
+        Gives the latencies at 50, 90, 99 and 99.9 %, in seconds, and from how many looks it knows what rises. Raises
+        `LeakError` where the calls leave anything behind, or the number of what is open of some line, whoever has it, rises
+        all the time: with its slope, 99 % sure; `LatencyError` where the latency at 99 % is above `p99` (seconds); whatever a
+        call raises, which ends the soak; `ValueError` or `TypeError` for arguments that cannot be used, as for fewer calls
+        than tell a slope: 50.
         """
         __tracebackhide__ = True
         from pytest_httpleak.soaking import soak

@@ -284,6 +284,8 @@ def _classify(filename: str, module: str) -> int:
         return _LIBRARY if any(part in filename[len(_user_root) - 1 :] for part in _INSTALLED) else _USER
     if filename.startswith(_STANDARD) or any(part in filename for part in _INSTALLED):
         return _LIBRARY
+    if os.sep in filename and not os.path.isabs(filename) and not os.path.exists(filename):
+        return _LIBRARY  # compiled elsewhere, as Cython's modules are, whose frames know nothing of their module
     return _USER
 
 

@@ -59,7 +59,7 @@ def soak(
 
 def _once(plan: Plan) -> Soak:
     plan.ended(0)
-    return plan.result()
+    return plan.result(0)
 
 
 async def _once_awaited(plan: Plan, result: Any) -> Soak:
@@ -77,49 +77,56 @@ class _Soaking:
         self._around = around
         self._plan = plan
         self._p99 = p99
-        self._block = Block(session, settings, None if around is None else around.owner)
-        self._lines = LinesMeanwhile(session, self._block.check)
+        self._settings = settings
+
+    def _begin(self) -> tuple[Block, LinesMeanwhile]:
+        block = Block(self._session, self._settings, None if self._around is None else self._around.owner)
+        return block, LinesMeanwhile(self._session, block.check)
 
     def start(self, call: Callable[[], Any], concurrency: int) -> Any:
         __tracebackhide__ = True
+        block, lines = self._begin()
         try:
             first = call()
-            if inspect.isawaitable(first):
-                return self._start_awaited(call, concurrency, first)
-            soak_in_threads(self._plan, self._lines, call, concurrency)
-            self._raise_own()
+            if not inspect.isawaitable(first):
+                soak_in_threads(self._plan, lines, call, concurrency)
+                self._raise_own()
         except BaseException:
-            self._block.abandon()
+            block.abandon()
             raise
-        return self._end(self._block.end())
+        if inspect.isawaitable(first):
+            block.abandon()  # which begins only where somebody awaits it
+            return self._start_awaited(call, concurrency, first)
+        return self._end(block.end(), lines)
 
     async def _start_awaited(self, call: Callable[[], Any], concurrency: int, first: Any) -> Soak:
         __tracebackhide__ = True
+        asyncio: Any = sys.modules.get("asyncio")
+        if asyncio is None or self._session.watch.running_loop() is None:
+            _refuse(first)
+        block, lines = self._begin()
         try:
-            asyncio: Any = sys.modules.get("asyncio")
-            if asyncio is None or self._session.watch.running_loop() is None:
-                _refuse(first)
             await first
-            await soak_in_tasks(self._plan, self._lines, call, concurrency, asyncio)
+            await soak_in_tasks(self._plan, lines, call, concurrency, asyncio)
             self._raise_own()
         except BaseException:
-            self._block.abandon()
+            block.abandon()
             raise
-        return self._end(await self._block.end_async())
+        return self._end(await block.end_async(), lines)
 
     def _raise_own(self) -> None:
         __tracebackhide__ = True
         if self._plan.error is not None:
             raise self._plan.error
 
-    def _end(self, check: Check) -> Soak:
+    def _end(self, check: Check, lines: LinesMeanwhile) -> Soak:
         __tracebackhide__ = True
-        done = self._plan.result()
-        found = check.findings + self._lines.findings()
+        done = self._plan.result(lines.number)
+        found = check.findings + lines.findings()
         show(self._session, self._around, found, _OWNER)
         leaks = tuple(each for each in found if each.verdict is Verdict.LEAKED)
         if leaks:
-            when = f"called {done.calls - done.missed:,} times in {done.seconds:.1f} s"
+            when = f"called {done.calls - done.missed:,} times in {done.seconds:.1f} s, and once before"
             raise LeakError(leak_text(leaks, owner=_OWNER, rootdir=self._session.rootdir, when=when), leaks)
         if self._p99 is not None and done.p99 > self._p99:
             raise LatencyError(_slow(done, self._plan.rate, self._p99))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.checked import show
@@ -48,7 +50,7 @@ def sweep(
         raise ValueError(f"{_NAME} got steps={steps!r}; it must be a whole number of at least 1")
     if session is None:
         result = call()
-        return _awaited(result) if inspect.isawaitable(result) else Sweep({}, 1)
+        return _awaited(result) if inspect.isawaitable(result) else Sweep({}, 0, 1)
     parent = None if around is None else around.owner
     sweeping = _Sweeping(Sweeper(session, settings, parent, wanted or tuple(Fault), steps), session, around, wanted)
     return sweeping.start(call)
@@ -56,7 +58,7 @@ def sweep(
 
 async def _awaited(result: Any) -> Sweep:
     await result
-    return Sweep({}, 1)
+    return Sweep({}, 0, 1)
 
 
 class _Sweeping:
@@ -70,31 +72,42 @@ class _Sweeping:
 
     def start(self, call: Callable[[], Any]) -> Any:
         __tracebackhide__ = True
-        first = self._sweeper.begin()
-        try:
-            result = call()
-        except BaseException:
-            first.abandon()
-            raise
-        if inspect.isawaitable(result):
-            return self._start_awaited(call, first, result)
-        self._begin(first, first.end())
-        self._sweeper.sweep(call)
-        return self._end()
+        with _alone():
+            first = self._sweeper.begin()
+            try:
+                result = call()
+            except BaseException:
+                first.abandon()
+                raise
+            if inspect.isawaitable(result):
+                first.abandon()  # which begins only where somebody awaits it
+                if inspect.iscoroutine(result):
+                    result.close()
+                return self._start_awaited(call, result)
+            self._begin(first, first.end())
+            self._sweeper.sweep(call)
+            return self._end()
 
-    async def _start_awaited(self, call: Callable[[], Any], first: Run, result: Any) -> Sweep:
+    async def _start_awaited(self, call: Callable[[], Any], result: Any) -> Sweep:
         __tracebackhide__ = True
         asyncio: Any = sys.modules.get("asyncio")
         in_loop = asyncio is not None and self._session.watch.running_loop() is not None
         task = asyncio.current_task() if in_loop else None
-        try:
-            await _waiting(result, task, first)
-        except BaseException:
-            first.abandon()
-            raise
-        self._begin(first, await first.end_async())
-        await self._sweeper.sweep_async(call, task, asyncio.CancelledError)
-        return self._end()
+        if task is None:
+            raise RuntimeError(f"{_NAME} sweeps what is awaited in a task of asyncio, and here there is none")
+        if not inspect.iscoroutine(result):  # it has begun already
+            await result
+        with _alone():
+            first = self._sweeper.begin()
+            try:
+                first.steps.watch_children(task, asyncio)
+                await Waiting(call(), task, first.steps)
+            except BaseException:
+                first.abandon()
+                raise
+            self._begin(first, await first.end_async())
+            await self._sweeper.sweep_async(call, task, asyncio)
+            return self._end()
 
     def _begin(self, first: Run, check: Check) -> None:
         """Judge the run in which nothing has failed; the others have something to fail only if this one has."""
@@ -128,20 +141,27 @@ class _Sweeping:
         return self._sweeper.result()
 
 
-def _waiting(result: Any, task: Any, first: Run) -> Waiting:
-    if task is None:
-        if inspect.iscoroutine(result):
-            result.close()
-        raise RuntimeError(f"{_NAME} sweeps what is awaited in a task of asyncio, and here there is none")
-    return Waiting(result, task, first.steps)
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One sweep at a time: a second one would fail the steps of the first, or put its patches back too late."""
+    if not _running.acquire(blocking=False):
+        raise RuntimeError(f"{_NAME} is running already, in another thread or task, or around this one")
+    try:
+        yield
+    finally:
+        _running.release()
+
+
+_running: Final = threading.Lock()
 
 
 def _when(struck: Struck, more: int, rootdir: str) -> str:
     if not struck.what:
-        return "nothing failed: the run did not come to that step"
+        return "nothing failed in that run: it did not come to the step that should have"
     where = "" if struck.site is None else f" at {place(struck.site, rootdir)}"
     also = "" if not more else f" (and at {more} other step{'s' if more > 1 else ''})"
-    return f"step {struck.at} of {struck.of}, {struck.what}{where}, {_HAPPENED[struck.fault]}{also}"
+    number = f" ({struck.target.number} of {struck.of})" if struck.of > 1 else ""
+    return f"{struck.what}{number}{where} {_HAPPENED[struck.target.fault]}{also}"
 
 
 def _faults(wanted: str | Iterable[str] | None) -> tuple[Fault, ...]:

@@ -89,8 +89,8 @@ PRINTED = [
     (7, "held by module attribute test_row_07_cache_without_expiry.SESSIONS"),
     (12, "| max 10 | 6 requests on 6 connections, 6 thrown away]>"),
     (12, "[0 active, 1 idle, 0 waiting | max 10 | 6 requests on 1 connection]>"),
-    (14, "Sweep(steps={'reset': 4, 'timeout': 3, 'eof': 1, 'cancel': 0}, runs=9)"),
-    (17, "Sweep(steps={'reset': 0, 'timeout': 0, 'eof': 0, 'cancel': 1}, runs=2)"),
+    (14, "Sweep(steps={'reset': 4, 'timeout': 3, 'eof': 1, 'cancel': 0}, failed=8, runs=9)"),
+    (17, "Sweep(steps={'reset': 0, 'timeout': 0, 'eof': 0, 'cancel': 3}, failed=3, runs=4)"),
     (19, "100 calls at a constant rate, 0 of them never begun"),
 ]
 

@@ -31,10 +31,21 @@ STANDARD = sysconfig.get_path("stdlib")
         ("gen", "<string>", False),
         ("doc", "<doctest doc[0]>", True),
         ("none", None, False),
+        ("__main__", "script.py", True),
+        ("", "compiled/elsewhere.py", False),
     ],
 )
 def test_user_code_is_neither_installed_nor_standard_nor_generated(name: str, file: str | None, user: bool) -> None:
     assert is_user_module(name, file) is user
+
+
+def test_a_script_that_is_named_from_the_working_directory_is_user_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "script.py").touch()
+    monkeypatch.chdir(tmp_path)
+    assert is_user_module("__main__", "tools/script.py")
 
 
 def test_tests_that_are_installed_themselves_are_user_code(monkeypatch: pytest.MonkeyPatch) -> None:

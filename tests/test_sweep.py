@@ -9,6 +9,7 @@ import http.server
 import select
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,8 +70,8 @@ class TestCodeThatIsCalled:
         assert (finding.kind, finding.created.function) == ("connections", "fetch")
         lines = str(caught.value).splitlines()
         assert lines[1] == "  left by: the code that httpleak.sweep() ran"
-        assert lines[2].startswith("  when:    step 3 of 4, sending at ")
-        assert lines[2].endswith("in get, failed: the connection was reset or refused")
+        assert lines[2].startswith("  when:    sending at ")
+        assert lines[2].endswith("in get failed: the connection was reset or refused")
 
     def test_one_that_is_closed_in_any_case_is_not(self, leakcheck: LeakCheck, address: str) -> None:
         def fetch() -> None:
@@ -79,7 +80,7 @@ class TestCodeThatIsCalled:
 
         done = leakcheck.sweep(fetch)
         assert done.steps == {"reset": 4, "timeout": 3, "eof": 1, "cancel": 0}
-        assert done.runs == 1 + 4 + 3 + 1
+        assert (done.failed, done.runs) == (4 + 3 + 1, 1 + 4 + 3 + 1)
 
     @UNCLOSED
     def test_a_response_that_is_closed_only_where_its_reading_succeeds_is_told(
@@ -96,7 +97,7 @@ class TestCodeThatIsCalled:
 
         with pytest.raises(LeakError, match="1 HTTP response leaked") as caught:
             leakcheck.sweep(fetch, faults="timeout", steps=4)
-        assert "receiving at " in str(caught.value)
+        assert "receiving (" in str(caught.value)
 
     def test_one_that_is_closed_where_it_fails_is_not(self, leakcheck: LeakCheck, address: str) -> None:
         def fetch() -> None:
@@ -279,8 +280,6 @@ class TestCodeThatIsCalled:
                     except TimeoutError as error:
                         seen.append(str(error))
 
-        leakcheck.sweep(fetch, faults="timeout", steps=1)
-        assert seen == []  # only the first step has failed
         leakcheck.sweep(fetch, faults="timeout")
         assert seen == ["timed out"] * (3 + 2 + 1)
 
@@ -299,6 +298,27 @@ class TestCodeThatIsCalled:
 
             assert leakcheck.sweep(send, faults="reset").steps == {"reset": 2}
 
+    def test_a_client_that_keeps_its_connection_is_made_to_connect_anew(
+        self, leakcheck: LeakCheck, address: str, kept: list[Any]
+    ) -> None:
+        clients = [http.client.HTTPConnection(address, timeout=5)]
+
+        def fetch(*, is_careful: bool = False) -> None:
+            (client,) = clients
+            try:
+                get(client)
+            except Exception as error:
+                client.close()
+                if isinstance(error, ConnectionRefusedError) and not is_careful:
+                    kept.append(socket.socket())
+                raise
+
+        with pytest.raises(LeakError, match=r"when: +connecting at .* failed"):
+            leakcheck.sweep(fetch)
+        done = leakcheck.sweep(lambda: fetch(is_careful=True), faults="reset")
+        assert done.failed == sum(done.steps.values())
+        clients[0].close()
+
     def test_of_many_steps_some_at_even_distances_fail(self, leakcheck: LeakCheck, address: str) -> None:
         failed_at: list[int] = []
         host, port = address.split(":")
@@ -313,8 +333,8 @@ class TestCodeThatIsCalled:
                         raise
 
         done = leakcheck.sweep(fetch, faults="reset", steps=4)
-        assert (done.steps, done.runs) == ({"reset": 22}, 5)
-        assert failed_at == [6, 13, 20]  # and the name, which comes first of all
+        assert (done.steps, done.failed) == ({"reset": 22}, 1 + 1 + 4)  # the name, the connection, and of what is sent
+        assert failed_at == [1, 7, 13, 20]
 
     def test_it_takes_the_keys_of_the_marker(self, leakcheck: LeakCheck, address: str, kept: list[Any]) -> None:
         def fetch() -> None:
@@ -341,7 +361,7 @@ class TestCodeThatIsAwaited:
             await asyncio.sleep(0)
             task.cancel()
 
-        with pytest.raises(LeakError, match=r"step 1 of 1, waiting at .* in work, was cancelled") as caught:
+        with pytest.raises(LeakError, match=r"when: +waiting \(1 of 2\) at .* in work was cancelled") as caught:
             self.swept(leakcheck, work)
         assert [finding.kind for finding in caught.value.findings] == ["tasks"]
 
@@ -351,7 +371,7 @@ class TestCodeThatIsAwaited:
                 group.create_task(asyncio.sleep(0))
                 await asyncio.sleep(0)
 
-        assert self.swept(leakcheck, work) == Sweep({"reset": 0, "timeout": 0, "eof": 0, "cancel": 2}, 3)
+        assert self.swept(leakcheck, work) == Sweep({"reset": 0, "timeout": 0, "eof": 0, "cancel": 3}, 3, 4)
 
     @UNCLOSED
     def test_a_stream_that_only_success_closes_is_told(self, leakcheck: LeakCheck, address: str) -> None:
@@ -439,6 +459,66 @@ class TestCodeThatIsAwaited:
         with pytest.raises(TimeoutError):
             asyncio.run(main())
 
+    @pytest.mark.parametrize("way", ["gather", "group", "wait_for", "task"])
+    def test_waits_of_tasks_that_the_code_starts_count(self, leakcheck: LeakCheck, way: str, kept: list[Any]) -> None:
+        async def child(*, is_careful: bool) -> None:
+            await asyncio.sleep(0)
+            sock = socket.socket()
+            kept.append(sock)
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                if is_careful:
+                    sock.close()
+                raise
+            sock.close()
+
+        async def work(*, is_careful: bool) -> None:
+            begun = child(is_careful=is_careful)
+            if way == "gather":
+                await asyncio.gather(begun)
+            elif way == "wait_for":
+                await asyncio.wait_for(begun, 5)
+            elif way == "task":
+                await asyncio.create_task(begun)
+            else:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(begun)
+
+        with pytest.raises(LeakError, match="1 socket leaked") as caught:
+            self.swept(leakcheck, lambda: work(is_careful=False))
+        assert "in child was cancelled" in str(caught.value)
+        self.swept(leakcheck, lambda: work(is_careful=True))
+
+    def test_code_that_takes_its_cancellation_back_and_hands_it_on_is_swept(self, leakcheck: LeakCheck) -> None:
+        async def work() -> None:
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                assert task is not None
+                task.uncancel()
+                raise
+
+        assert self.swept(leakcheck, work).failed == 1
+
+    def test_a_wait_of_a_library_is_named_by_its_functions(self, leakcheck: LeakCheck, kept: list[Any]) -> None:
+        calls: list[int] = []
+
+        def call() -> Any:
+            calls.append(1)
+            if len(calls) == 3:  # the one in which a step fails
+                kept.append(socket.socket())
+            return asyncio.sleep(0)
+
+        with pytest.raises(LeakError, match=r"when: +waiting in sleep > __sleep0 was cancelled"):
+            self.swept(leakcheck, call)
+
+    def test_a_sweep_that_nobody_awaits_leaves_nothing_patched(self, session: Session, leakcheck: LeakCheck) -> None:
+        before, owners = dict(vars(socket.socket)), list(session.watch.stack)
+        leakcheck.sweep(lambda: asyncio.sleep(0)).close()
+        assert (dict(vars(socket.socket)), session.watch.stack) == (before, owners)
+
     def test_one_that_is_swallowed_leaves_the_task_as_it_was(self, leakcheck: LeakCheck) -> None:
         async def work() -> None:
             with contextlib.suppress(asyncio.CancelledError):
@@ -458,7 +538,7 @@ class TestCodeThatIsAwaited:
             assert isinstance(done, Sweep)
             return done
 
-        assert asyncio.run(main()).steps == {"cancel": 1}
+        assert asyncio.run(main()).steps == {"cancel": 3}
 
     def test_it_has_to_be_awaited_in_a_loop(self, leakcheck: LeakCheck) -> None:
         sweep = leakcheck.sweep(lambda: asyncio.sleep(0))
@@ -480,6 +560,33 @@ class TestWhatIsWrong:
             leakcheck.sweep(lambda: kept.append(socket.socket()))
         assert [finding.kind for finding in caught.value.findings] == ["sockets"]
 
+    def test_a_program_that_ends_itself_where_a_step_fails_is_swept(self, leakcheck: LeakCheck, address: str) -> None:
+        def program() -> None:
+            try:
+                with contextlib.closing(http.client.HTTPConnection(address, timeout=5)) as connection:
+                    get(connection)
+            except OSError:
+                sys.exit("no answer")
+
+        done = leakcheck.sweep(program)
+        assert done.failed == sum(done.steps.values())
+
+    def test_code_that_never_stops_using_what_has_failed_is_stopped(self, leakcheck: LeakCheck, address: str) -> None:
+        def fetch() -> None:
+            with contextlib.closing(http.client.HTTPConnection(address, timeout=5)) as connection:
+                connection.connect()
+                connection.sock.sendall(b"GET /ok HTTP/1.0\r\n\r\n")
+                answer = b""
+                while not answer.endswith(b"ok"):
+                    answer += connection.sock.recv(1000)
+
+        with pytest.raises(RuntimeError, match=r"does not end: receiving 1 of 1 failed \(eof\)"):
+            leakcheck.sweep(fetch, faults="eof")
+
+    def test_there_is_one_sweep_at_a_time(self, leakcheck: LeakCheck) -> None:
+        with pytest.raises(RuntimeError, match="running already"):
+            leakcheck.sweep(lambda: leakcheck.sweep(lambda: None))
+
     def test_a_failure_of_the_test_in_a_later_run_is_raised(self, leakcheck: LeakCheck, address: str) -> None:
         def fetch() -> None:
             try:
@@ -488,8 +595,9 @@ class TestWhatIsWrong:
             except OSError:
                 pytest.fail("seen")
 
-        with pytest.raises(pytest.fail.Exception, match="seen"):
+        with pytest.raises(pytest.fail.Exception, match="seen") as caught:
             leakcheck.sweep(fetch)
+        assert caught.value.__notes__ == ["raised in httpleak.sweep(), where this step failed: resolving a name"]
 
     @pytest.mark.parametrize(
         ("keywords", "message"),
@@ -561,7 +669,7 @@ def test_careful(httpleak):
         )
         result = inner.run()
         assert inner.outcomes() == {"test_careless": "leaked", "test_careful": "clean"}
-        result.stdout.fnmatch_lines(["*when:    step 3 of 4, sending at test_a.py:4 in fetch, failed: *"])
+        result.stdout.fnmatch_lines(["*when:    sending at test_a.py:4 in fetch failed: *"])
 
     def test_where_nothing_is_checked_the_code_runs_once(self, inner: Inner) -> None:
         inner.write(

@@ -9,7 +9,9 @@ import os
 import sys
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,35 +36,53 @@ class Fault(StrEnum):
 
 
 # What each function of a socket does, in words.
-_CONNECT, _HANDSHAKE, _SEND, _RECEIVE = "connecting", "the TLS handshake", "sending", "receiving"
+_RESOLVE, _CONNECT, _HANDSHAKE = "resolving a name", "connecting", "the TLS handshake"
+SEND, _RECEIVE, WAIT = "sending", "receiving", "waiting"
 _STEPS: Final = {
     "connect": _CONNECT,
+    "connect_ex": _CONNECT,
     "do_handshake": _HANDSHAKE,
-    "send": _SEND,
-    "sendall": _SEND,
-    "sendmsg": _SEND,
+    "send": SEND,
+    "sendall": SEND,
+    "sendfile": SEND,
+    "sendmsg": SEND,
     "recv": _RECEIVE,
     "recv_into": _RECEIVE,
 }
-_RESETS: Final = {_CONNECT: errno.ECONNREFUSED, _SEND: errno.EPIPE}  # the others: the connection is reset
+# How often code may use a connection that has failed before it is said to go on for ever.
+_PATIENCE: Final = 1000
+_NAMED: Final = 3  # functions of a library
+_RESETS: Final = {_CONNECT: errno.ECONNREFUSED, SEND: errno.EPIPE}  # the others: the connection is reset
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The step that is to fail: the one of that sort and number (from 1), and how."""
+
+    fault: Fault
+    sort: str
+    number: int
 
 
 class Steps:
-    """Counts the steps of the code that one owner answers for, and lets the one of number `at` (from 1) fail.
+    """Counts the steps of the code that one owner answers for, and lets one of them fail.
 
-    Without a number, steps at which any of the faults can happen are counted, by fault; with one, there is one fault. A
-    connection that has failed stays so. `struck` says in words which step has failed, `site` where in the user's code.
+    Without a target, `counted` are those at which each of the faults can happen. A connection that has failed stays so.
+    `struck` says in words which step has failed, `site` where in the user's code; `is_endless` that the code does not stop
+    asking what has failed.
     """
 
-    def __init__(self, watch: Watch, owner: Owner, faults: tuple[Fault, ...], at: int = 0) -> None:
-        self.counted = dict.fromkeys(faults, 0)
+    def __init__(self, watch: Watch, owner: Owner, faults: tuple[Fault, ...], target: Target | None = None) -> None:
+        self.counted: Counter[tuple[Fault, str]] = Counter()
         self.struck = ""
         self.site: Site | None = None
+        self.is_endless = False
         self._watch = watch
         self._owner = owner
-        self._faults = faults
-        self._at = at
+        self._faults = faults if target is None else (target.fault,)
+        self._target = target
         self._dead: Callable[[], Any] = lambda: None
+        self._asked = 0
         self._thread = threading.get_ident()
         self._lock = threading.Lock()
         self._inside = threading.local()
@@ -83,17 +103,50 @@ class Steps:
         """Put back what was there."""
         self._patches.undo()
 
-    def strikes(self, what: str, can_happen: Callable[[Fault], bool]) -> bool:
+    def strikes(self, sort: str, can_happen: Callable[[Fault], bool]) -> bool:
         """Count a step; whether it is the one to fail."""
         strikes = False
         with self._lock:
             for fault in self._faults:
                 if can_happen(fault):
-                    self.counted[fault] += 1
-                    strikes = self.counted[fault] == self._at
+                    self.counted[fault, sort] += 1
+                    strikes = self._target == Target(fault, sort, self.counted[fault, sort])
             if strikes:
-                self.struck = what
+                self.struck = sort
         return strikes
+
+    # -- waits of tasks ------------------------------------------------------------------------------------------------
+
+    def watch_children(self, task: Any, asyncio: Any) -> None:
+        """Count the waits of the tasks that the code starts, too: `task`, which has started them, is cancelled meanwhile."""
+
+        def make(original: Any) -> Callable[..., Any]:
+            def _run(handle: Any) -> Any:
+                child = attribute(attribute(handle, "_callback"), "__self__")
+                result = original(handle)
+                if isinstance(child, asyncio.Task) and child is not task and not child.done():
+                    self._waits(child, task)
+                return result
+
+            return _run
+
+        if Fault.CANCEL in self._faults:
+            self._patches.replace(asyncio.Handle, "_run", make)
+
+    def _waits(self, child: Any, task: Any) -> None:
+        known = self._watch.of_task(child)
+        if known is not None and known[1] is self._owner and not task.done() and self.waits(child.get_coro()):
+            task.cancel()
+
+    def waits(self, coroutine: Any) -> bool:
+        """Count a wait of a coroutine; whether the task that the code runs in is to be cancelled."""
+        if not self.strikes(WAIT, Fault.CANCEL.__eq__):
+            return False
+        frames = [frame_of(each) for each in awaits(coroutine)]
+        self.site = birth_of(frames[::-1]).site()
+        if self.site is None and frames:  # of a library alone: its functions are all that can be named
+            self.struck = f"{WAIT} in {' > '.join(frame.f_code.co_qualname for frame in frames[-_NAMED:])}"
+        return True
 
     # -- sockets -------------------------------------------------------------------------------------------------------
 
@@ -118,7 +171,7 @@ class Steps:
     def _function(self, original: Any) -> Callable[..., Any]:
         def getaddrinfo(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
-            if self._watch.owner() is self._owner and self.strikes("resolving a name", Fault.RESET.__eq__):
+            if self._watch.owner() is self._owner and self.strikes(_RESOLVE, Fault.RESET.__eq__):
                 self.site = self._watch.birth().site()
                 raise _socket.gaierror(_socket.EAI_AGAIN, "Temporary failure in name resolution")
             return original(*args, **kwargs)
@@ -127,6 +180,8 @@ class Steps:
 
     def _fails(self, step: str, sock: Any) -> bool:
         if sock is self._dead():
+            if step is not _CONNECT:
+                self._ask_again()
             return step is not _CONNECT
 
         def can_happen(fault: Fault) -> bool:
@@ -139,6 +194,12 @@ class Steps:
         self._dead = weakref.ref(sock)
         self.site = self._watch.birth().site()
         return True
+
+    def _ask_again(self) -> None:
+        self._asked += 1
+        if self._asked > _PATIENCE:
+            self.is_endless = True
+            raise RuntimeError(f"a connection has failed, and was used {_PATIENCE} times since")
 
     def _is_of_the_code(self, step: str, sock: Any) -> bool:
         """Whether it is a connection of the code under test: not a server's side, nor a pair that wakes a loop up."""
@@ -166,6 +227,8 @@ class Steps:
         if fault is Fault.EOF and step is _RECEIVE:
             return b"" if name == "recv" else 0
         number = _RESETS.get(step, errno.ECONNRESET)
+        if name == "connect_ex":
+            return number
         raise OSError(number, os.strerror(number))  # of the class that belongs to the number
 
 
@@ -195,8 +258,7 @@ class Waiting:
                 waits_for = resume(value)
             except StopIteration as end:
                 return end.value
-            if self.steps.strikes("waiting", Fault.CANCEL.__eq__):
-                self.steps.site = birth_of([frame_of(each) for each in awaits(self.awaitable)][::-1]).site()
+            if self.steps.waits(self.awaitable):
                 self.task.cancel()
             try:
                 value = yield waits_for

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import math
@@ -22,6 +23,7 @@ from pytest_httpleak.session.verdicts import named
 from pytest_httpleak.settings import Mode
 
 if TYPE_CHECKING:
+    from pytest_httpleak.owners import Owner
     from pytest_httpleak.session.core import Check, Session
 
 # So many looks at what is open tell a slope from chance, and are few enough not to be felt.
@@ -30,16 +32,21 @@ LOOKS: Final = 50
 
 # Calls that are late may begin until so long after the time is over, in seconds: the last one is due just before.
 _AFTER: Final = 1.0
-# From then on a call is called late, in seconds: what begins at once does not begin at the same moment.
-_LATE: Final = 0.001
+# From then on a call is called late, in seconds: what begins at once does not begin at the same moment, under load least.
+_LATE: Final = 0.01
+
+
+# A wait, in seconds: while the plan stands still, nothing becomes of a shorter one.
+_SHORTEST: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True)
 class Soak:
     """What a soak has measured. Times are in seconds, from the moment when a call was due to its end.
 
-    `late` calls began after that, as `concurrency` others were running; `missed` ones had not begun a second after the time
-    was over, and count with as long as they had waited.
+    `late` calls began more than 10 ms after that: `concurrency` others were running, or the machine was busy. `missed` ones had
+    not begun a second after the time was over, and count with as long as they had waited. `looks` says how many numbers tell
+    what rises.
     """
 
     calls: int
@@ -51,6 +58,7 @@ class Soak:
     highest: float
     late: int
     missed: int
+    looks: int
 
 
 class Plan:
@@ -65,6 +73,7 @@ class Plan:
         self.seconds = 0.0
         self._numbers = itertools.count()
         self._began = self._stood_still = 0.0
+        self._stands_since: float | None = None
 
     def begin(self) -> None:
         """The first call is due now."""
@@ -72,11 +81,18 @@ class Plan:
 
     def now(self) -> float:
         """Seconds since the beginning."""
-        return Real.perf_counter() - self._began - self._stood_still
+        since = self._stands_since
+        return (Real.perf_counter() if since is None else since) - self._began - self._stood_still
 
-    def stand_still(self, seconds: float) -> None:
-        """Leave out the time that has just passed: nothing could run in it."""
-        self._stood_still += seconds
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Let no call be due meanwhile: that time is not the code's."""
+        self._stands_since = since = Real.perf_counter()
+        try:
+            yield
+        finally:
+            self._stood_still += Real.perf_counter() - since
+            self._stands_since = None
 
     def take(self) -> float | None:
         """When the next call is due, for whoever asks to make it; None where there is none any more."""
@@ -108,13 +124,13 @@ class Plan:
         """When to look at what is open."""
         return (self.calls / self.rate * number / LOOKS for number in range(1, LOOKS + 1))
 
-    def result(self) -> Soak:
+    def result(self, looks: int) -> Soak:
         """The figures."""
         ranked = sorted(self.latencies)
         p50, p90, p99, p999, highest = (
             ranked[max(0, math.ceil(part * len(ranked)) - 1)] for part in (0.5, 0.9, 0.99, 0.999, 1)
         )
-        return Soak(len(ranked), self.seconds, p50, p90, p99, p999, highest, self.late, self.missed)
+        return Soak(len(ranked), self.seconds, p50, p90, p99, p999, highest, self.late, self.missed, looks)
 
 
 class LinesMeanwhile:
@@ -136,6 +152,28 @@ class LinesMeanwhile:
             counts += [0] * (len(self._at) - len(counts))
             counts.append(number)
         self._at.append(calls)
+
+    @contextlib.contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Let what is started meanwhile, which calls the code, not count among what the test has open at once."""
+        owner: Owner | None = self._check.owner
+        peaks = []
+        while owner is not None:
+            if owner.peaks is not None and not owner.peaks.busy:
+                peaks.append(owner.peaks)
+            owner = owner.parent
+        for each in peaks:
+            each.busy = True
+        try:
+            yield
+        finally:
+            for each in peaks:
+                each.busy = False
+
+    @property
+    def number(self) -> int:
+        """How many looks there were, after different numbers of calls."""
+        return len(self._at)
 
     def findings(self) -> tuple[Finding, ...]:
         """What rises, but for what the calls are told to have left themselves."""
@@ -190,11 +228,12 @@ class LinesMeanwhile:
 
 def soak_in_threads(plan: Plan, lines: LinesMeanwhile, call: Callable[[], object], concurrency: int) -> None:
     """Call it from threads, at most so many at once; the first error of a call ends the soak."""
-    stop = threading.Event()
+    start, stop = threading.Event(), threading.Event()
 
     def work() -> None:
+        start.wait()
         while (due := plan.take()) is not None:
-            if stop.wait(max(0, due - plan.now())) or not plan.begins(due):
+            if not _comes_in_thread(due, plan, stop) or not plan.begins(due):
                 continue
             try:
                 call()
@@ -203,22 +242,34 @@ def soak_in_threads(plan: Plan, lines: LinesMeanwhile, call: Callable[[], object
                 stop.set()
             plan.ended(due)
 
-    plan.begin()
     threads = [threading.Thread(target=work, name=f"httpleak-soak-{number}") for number in range(concurrency)]
-    for thread in threads[: plan.calls]:
-        thread.start()
+    with lines.uncounted():
+        for thread in threads[: plan.calls]:
+            thread.start()
+    plan.begin()
+    start.set()
     try:
         for at in plan.looks():
-            if stop.wait(max(0, at - plan.now())):
+            if not _comes_in_thread(at, plan, stop):
                 break
-            lines.look(len(plan.latencies))
+            with plan.standing_still():
+                lines.look(len(plan.latencies))
     except BaseException as error:
         plan.failed(error)
         stop.set()
         raise
     finally:
+        start.set()
         for thread in threads[: plan.calls]:
             thread.join()
+
+
+def _comes_in_thread(moment: float, plan: Plan, stop: threading.Event) -> bool:
+    """Wait for that moment of the plan, which may stand still meanwhile; whether it comes before the soak is ended."""
+    while (left := moment - plan.now()) > 0:
+        if stop.wait(max(left, _SHORTEST)):
+            return False
+    return not stop.is_set()
 
 
 async def soak_in_tasks(
@@ -238,16 +289,16 @@ async def soak_in_tasks(
                 stop.set()
             plan.ended(due)
 
-    plan.begin()
     async with asyncio.TaskGroup() as group:
-        for _ in range(min(concurrency, plan.calls)):
-            group.create_task(work())
+        with lines.uncounted():
+            for _ in range(min(concurrency, plan.calls)):
+                group.create_task(work())
+        plan.begin()
         for at in plan.looks():
             if not await _comes(at, plan, stop, asyncio):
                 break
-            before = Real.perf_counter()
-            lines.look(len(plan.latencies))
-            plan.stand_still(Real.perf_counter() - before)
+            with plan.standing_still():
+                lines.look(len(plan.latencies))
 
 
 async def _comes(moment: float, plan: Plan, stop: Any, asyncio: Any) -> bool:
@@ -256,7 +307,7 @@ async def _comes(moment: float, plan: Plan, stop: Any, asyncio: Any) -> bool:
         left := moment - plan.now()
     ) > 0:  # more than once, as the plan may stand still while the loop's clock goes on
         try:
-            async with asyncio.timeout(left):
+            async with asyncio.timeout(max(left, _SHORTEST)):
                 await stop.wait()
         except TimeoutError:
             continue

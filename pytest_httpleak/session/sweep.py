@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_httpleak.session.blocks import Block
-from pytest_httpleak.session.faults import Fault, Steps, Waiting
+from pytest_httpleak.session.faults import SEND, WAIT, Fault, Steps, Target, Waiting
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Finding, Site
@@ -18,9 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What a sweep has done: the steps that the code takes when nothing fails, by the fault that each can meet; all runs."""
+    """What a sweep has done.
+
+    `steps` that the code takes when nothing fails, by the fault that each can meet; `failed`, how many of them were made to
+    fail; `runs` in all.
+    """
 
     steps: dict[str, int]
+    failed: int
     runs: int
 
 
@@ -28,9 +33,8 @@ class Sweep:
 class Struck:
     """The step that was made to fail in one run; `what` it was is empty where the run has not come to it."""
 
-    fault: Fault
-    at: int
-    of: int  # steps, in the run in which nothing failed
+    target: Target
+    of: int  # steps of that sort, in the run in which nothing failed
     what: str
     site: Site | None
 
@@ -39,10 +43,15 @@ class Run:
     """One run of the code: its checked block, and the steps that are counted in it."""
 
     def __init__(
-        self, session: Session, settings: Settings, parent: Owner | None, faults: tuple[Fault, ...], at: int = 0
+        self,
+        session: Session,
+        settings: Settings,
+        parent: Owner | None,
+        faults: tuple[Fault, ...],
+        target: Target | None = None,
     ) -> None:
         self.block = Block(session, settings, parent)
-        self.steps = Steps(session.watch, self.block.check.owner, faults, at)
+        self.steps = Steps(session.watch, self.block.check.owner, faults, target)
         self.steps.install()
 
     def end(self) -> Check:
@@ -72,21 +81,24 @@ class Sweeper:
         self._parent = parent
         self._faults = faults
         self._most = most
-        self._counted: dict[Fault, int] = {}
+        self._counted: dict[tuple[Fault, str], int] = {}
         self.runs = 1
         self.checks: list[tuple[Check, Struck]] = []
 
     def begin(self) -> Run:
         """The run in which nothing fails."""
-        return self._run(self._faults)
+        return self._run(None)
 
     def note(self, first: Run) -> None:
         """Take the steps of the run in which nothing failed."""
-        self._counted = first.steps.counted
+        self._counted = dict(first.steps.counted)
 
     def result(self) -> Sweep:
         """What was done."""
-        return Sweep({fault.value: number for fault, number in self._counted.items()}, self.runs)
+        steps = {fault.value: 0 for fault in self._faults}
+        for (fault, _), number in self._counted.items():
+            steps[fault.value] += number
+        return Sweep(steps, sum(1 for _, struck in self.checks if struck.what), self.runs)
 
     def leaks(self) -> list[tuple[Struck, tuple[Finding, ...], int]]:
         """What was left behind, each by the first step whose failing does it, and at how many others something of it is."""
@@ -107,49 +119,98 @@ class Sweeper:
 
     def sweep(self, call: Callable[[], object]) -> None:
         """Run the code once for each step."""
-        for fault, at in self._plan():
-            run = self._run((fault,), at)
+        for target in self._targets():
+            run = self._run(target)
             try:
                 call()
-            except Exception:  # noqa: BLE001, S110  # that it fails is what was asked for
+            except _OWN_AFFAIR:
                 pass
-            except BaseException:
-                run.abandon()
+            except BaseException as error:
+                self._abandon(run, error)
                 raise
-            self._take(run, fault, at, run.end())
+            self._take(run, target, run.end())
 
-    async def sweep_async(
-        self, call: Callable[[], Awaitable[object]], task: Any, cancelled: type[BaseException]
-    ) -> None:
+    async def sweep_async(self, call: Callable[[], Awaitable[object]], task: Any, asyncio: Any) -> None:
         """The same in a task; a cancellation of ours ends nothing but the run."""
-        for fault, at in self._plan():
-            run = self._run((fault,), at)
+        for target in self._targets():
+            run = self._run(target)
+            run.steps.watch_children(task, asyncio)
             others = task.cancelling()
             try:
                 await Waiting(call(), task, run.steps)
-            except Exception:  # noqa: BLE001, S110  # as above
+            except _OWN_AFFAIR:
                 pass
             except BaseException as error:
-                ours = int(fault is Fault.CANCEL and bool(run.steps.struck))
-                if not isinstance(error, cancelled) or task.cancelling() != others + ours or not ours:
-                    run.abandon()
+                is_ours = isinstance(error, asyncio.CancelledError) and _is_cancelled(run)
+                if not is_ours or task.cancelling() > others + 1:
+                    self._abandon(run, error)
                     raise
-            if fault is Fault.CANCEL and run.steps.struck:
+            if _is_cancelled(run) and task.cancelling() > others:  # unless the code has said so itself
                 task.uncancel()
-            self._take(run, fault, at, await run.end_async())
+            self._take(run, target, await run.end_async())
 
-    def _take(self, run: Run, fault: Fault, at: int, check: Check) -> None:
+    def _abandon(self, run: Run, error: BaseException) -> None:
+        run.abandon()
+        if run.steps.struck:
+            error.add_note(f"raised in httpleak.sweep(), where this step failed: {run.steps.struck}")
+
+    def _take(self, run: Run, target: Target, check: Check) -> None:
         self.runs += 1
-        self.checks.append((check, Struck(fault, at, self._counted[fault], run.steps.struck, run.steps.site)))
+        steps = run.steps
+        of = self._counted.get((target.fault, target.sort), target.number)
+        self.checks.append((check, Struck(target, of, steps.struck, steps.site)))
+        if steps.is_endless:
+            raise RuntimeError(
+                f"httpleak.sweep() has stopped code that does not end: {target.sort} {target.number} of {of} failed "
+                f"({target.fault}), and the connection was used over and over again"
+            )
 
-    def _run(self, faults: tuple[Fault, ...], at: int = 0) -> Run:
-        return Run(self._session, self._settings, self._parent, faults, at)
+    def _run(self, target: Target | None) -> Run:
+        return Run(self._session, self._settings, self._parent, self._faults, target)
 
-    def _plan(self) -> Iterator[tuple[Fault, int]]:
-        """Each step with each fault that it can meet; where there are too many, some at even distances, the ends among them."""
-        for fault, number in self._counted.items():
-            if number <= self._most:
-                yield from ((fault, at) for at in range(1, number + 1))
-            else:
-                last = max(1, self._most - 1)
-                yield from ((fault, 1 + step * (number - 1) // last) for step in range(self._most))
+    def _targets(self) -> Iterator[Target]:
+        """Each step with each fault that it can meet; where there are too many, some at even distances, the ends among them.
+
+        A client that lives on after a run has a connection ready in the next, which then neither resolves nor connects. A
+        step that was not met is tried once more after a run in which one failed, so that the connection has to be made.
+        """
+        missed: list[Target] = []
+        for (fault, sort), number in self._counted.items():
+            for at in _spread(number, self._most):
+                yield from self._tried(Target(fault, sort, at), missed)
+        while missed:
+            yield (target := missed.pop())
+            if self._has_missed():
+                yield from self._broken()
+                yield target
+
+    def _tried(self, target: Target, missed: list[Target]) -> Iterator[Target]:
+        yield target
+        if self._has_missed():
+            missed.append(target)
+
+    def _has_missed(self) -> bool:
+        return not self.checks[-1][1].what
+
+    def _broken(self) -> Iterator[Target]:
+        """A run that leaves no connection ready: its first use of one fails."""
+        fault = next((fault for fault, sort in self._counted if (fault, sort) == (Fault.RESET, SEND)), None)
+        if fault is not None:
+            yield Target(fault, SEND, 1)
+
+
+def _spread(number: int, most: int) -> Iterable[int]:
+    """The numbers from 1 on; where there are more than `most`, so many of them, both ends among them."""
+    if number <= most:
+        return range(1, number + 1)
+    last = max(1, most - 1)
+    return (1 + step * (number - 1) // last for step in range(most))
+
+
+def _is_cancelled(run: Run) -> bool:
+    """Whether the step that failed in a run was a wait, which is cancelled."""
+    return run.steps.struck.startswith(WAIT)
+
+
+# What code may do of which a step has failed: a program may end itself.
+_OWN_AFFAIR = (Exception, SystemExit)
