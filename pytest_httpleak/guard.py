@@ -193,6 +193,7 @@ class Guard:
         if check is None or check.settings.mode is Mode.OFF:
             return make(self.session, None)
         self.session.want_peaks(check)
+        self._register("BlockHooks")
         return make(self.session, check)
 
     def end_test(self, item: pytest.Item) -> None:
@@ -212,12 +213,17 @@ class Guard:
         self.fixtures.during = None
 
     def take_raised(self, item: pytest.Item, error: object) -> None:
-        """Let the leaks of a checked block, if these are what has ended a test, stand in its row."""
+        """Let the leaks of checked blocks, if these are what has ended a test, or are among it, stand in its row."""
         from pytest_httpleak.errors import LeakError
 
         check = self._checks.get(id(item))
-        if check is not None and isinstance(error, LeakError):
-            check.take_from_block(error.findings)
+        if isinstance(error, BaseExceptionGroup):
+            for each in error.exceptions:
+                self.take_raised(item, each)
+        elif check is not None and isinstance(error, LeakError):
+            check.take_from_block(
+                tuple(each for each in error.findings if not any(each is it for it in check.of_blocks))
+            )
 
     def abandon(self, item: pytest.Item) -> None:
         """The run is being ended in the middle of a test, which is not judged."""

@@ -55,6 +55,22 @@ class ForeignProtocolHooks:
             self._guard.results.take(report)
 
 
+class BlockHooks:
+    """For runs in which checked blocks may raise what they find: reports of subtests, and of unittest's tests, tell of it."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[Any]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if self._guard.holding is item and call.excinfo is not None and call.when == "call":
+            self._guard.session.safely(verdict.take_raised, self._guard, item, call.excinfo)
+        return report
+
+
 class ControllerHooks:
     """For xdist's controller, which runs no tests and writes the reports."""
 

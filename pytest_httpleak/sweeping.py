@@ -69,6 +69,7 @@ class _Sweeping:
         self._session = session
         self._around = around
         self._wanted = wanted
+        self._shown: set[Any] = set()
 
     def start(self, call: Callable[[], Any]) -> Any:
         __tracebackhide__ = True
@@ -112,24 +113,31 @@ class _Sweeping:
     def _begin(self, first: Run, check: Check) -> None:
         """Judge the run in which nothing has failed; the others have something to fail only if this one has."""
         __tracebackhide__ = True
-        show(self._session, self._around, check.findings, _OWNER)
+        self._show(check)
         if check.leaks:
             when = "nothing has failed yet: this is the first run, of the code as it is"
             raise LeakError(leak_text(check.leaks, owner=_OWNER, rootdir=self._session.rootdir, when=when), check.leaks)
         self._sweeper.note(first)
         if not any(first.steps.counted.values()):
             raise RuntimeError(
-                f"{_NAME} saw no step that could fail ({', '.join(self._wanted or Fault)}): the code has used no "
-                "connection through Python's sockets, and waited for nothing that was awaited"
+                f"{_NAME} saw no step that could fail ({', '.join(self._wanted or Fault)}): the code has used no connection "
+                'of its own through Python\'s sockets ("timeout": one with a timeout), and waited for nothing ("cancel")'
             )
+
+    def _show(self, check: Check) -> None:
+        """Show what is no error, once."""
+        found: list[Finding] = []
+        for each in check.findings:
+            key = (each.kind, each.library, each.type, each.created, each.verdict)
+            if key not in self._shown:
+                self._shown.add(key)
+                found.append(each)
+        show(self._session, self._around, found, _OWNER)
 
     def _end(self) -> Sweep:
         __tracebackhide__ = True
-        others: dict[Any, Finding] = {}
         for check, _ in self._sweeper.checks:
-            for each in check.findings:
-                others.setdefault((each.kind, each.library, each.type, each.created, each.verdict), each)
-        show(self._session, self._around, tuple(others.values()), _OWNER)
+            self._show(check)
         leaks = self._sweeper.leaks()
         if leaks:
             rootdir = self._session.rootdir

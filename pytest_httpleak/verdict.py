@@ -160,11 +160,9 @@ def finish_report(guard: Guard, item: pytest.Item, call: pytest.CallInfo[Any], r
     """Note failures of the test's own, shorten a leak's report to its text, and let the last report carry the row."""
     if report.failed and not (call.excinfo is not None and call.excinfo.errisinstance(LeakError)):
         item.stash[FAILED] = True
-    if call.excinfo is not None and isinstance(call.excinfo.value, LeakError):
-        if _is_of_a_block(call.excinfo):
-            guard.take_raised(item, call.excinfo.value)
-        elif report.failed:
-            _shorten(call.excinfo, report)
+    is_ours = call.excinfo is not None and not take_raised(guard, item, call.excinfo)
+    if is_ours and call.excinfo is not None and report.failed:
+        _shorten(call.excinfo, report)
     if call.when == "teardown":
         guard.deliver(item, report, direct=False)
         item.stash[FAILED] = False
@@ -183,6 +181,10 @@ def _shorten(excinfo: pytest.ExceptionInfo[BaseException], report: pytest.TestRe
     report.longrepr = shown
 
 
-def _is_of_a_block(excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
-    """Whether the test itself has raised it, most often in a checked block, whose line is worth showing."""
-    return not excinfo.traceback or excinfo.traceback[-1].frame.f_globals.get("__name__") != __name__
+def take_raised(guard: Guard, item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
+    """Whether the test itself has raised an error, as a checked block does; its leaks then stand in the test's row."""
+    is_ours = excinfo.traceback and excinfo.traceback[-1].frame.f_globals.get("__name__") == __name__
+    if is_ours and isinstance(excinfo.value, LeakError):
+        return False
+    guard.take_raised(item, excinfo.value)
+    return True

@@ -64,8 +64,8 @@ def test_both(httpleak):
     result = inner.run()
     (row,) = inner.report["tests"]
     assert [(finding["created"]["function"], finding["count"]) for finding in row["findings"]] == [
-        ("test_both", 2),
         ("leak", 1),
+        ("test_both", 2),
     ]
     lines = result.stdout.str().splitlines()
     said = [line.partition(" leaked:")[0] for line in lines if line.startswith(("E ", "2 sock")) and "leaked:" in line]
@@ -98,7 +98,7 @@ def test_both(httpleak):
     )
     inner.run()
     (row,) = inner.report["tests"]
-    assert [finding["verdict"] for finding in row["findings"]] == ["tolerated", "leaked"]
+    assert [finding["verdict"] for finding in row["findings"]] == ["leaked", "tolerated"]
 
 
 def test_where_another_plugin_runs_the_tests_it_is_said_once_too(inner: Inner) -> None:
@@ -136,3 +136,74 @@ def test_block(httpleak):
     lines = result.stdout.str().splitlines()
     assert ("with httpleak.check():" in "".join(lines)) is (style not in {"line", "no"})
     result.stdout.fnmatch_lines(["FAILED test_a.py::test_block - *"])
+
+
+def test_leaks_of_blocks_in_unittests_tests_and_in_groups_of_errors_count_too(inner: Inner) -> None:
+    inner.write(
+        test_a=HEAD
+        + """
+import asyncio, unittest
+
+class Case(unittest.TestCase):
+    @pytest.fixture(autouse=True)
+    def give(self, httpleak):
+        self.httpleak = httpleak
+
+    def test_in_a_case(self):
+        with self.httpleak.check():
+            leak()
+
+    def test_clean_in_a_case(self):
+        with self.httpleak.check():
+            socket.socket().close()
+
+def test_in_a_group(httpleak):
+    async def work():
+        async with httpleak.check():
+            leak()
+
+    async def main():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(work())
+    asyncio.run(main())
+"""
+    )
+    inner.judge(test_in_a_case="leaked", test_clean_in_a_case="clean", test_in_a_group="leaked")
+
+
+def test_a_baseline_knows_the_leak_of_a_block(inner: Inner) -> None:
+    inner.write(
+        test_a=HEAD
+        + """
+def test_block(httpleak):
+    with httpleak.check():
+        leak()
+"""
+    )
+    inner.run("--httpleak-baseline=known.json", "--httpleak-update-baseline").assert_outcomes(passed=1)
+    inner.run("--httpleak-baseline=known.json").assert_outcomes(passed=1)
+    assert inner.outcomes() == {"test_block": "known"}
+    inner.write(test_a=HEAD + "\ndef test_other(httpleak):\n    with httpleak.check():\n        leak()\n")
+    inner.run("--httpleak-baseline=known.json").assert_outcomes(failed=1)
+
+
+@pytest.mark.parametrize("python_task", ["block ends in a task of its own", "task of the test"])
+def test_the_task_that_ends_a_block_is_not_left_by_it(inner: Inner, python_task: str) -> None:
+    end = "await asyncio.create_task(end(block))" if "own" in python_task else "await end(block)"
+    inner.write(
+        test_a=f"""
+import asyncio
+
+async def end(block):
+    await asyncio.sleep(0)
+    await block.__aexit__(None, None, None)
+
+def test_block(httpleak):
+    async def main():
+        block = httpleak.check()
+        await block.__aenter__()
+        {end}
+    asyncio.run(main())
+"""
+    )
+    inner.judge(test_block="clean").assert_outcomes(passed=1)

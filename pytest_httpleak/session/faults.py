@@ -5,6 +5,7 @@ from __future__ import annotations
 # Not `socket`, whose adapter would be handed it from in here.
 import _socket
 import errno
+import functools
 import os
 import sys
 import threading
@@ -83,7 +84,8 @@ class Steps:
         self._target = target
         self._dead: Callable[[], Any] = lambda: None
         self._asked = 0
-        self._thread = threading.get_ident()
+        self._used: dict[int, Callable[[], Any]] = {}  # by identity: the sockets that the code was seen to use
+        self._is_over = False
         self._lock = threading.Lock()
         self._inside = threading.local()
         self._patches = Patches()
@@ -96,11 +98,12 @@ class Steps:
         for cls in (module.socket, attribute(sys.modules.get("ssl"), "SSLSocket")):
             for name in _STEPS:
                 if cls is not None and (cls is module.socket or name in vars(cls)) and hasattr(cls, name):
-                    self._patches.replace(cls, name, self._method)
+                    self._patches.replace(cls, name, functools.partial(self._method, name))
         self._patches.replace(module, "getaddrinfo", self._function)
 
     def remove(self) -> None:
-        """Put back what was there."""
+        """Put back what was there; where somebody has put something else there, and may put ours back, that does nothing."""
+        self._is_over = True
         self._patches.undo()
 
     def strikes(self, sort: str, can_happen: Callable[[Fault], bool]) -> bool:
@@ -124,6 +127,8 @@ class Steps:
             def _run(handle: Any) -> Any:
                 child = attribute(attribute(handle, "_callback"), "__self__")
                 result = original(handle)
+                if self._is_over:
+                    return result
                 if isinstance(child, asyncio.Task) and child is not task and not child.done():
                     self._waits(child, task)
                 return result
@@ -150,28 +155,28 @@ class Steps:
 
     # -- sockets -------------------------------------------------------------------------------------------------------
 
-    def _method(self, original: Any) -> Callable[..., Any]:
-        name = original.__name__
+    def _method(self, name: str, original: Any) -> Callable[..., Any]:
         step = _STEPS[name]
 
         def method(sock: Any, *args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
-            if getattr(self._inside, "is_step", False) and step is not _HANDSHAKE:  # of a step that was counted
+            is_inside = getattr(self._inside, "is_step", False)  # of a step that was counted
+            if self._is_over or (is_inside and step is not _HANDSHAKE):
                 return original(sock, *args, **kwargs)
             if self._fails(step, sock):
                 return self._fail(name, sock)
-            before, self._inside.is_step = getattr(self._inside, "is_step", False), True
+            self._inside.is_step = True
             try:
                 return original(sock, *args, **kwargs)
             finally:
-                self._inside.is_step = before
+                self._inside.is_step = is_inside
 
         return method
 
     def _function(self, original: Any) -> Callable[..., Any]:
         def getaddrinfo(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
-            if self._watch.owner() is self._owner and self.strikes(_RESOLVE, Fault.RESET.__eq__):
+            if not self._is_over and self._watch.owner() is self._owner and self.strikes(_RESOLVE, Fault.RESET.__eq__):
                 self.site = self._watch.birth().site()
                 raise _socket.gaierror(_socket.EAI_AGAIN, "Temporary failure in name resolution")
             return original(*args, **kwargs)
@@ -211,8 +216,11 @@ class Steps:
             return False
         loop = watch.running_loop()
         if loop is not None and watch.current_task(loop) is None:  # a callback: whoever registered it may be long over
-            return threading.get_ident() == self._thread
-        return watch.owner() is self._owner
+            return self._used.get(id(sock), lambda: None)() is sock
+        if watch.owner() is not self._owner:
+            return False
+        self._used[id(sock)] = weakref.ref(sock)
+        return True
 
     def _fail(self, name: str, sock: Any) -> Any:
         step = _STEPS[name]
@@ -250,7 +258,7 @@ class Waiting:
         self.steps = steps
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        inside = self.awaitable.__await__()
+        inside = self.awaitable.__await__() if hasattr(self.awaitable, "__await__") else self.awaitable  # a generator's
         resume: Callable[[Any], Any] = inside.send
         value: Any = None
         while True:

@@ -10,7 +10,6 @@ from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.ownership import Watch
-from pytest_httpleak.probes import tasks
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.session.looking import Looking
 from pytest_httpleak.session.poolfigures import pools_by_record
@@ -62,7 +61,7 @@ class LineCounts:
         """Whatever would be a leak if its owner were over now; and of bare descriptors, by key, how many one stands for."""
         found = [suspect for suspect in map(self._suspect, self._watch.everything()) if suspect is not None]
         for loop in self._watch.open_loops():
-            for task in tasks.pending(loop):
+            for task in self._looking.pending(loop):
                 known = self._watch.of_task(task)
                 if known is not None and not known[0].is_of_protocol():
                     found.append(self._looking.tasks.suspect(task, known[0]))

@@ -242,13 +242,15 @@ def soak_in_threads(plan: Plan, lines: LinesMeanwhile, call: Callable[[], object
                 stop.set()
             plan.ended(due)
 
-    threads = [threading.Thread(target=work, name=f"httpleak-soak-{number}") for number in range(concurrency)]
-    with lines.uncounted():
-        for thread in threads[: plan.calls]:
-            thread.start()
-    plan.begin()
-    start.set()
+    threads: list[threading.Thread] = []
     try:
+        with lines.uncounted():
+            for number in range(min(concurrency, plan.calls)):
+                thread = threading.Thread(target=work, name=f"httpleak-soak-{number}")
+                thread.start()
+                threads.append(thread)
+        plan.begin()
+        start.set()
         for at in plan.looks():
             if not _comes_in_thread(at, plan, stop):
                 break
@@ -260,7 +262,7 @@ def soak_in_threads(plan: Plan, lines: LinesMeanwhile, call: Callable[[], object
         raise
     finally:
         start.set()
-        for thread in threads[: plan.calls]:
+        for thread in threads:
             thread.join()
 
 

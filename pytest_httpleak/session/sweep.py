@@ -52,7 +52,11 @@ class Run:
     ) -> None:
         self.block = Block(session, settings, parent)
         self.steps = Steps(session.watch, self.block.check.owner, faults, target)
-        self.steps.install()
+        try:
+            self.steps.install()
+        except BaseException:
+            self.abandon()
+            raise
 
     def end(self) -> Check:
         """Judge what the run has left behind."""

@@ -15,7 +15,7 @@ from pytest_httpleak.settings import Mode
 if TYPE_CHECKING:
     from pytest_httpleak.session.core import Check, Session
 
-# The scopes of a checked block, whose leaks are raised, and no baseline knows them, and of a test.
+# The scopes of a checked block and of a test.
 _BLOCK = "block"
 _TEST = "function"
 
@@ -40,9 +40,11 @@ def findings(session: Session, check: Check, suspects: list[Suspect], grace: flo
 
 
 def named(session: Session, finding: Finding, check: Check) -> Finding:
-    """The same finding with its fingerprint; a leak that the baseline has is known."""
+    """The same finding with its fingerprint; a leak that the baseline has is known. A block's is that of its test."""
     owner = check.owner
+    if owner.scope == _BLOCK and owner.parent is not None:
+        owner = owner.parent
     file = None if finding.created is None else session.relative(finding.created.file)
     named = replace(finding, fingerprint=fingerprint(finding, owner.name.partition("[")[0], file))
-    is_known = session.known is not None and owner.scope != _BLOCK and session.known.knows(named.fingerprint)
+    is_known = session.known is not None and session.known.knows(named.fingerprint)
     return named.judged(Verdict.KNOWN) if is_known and named.verdict in (Verdict.LEAKED, Verdict.WARNED) else named
