@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import os
 import random
@@ -176,9 +177,10 @@ class TestLatency:
 
     def test_many_run_at_once(self, leakcheck: LeakCheck) -> None:
         together = threading.Barrier(4)
+        numbers = itertools.count()
 
         def call() -> None:
-            if threading.current_thread() is not threading.main_thread():  # where the first one runs
+            if 1 <= next(numbers) <= 4:  # after the first, which runs alone
                 together.wait(5)
 
         assert leakcheck.soak(call, **FAST).calls == 100
@@ -210,7 +212,7 @@ class TestErrors:
 
         def call() -> None:
             calls.append(1)
-            if len(calls) == 60:
+            if len(calls) >= 60:  # more than one thread may get there
                 raise ValueError("sixty")
 
         with pytest.raises(ValueError, match="sixty"):
@@ -233,6 +235,23 @@ class TestErrors:
     def test_a_failure_of_pytest_is_raised_too(self, leakcheck: LeakCheck) -> None:
         with pytest.raises(pytest.fail.Exception, match="seen"):
             leakcheck.soak(lambda: threading.current_thread() is threading.main_thread() or pytest.fail("seen"), **FAST)
+
+    def test_a_machine_without_threads_to_spare_is_an_error(
+        self, leakcheck: LeakCheck, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        start, started = threading.Thread.start, []
+
+        def refuse(thread: threading.Thread) -> None:
+            started.append(thread)
+            if len(started) > 3:
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        before = threading.active_count()
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start"):
+            leakcheck.soak(lambda: None, rate=100, seconds=60)
+        assert threading.active_count() == before
 
     def test_no_thread_is_left_where_the_soak_is_interrupted(
         self, leakcheck: LeakCheck, monkeypatch: pytest.MonkeyPatch

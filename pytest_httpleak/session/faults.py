@@ -38,22 +38,22 @@ class Fault(StrEnum):
 
 # What each function of a socket does, in words.
 _RESOLVE, _CONNECT, _HANDSHAKE = "resolving a name", "connecting", "the TLS handshake"
-SEND, _RECEIVE, WAIT = "sending", "receiving", "waiting"
+_SEND, _RECEIVE, WAIT = "sending", "receiving", "waiting"
 _STEPS: Final = {
     "connect": _CONNECT,
     "connect_ex": _CONNECT,
     "do_handshake": _HANDSHAKE,
-    "send": SEND,
-    "sendall": SEND,
-    "sendfile": SEND,
-    "sendmsg": SEND,
+    "send": _SEND,
+    "sendall": _SEND,
+    "sendfile": _SEND,
+    "sendmsg": _SEND,
     "recv": _RECEIVE,
     "recv_into": _RECEIVE,
 }
 # How often code may use a connection that has failed before it is said to go on for ever.
 _PATIENCE: Final = 1000
 _NAMED: Final = 3  # functions of a library
-_RESETS: Final = {_CONNECT: errno.ECONNREFUSED, SEND: errno.EPIPE}  # the others: the connection is reset
+_RESETS: Final = {_CONNECT: errno.ECONNREFUSED, _SEND: errno.EPIPE}  # the others: the connection is reset
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_httpleak.session.blocks import Block
-from pytest_httpleak.session.faults import SEND, WAIT, Fault, Steps, Target, Waiting
+from pytest_httpleak.session.faults import WAIT, Fault, Steps, Target, Waiting
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Finding, Site
@@ -176,31 +176,16 @@ class Sweeper:
         """Each step with each fault that it can meet; where there are too many, some at even distances, the ends among them.
 
         A client that lives on after a run has a connection ready in the next, which then neither resolves nor connects. A
-        step that was not met is tried once more after a run in which one failed, so that the connection has to be made.
+        step that was not met is tried once more in the end, after a run whose failure has used the connection up.
         """
         missed: list[Target] = []
         for (fault, sort), number in self._counted.items():
             for at in _spread(number, self._most):
-                yield from self._tried(Target(fault, sort, at), missed)
+                yield (target := Target(fault, sort, at))
+                if not self.checks[-1][1].what:
+                    missed.append(target)
         while missed:
-            yield (target := missed.pop())
-            if self._has_missed():
-                yield from self._broken()
-                yield target
-
-    def _tried(self, target: Target, missed: list[Target]) -> Iterator[Target]:
-        yield target
-        if self._has_missed():
-            missed.append(target)
-
-    def _has_missed(self) -> bool:
-        return not self.checks[-1][1].what
-
-    def _broken(self) -> Iterator[Target]:
-        """A run that leaves no connection ready: its first use of one fails."""
-        fault = next((fault for fault, sort in self._counted if (fault, sort) == (Fault.RESET, SEND)), None)
-        if fault is not None:
-            yield Target(fault, SEND, 1)
+            yield missed.pop()
 
 
 def _spread(number: int, most: int) -> Iterable[int]:
