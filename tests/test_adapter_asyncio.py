@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import itertools
 import logging
 import selectors
 import socket
@@ -21,6 +22,7 @@ import pytest
 from loops import Loop
 from marked import Leaks, Marked, expected, seen
 
+from pytest_httpleak.clocks import Real
 from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.probes import descriptors, taskframes, tasks
@@ -1615,6 +1617,13 @@ def test_pauses_are_at_least_ten_and_back_off() -> None:
     assert len(found) == 10
     assert found[0] == 0.001
     assert max(found) <= 0.05
+
+
+def test_where_looking_takes_long_they_are_no_fewer_than_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where hundreds of clients have leaked, each of which is looked at in each pause."""
+    moments = itertools.count(0, 1.5)  # seconds: one look each
+    monkeypatch.setattr(Real, "monotonic", staticmethod(lambda: next(moments)))
+    assert len(list(pauses(0.5))) == 3
 
 
 def test_a_task_of_a_loop_that_is_closed_meanwhile_stops_the_turning() -> None:

@@ -677,3 +677,22 @@ def test_unknown_internals_keep_the_adapter_off(session: Session) -> None:
     hooks = Hooks(session.watch, session.watch.patches, session.watch.wall("requests"))
     with pytest.raises(Unsupported, match=r"^requests 9\.0 has no sessions\.Session\.mount$"):
         adapter.attach(strange, hooks)
+
+
+def test_the_managers_of_its_own_adapters_are_found_without_a_search(
+    session: Session, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search through each adapter of hundreds of sessions takes seconds."""
+    with requests.Session() as client:
+        client.get(f"{server}/ok")
+        monkeypatch.setattr("pytest_httpleak.adapters.requests.reachable", lambda *_: pytest.fail("searched"))
+        (record,) = session.watch.table("clients of urllib3")
+        adapters = [client.get_adapter("https://"), client.get_adapter("http://")]
+        assert [part.ref() for part in record.parts()] == [adapter.poolmanager for adapter in adapters]
+
+
+def test_an_adapter_that_keeps_more_than_its_own_is_searched(session: Session, server: str) -> None:
+    with requests.Session() as client, urllib3.HTTPConnectionPool("127.0.0.1") as pool:
+        client.get_adapter("http://").second = pool
+        (record,) = session.watch.table("clients of urllib3")
+        assert pool in [part.ref() for part in record.parts()]

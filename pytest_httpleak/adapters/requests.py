@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks, require
+from pytest_httpleak.asking import attributes_of
 from pytest_httpleak.reaching import reachable
 from pytest_httpleak.records import Table
 from pytest_httpleak.urllib3pools import ClientRecord
@@ -29,10 +30,25 @@ class SessionRecord(ClientRecord):
         session = self.ref()
         found: dict[int, ClientRecord] = {}
         for adapter in list(getattr(session, "adapters", {}).values()):
+            stock = _stock_managers(adapter)
+            if stock is not None:
+                found |= {id(record): record for record in map(self.managers.get, stock) if record is not None}
+                continue
             # A custom adapter may keep pools of its own: over a Unix socket, or made by another library.
             for table in (self.managers, self.pools):
                 found |= {id(record): record for record in reachable(adapter, table)}
         return list(found.values())
+
+
+def _stock_managers(adapter: Any) -> list[Any] | None:
+    """What an adapter of requests' own keeps connections in; None of any other, which may keep them anywhere."""
+    parts = attributes_of(adapter)
+    if type(adapter).__module__ != "requests.adapters" or not parts.keys() <= _PARTS:
+        return None
+    return [parts.get("poolmanager"), *parts.get("proxy_manager", {}).values()]
+
+
+_PARTS = frozenset("max_retries config proxy_manager poolmanager _pool_connections _pool_maxsize _pool_block".split())
 
 
 def attach(module: ModuleType, hooks: Hooks) -> None:

@@ -11,17 +11,24 @@ from pytest_httpleak.clocks import Real
 _FIRST_PAUSE: Final = 0.001  # seconds
 _LONGEST_PAUSE: Final = 0.05  # seconds
 _FEWEST_LOOKS: Final = 10
+_FEWEST_SLOW_LOOKS: Final = 3
+_SLOW: Final = 2.0  # seconds
 _LONGEST_WAIT: Final = 4  # times the grace, in pauses: a tool may have stopped the clock itself
 
 
 def pauses(grace: float) -> Iterator[float]:
     """Pauses that back off from 1 ms to 50 ms: at least ten, and at least until `grace` (seconds) is over.
 
-    The number keeps a loaded machine, whose one pause may take all of the time, from cutting the grace short.
+    The number keeps a loaded machine, whose one pause may take all of the time, from cutting the grace short. Where so much
+    has leaked that it is the looks between them that take the time, three are enough after two seconds beyond the grace.
     """
-    end = Real.monotonic() + grace
+    began = Real.monotonic()
+    end, latest = began + grace, began + grace + _SLOW
     pause, looks, waited = _FIRST_PAUSE, 0, 0.0
-    while grace > 0 and (looks < _FEWEST_LOOKS or (Real.monotonic() < end and waited < _LONGEST_WAIT * grace)):
+    while grace > 0 and (
+        looks < (_FEWEST_LOOKS if Real.monotonic() < latest else _FEWEST_SLOW_LOOKS)
+        or (Real.monotonic() < end and waited < _LONGEST_WAIT * grace)
+    ):
         yield pause
         looks += 1
         waited += pause
