@@ -36,6 +36,8 @@ _AFTER: Final = 1.0
 _LATE: Final = 0.01
 
 
+# From one look to the next it takes at least so many times as long as the look, where calls go on meanwhile.
+_APART: Final = 4
 # A wait, in seconds: while the plan stands still, nothing becomes of a shorter one.
 _SHORTEST: Final = 0.001
 
@@ -86,7 +88,7 @@ class Plan:
 
     @contextlib.contextmanager
     def standing_still(self) -> Iterator[None]:
-        """Let no call be due meanwhile: that time is not the code's."""
+        """Let no call be due meanwhile: nothing can run in a loop that is not turned."""
         self._stands_since = since = Real.perf_counter()
         try:
             yield
@@ -251,11 +253,7 @@ def soak_in_threads(plan: Plan, lines: LinesMeanwhile, call: Callable[[], object
                 threads.append(thread)
         plan.begin()
         start.set()
-        for at in plan.looks():
-            if not _comes_in_thread(at, plan, stop):
-                break
-            with plan.standing_still():
-                lines.look(len(plan.latencies))
+        _look_meanwhile(plan, lines, stop)
     except BaseException as error:
         plan.failed(error)
         stop.set()
@@ -266,12 +264,22 @@ def soak_in_threads(plan: Plan, lines: LinesMeanwhile, call: Callable[[], object
             thread.join()
 
 
+def _look_meanwhile(plan: Plan, lines: LinesMeanwhile, stop: threading.Event) -> None:
+    earliest = 0.0
+    for at in plan.looks():
+        if at < earliest:  # calls go on meanwhile, and are not to be slowed down by much
+            continue
+        if not _comes_in_thread(at, plan, stop):
+            return
+        before = plan.now()
+        lines.look(len(plan.latencies))
+        after = plan.now()
+        earliest = after + (after - before) * _APART
+
+
 def _comes_in_thread(moment: float, plan: Plan, stop: threading.Event) -> bool:
-    """Wait for that moment of the plan, which may stand still meanwhile; whether it comes before the soak is ended."""
-    while (left := moment - plan.now()) > 0:
-        if stop.wait(max(left, _SHORTEST)):
-            return False
-    return not stop.is_set()
+    """Wait for that moment of the plan; whether it comes before the soak is ended."""
+    return not stop.wait(max(0, moment - plan.now()))
 
 
 async def soak_in_tasks(
