@@ -30,6 +30,7 @@ CHANGING = (
     (re.compile(r"\bfd \d+"), "fd 14"),
     (re.compile(r"\d+\.\d+ ?(m?s\b|%)"), r"... \1"),
     (re.compile(r"'Task-\d+'"), "'Task-7'"),
+    (re.compile(r'"fd": \d+'), '"fd": 14'),
     (re.compile(r"\((\w+\.py):\d+\)"), r"(\1)"),
     (re.compile(r"/\S*/pytest-of-\w+/pytest-\d+/"), "/.../"),
 )
