@@ -10,6 +10,7 @@ import random
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,17 +24,8 @@ from pytest_httpleak.owners import Owner
 from pytest_httpleak.session.core import Session
 from pytest_httpleak.session.slopes import rising, slope_between
 from pytest_httpleak.session.soak import Plan, Soak
-from pytest_httpleak.settings import default_settings, settings_from_keywords
 
 FAST: dict[str, Any] = {"rate": 500, "seconds": 0.2, "concurrency": 4}  # 100 calls
-
-
-@pytest.fixture
-def leakcheck(session: Session) -> Iterator[LeakCheck]:
-    """The interface as a test has it; what it leaves is no business of these tests."""
-    check = session.begin("test_x", "function", settings_from_keywords(default_settings(), {"grace": 0.02}, "check"))
-    yield LeakCheck(session, check)
-    session.drop(check)
 
 
 @pytest.fixture
@@ -78,6 +70,22 @@ class TestWhatIsLeft:
             await asyncio.create_task(asyncio.sleep(0))
 
         assert soaked(call).calls == 100
+
+    def test_what_has_no_line_is_told_once_too(self, soaked: Callable[..., Soak], tmp_path: Path) -> None:
+        open_folders: list[Any] = []
+
+        async def call() -> None:
+            open_folders.append(os.scandir(tmp_path))  # in C, where nobody sees it
+
+        try:
+            with pytest.raises(LeakError) as caught:
+                soaked(call)
+        finally:
+            for folder in open_folders:
+                folder.close()
+        summaries = [finding.summary for finding in caught.value.findings]
+        assert len(summaries) > 0
+        assert [each for each in summaries if "more with each" in each] == []
 
     def test_it_takes_the_keys_of_the_marker(self, leakcheck: LeakCheck, kept: list[Any]) -> None:
         leakcheck.soak(lambda: kept.append(socket.socket()), **FAST, sockets=101)

@@ -28,14 +28,10 @@ if TYPE_CHECKING:
 
 # So many looks at what is open tell a slope from chance, and are few enough not to be felt.
 LOOKS: Final = 50
-
-
 # Calls that are late may begin until so long after the time is over, in seconds: the last one is due just before.
 _AFTER: Final = 1.0
 # From then on a call is called late, in seconds: what begins at once does not begin at the same moment, under load least.
 _LATE: Final = 0.01
-
-
 # From one look to the next it takes at least so many times as long as the look, where calls go on meanwhile.
 _APART: Final = 4
 # A wait, in seconds: while the plan stands still, nothing becomes of a shorter one.
@@ -179,7 +175,7 @@ class LinesMeanwhile:
 
     def findings(self) -> tuple[Finding, ...]:
         """What rises, but for what the calls are told to have left themselves."""
-        known = {(finding.kind, finding.library, finding.created) for finding in self._check.findings}
+        known = {(finding.kind, finding.library, finding.created or finding.type) for finding in self._check.findings}
         found = {key: slope for key, slope in self._rising() if key[:3] not in known}
         if not found:
             return ()
