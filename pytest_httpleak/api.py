@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import os
@@ -17,6 +16,7 @@ from pytest_httpleak.session.core import Check, Session
 from pytest_httpleak.session.poolfigures import pools
 from pytest_httpleak.session.snapshots import Snapshot, snapshot
 from pytest_httpleak.settings import default_settings, settings_from_keywords
+from pytest_httpleak.settings.wording import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -136,11 +136,7 @@ class LeakCheck:
         try:
             wanted = Kind(kind)
         except ValueError:
-            near = difflib.get_close_matches(str(kind), list(Kind), 1)
-            hint = f"; did you mean {str(near[0])!r}?" if near else "."
-            raise ValueError(
-                f"httpleak.peak() got an unknown kind {kind!r}{hint} Valid kinds: {', '.join(Kind)}"
-            ) from None
+            raise ValueError(f"httpleak.peak() got an {unknown('kind', str(kind), Kind)}") from None
         peaks = None if self._check is None else self._check.owner.peaks
         return 0 if peaks is None else peaks.highest.get(wanted, 0)
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
+# Not `signal`, which makes a name of each number first.
+import _signal  # type: ignore[import-not-found]  # part of the interpreter
 from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
-from typing import Any
-
-# Part of the interpreter; the module `signal` around it makes a name of each number first.
-_native: Any = importlib.import_module("_signal")
 
 
 def pass_on(error: BaseException) -> None:
@@ -27,8 +24,8 @@ def pass_on(error: BaseException) -> None:
 def is_of_a_signal(frames: Iterable[FrameType]) -> bool:
     """Whether the handler of a signal is among the frames that an error came through."""
     codes = {frame.f_code for frame in frames}
-    for number in _native.valid_signals():
-        handler = _native.getsignal(number)
+    for number in _signal.valid_signals():
+        handler = _signal.getsignal(number)
         if callable(handler):
             function = getattr(handler, "__func__", getattr(handler, "func", handler))
             if not hasattr(function, "__code__"):

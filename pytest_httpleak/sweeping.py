@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import inspect
 import sys
 import threading
@@ -15,7 +14,8 @@ from pytest_httpleak.errors import LeakError
 from pytest_httpleak.reports.places import place
 from pytest_httpleak.reports.text import leak_text
 from pytest_httpleak.session.faults import Fault, Waiting
-from pytest_httpleak.session.sweep import Run, Struck, Sweep, Sweeper
+from pytest_httpleak.session.sweep import Run, Struck, Sweep, Sweeper, cause_of
+from pytest_httpleak.settings.wording import unknown
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Finding
@@ -128,7 +128,7 @@ class _Sweeping:
         """Show what is no error, once."""
         found: list[Finding] = []
         for each in check.findings:
-            key = (each.kind, each.library, each.type, each.created, each.verdict)
+            key = cause_of(each), each.verdict
             if key not in self._shown:
                 self._shown.add(key)
                 found.append(each)
@@ -177,9 +177,7 @@ def _faults(wanted: str | Iterable[str] | None) -> tuple[Fault, ...]:
     names = () if wanted is None else (wanted,) if isinstance(wanted, str) else tuple(wanted)
     for name in names:
         if name not in list(Fault):
-            near = difflib.get_close_matches(str(name), list(Fault), 1)
-            hint = f"; did you mean {str(near[0])!r}?" if near else "."
-            raise ValueError(f"{_NAME} got an unknown fault {name!r}{hint} Valid faults: {', '.join(Fault)}")
+            raise ValueError(f"{_NAME} got an {unknown('fault', str(name), Fault)}")
     if wanted is not None and not names:
         raise ValueError(f"{_NAME} got no fault. Valid faults: {', '.join(Fault)}")
     return tuple(dict.fromkeys(map(Fault, names)))

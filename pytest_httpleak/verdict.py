@@ -160,8 +160,7 @@ def finish_report(guard: Guard, item: pytest.Item, call: pytest.CallInfo[Any], r
     """Note failures of the test's own, shorten a leak's report to its text, and let the last report carry the row."""
     if report.failed and not (call.excinfo is not None and call.excinfo.errisinstance(LeakError)):
         item.stash[FAILED] = True
-    is_ours = call.excinfo is not None and not take_raised(guard, item, call.excinfo)
-    if is_ours and call.excinfo is not None and report.failed:
+    if call.excinfo is not None and not take_raised(guard, item, call.excinfo) and report.failed:
         _shorten(call.excinfo, report)
     if call.when == "teardown":
         guard.deliver(item, report, direct=False)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from marked import Leaks, Marked, closed
 
+from pytest_httpleak.api import LeakCheck
 from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.session.core import Session
 from pytest_httpleak.settings import default_settings, settings_from_keywords
@@ -102,6 +103,14 @@ def leaks(session: Session) -> Callable[..., tuple[Finding, ...]]:
         return check.findings
 
     return run
+
+
+@pytest.fixture
+def leakcheck(session: Session) -> Iterator[LeakCheck]:
+    """The interface as a test has it; what it leaves is no business of the tests that use this."""
+    check = session.begin("test_x", "function", settings_from_keywords(default_settings(), {"grace": 0.02}, "check"))
+    yield LeakCheck(session, check)
+    session.drop(check)
 
 
 @pytest.fixture

@@ -15,6 +15,14 @@ KEPT = []
 def leak():
     KEPT.append(socket.socket())
 """
+BLOCK = (
+    HEAD
+    + """
+def test_block(httpleak):
+    with httpleak.check():
+        leak()
+"""
+)
 
 
 def test_a_block_that_leaks_makes_its_test_a_leaking_one(inner: Inner) -> None:
@@ -112,26 +120,14 @@ def pytest_runtest_protocol(item, nextitem):
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
 """,
-        test_a=HEAD
-        + """
-def test_block(httpleak):
-    with httpleak.check():
-        leak()
-""",
+        test_a=BLOCK,
     )
     inner.judge(test_block="leaked").assert_outcomes(failed=1)
 
 
 @pytest.mark.parametrize("style", ["auto", "long", "short", "line", "native", "no"])
 def test_the_line_of_the_block_is_shown_as_pytest_was_asked_to(inner: Inner, style: str) -> None:
-    inner.write(
-        test_a=HEAD
-        + """
-def test_block(httpleak):
-    with httpleak.check():
-        leak()
-"""
-    )
+    inner.write(test_a=BLOCK)
     result = inner.judge(f"--tb={style}", test_block="leaked")
     lines = result.stdout.str().splitlines()
     assert ("with httpleak.check():" in "".join(lines)) is (style not in {"line", "no"})
@@ -172,18 +168,11 @@ def test_in_a_group(httpleak):
 
 
 def test_a_baseline_knows_the_leak_of_a_block(inner: Inner) -> None:
-    inner.write(
-        test_a=HEAD
-        + """
-def test_block(httpleak):
-    with httpleak.check():
-        leak()
-"""
-    )
+    inner.write(test_a=BLOCK)
     inner.run("--httpleak-baseline=known.json", "--httpleak-update-baseline").assert_outcomes(passed=1)
     inner.run("--httpleak-baseline=known.json").assert_outcomes(passed=1)
     assert inner.outcomes() == {"test_block": "known"}
-    inner.write(test_a=HEAD + "\ndef test_other(httpleak):\n    with httpleak.check():\n        leak()\n")
+    inner.write(test_a=BLOCK.replace("test_block", "test_other"))
     inner.run("--httpleak-baseline=known.json").assert_outcomes(failed=1)
 
 

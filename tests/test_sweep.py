@@ -11,7 +11,7 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,15 +27,6 @@ from pytest_httpleak import LeakError
 from pytest_httpleak.api import LeakCheck
 from pytest_httpleak.session.core import Session
 from pytest_httpleak.session.sweep import Sweep
-from pytest_httpleak.settings import default_settings, settings_from_keywords
-
-
-@pytest.fixture
-def leakcheck(session: Session) -> Iterator[LeakCheck]:
-    """The interface as a test has it; what it leaves is no business of these tests."""
-    check = session.begin("test_x", "function", settings_from_keywords(default_settings(), {"grace": 0.02}, "check"))
-    yield LeakCheck(session, check)
-    session.drop(check)
 
 
 @pytest.fixture
@@ -747,10 +738,11 @@ def test_sockets_are_as_before_afterwards(
 
 
 class TestARun:
-    def test_a_leak_fails_its_test_with_its_own_line(
-        self, inner: Inner, server: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    @pytest.fixture(autouse=True)
+    def address_for_the_run(self, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SERVER", urlsplit(server).netloc)
+
+    def test_a_leak_fails_its_test_with_its_own_line(self, inner: Inner) -> None:
         inner.write(
             test_a="""
 import contextlib, http.client, os
@@ -777,10 +769,7 @@ def test_careful(httpleak):
         assert inner.outcomes() == {"test_careless": "leaked", "test_careful": "clean"}
         result.stdout.fnmatch_lines(["*when:    sending at test_a.py:4 in fetch failed: *"])
 
-    def test_where_leaks_only_warn_each_is_listed_once(
-        self, inner: Inner, server: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("SERVER", urlsplit(server).netloc)
+    def test_where_leaks_only_warn_each_is_listed_once(self, inner: Inner) -> None:
         inner.write(
             test_a="""
 import http.client, os

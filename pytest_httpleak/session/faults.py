@@ -38,7 +38,7 @@ class Fault(StrEnum):
 
 # What each function of a socket does, in words.
 _RESOLVE, _CONNECT, _HANDSHAKE = "resolving a name", "connecting", "the TLS handshake"
-_SEND, _RECEIVE, WAIT = "sending", "receiving", "waiting"
+_SEND, _RECEIVE, _WAIT = "sending", "receiving", "waiting"
 _STEPS: Final = {
     "connect": _CONNECT,
     "connect_ex": _CONNECT,
@@ -145,12 +145,12 @@ class Steps:
 
     def waits(self, coroutine: Any) -> bool:
         """Count a wait of a coroutine; whether the task that the code runs in is to be cancelled."""
-        if not self.strikes(WAIT, Fault.CANCEL.__eq__):
+        if not self.strikes(_WAIT, Fault.CANCEL.__eq__):
             return False
         frames = [frame_of(each) for each in awaits(coroutine)]
         self.site = birth_of(frames[::-1]).site()
         if self.site is None and frames:  # of a library alone: its functions are all that can be named
-            self.struck = f"{WAIT} in {' > '.join(frame.f_code.co_qualname for frame in frames[-_NAMED:])}"
+            self.struck = f"{_WAIT} in {' > '.join(frame.f_code.co_qualname for frame in frames[-_NAMED:])}"
         return True
 
     # -- sockets -------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_httpleak.session.blocks import Block
-from pytest_httpleak.session.faults import WAIT, Fault, Steps, Target, Waiting
+from pytest_httpleak.session.faults import Fault, Steps, Target, Waiting
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Finding, Site
@@ -50,6 +50,7 @@ class Run:
         faults: tuple[Fault, ...],
         target: Target | None = None,
     ) -> None:
+        self._target = target
         self.block = Block(session, settings, parent)
         self.steps = Steps(session.watch, self.block.check.owner, faults, target)
         try:
@@ -57,6 +58,11 @@ class Run:
         except BaseException:
             self.abandon()
             raise
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the step that has failed was a wait, which is cancelled."""
+        return self._target is not None and self._target.fault is Fault.CANCEL and bool(self.steps.struck)
 
     def end(self) -> Check:
         """Judge what the run has left behind."""
@@ -111,7 +117,7 @@ class Sweeper:
         for number, (check, struck) in enumerate(self.checks):
             new: list[Finding] = []
             for finding in check.leaks:
-                key = (finding.kind, finding.library, finding.type, finding.created)
+                key = cause_of(finding)
                 if key in firsts:
                     rows[firsts[key]][2].add(number)
                 else:
@@ -145,11 +151,11 @@ class Sweeper:
             except _OWN_AFFAIR:
                 pass
             except BaseException as error:
-                is_ours = isinstance(error, asyncio.CancelledError) and _is_cancelled(run)
+                is_ours = isinstance(error, asyncio.CancelledError) and run.is_cancelled
                 if not is_ours or task.cancelling() > others + 1:
                     self._abandon(run, error)
                     raise
-            if _is_cancelled(run) and task.cancelling() > others:  # unless the code has said so itself
+            if run.is_cancelled and task.cancelling() > others:  # unless the code has said so itself
                 task.uncancel()
             self._take(run, target, await run.end_async())
 
@@ -196,9 +202,9 @@ def _spread(number: int, most: int) -> Iterable[int]:
     return (1 + step * (number - 1) // last for step in range(most))
 
 
-def _is_cancelled(run: Run) -> bool:
-    """Whether the step that failed in a run was a wait, which is cancelled."""
-    return run.steps.struck.startswith(WAIT)
+def cause_of(finding: Finding) -> tuple[Any, ...]:
+    """What tells a leak from others in whichever run it is seen: its summary has addresses, which change."""
+    return finding.kind, finding.library, finding.type, finding.created
 
 
 # What code may do of which a step has failed: a program may end itself.
