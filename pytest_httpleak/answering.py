@@ -41,7 +41,8 @@ class Answering:
         self.sent: dict[int, TaskOrigin] = {}  # by coroutine: tasks that are about to be made
         self.borrowed: dict[int, list[Worker]] = {}
         self.making: set[int] = set()  # threads that make a loop: what that opens for itself is no business of its own
-        self.passages: frozenset[CodeType] = frozenset()  # functions that make the task which their caller asks for
+        # Functions that make the task which their caller asks for; no set, as the hash of a code object is dear.
+        self.passages: tuple[CodeType, ...] = ()
         nowhere = Birth([], False, None)
         # The last birth in a task's own frame, with what it depends on: code, instruction, the birth of the task.
         self._last_inside: tuple[CodeType | None, int, Birth, Birth] = None, 0, nowhere, nowhere

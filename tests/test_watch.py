@@ -419,7 +419,7 @@ class TestTasksMadeInsideATask:
 
         one, other = [create_task() for _ in range(2)]
         assert one is not other
-        watch.passages = frozenset([create_task.__code__])
+        watch.passages = (create_task.__code__,)
         one, other = [create_task() for _ in range(2)]
         assert one is other
 
@@ -467,7 +467,7 @@ class TestStockTasks:
             change: Callable[[Task, Task], object] = lambda around, last: None, *, passes: bool = False
         ) -> list[TaskOrigin]:
             if passes:
-                watch.passages = frozenset([passage.__code__])
+                watch.passages = (passage.__code__,)
             around, tasks, origins = Task(frame=sys._getframe()), [Task(), Task(), Task()], []
             known(watch, around, other, MAKER)
             running(watch, around)
