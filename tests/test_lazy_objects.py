@@ -773,6 +773,69 @@ def test_what_is_put_into_a_list_or_dict_of_a_fixture_is_whose_hands_have_put_it
     assert inner.report["fixtures"] == []
 
 
+DEFAULTS = """
+import collections
+import functools
+import socket
+
+import pytest
+
+KEPT = collections.defaultdict(socket.socket)
+
+
+def lasting(make, is_ended=True):
+    @pytest.fixture(scope="module")
+    def fixture():
+        things = make()
+        yield things
+        for each in things.values() if is_ended else ():
+            each.close()
+
+    return fixture
+
+
+by_class = lasting(lambda: collections.defaultdict(socket.socket))
+by_partial = lasting(lambda: collections.defaultdict(functools.partial(socket.socket, socket.AF_INET)))
+by_function = lasting(lambda: collections.defaultdict(lambda: socket.socket()))
+unended = lasting(lambda: collections.defaultdict(socket.socket), is_ended=False)
+plain = lasting(dict)
+of_others = lasting(lambda: collections.defaultdict(list))
+
+
+@pytest.mark.parametrize("name", ["by_class", "by_partial", "by_function", "unended"])
+@pytest.mark.parametrize("key", [1, 2])
+def test_asks(name, key, request):
+    request.getfixturevalue(name)[key]
+
+
+def test_puts_its_own(plain):
+    plain["own"] = socket.socket()
+
+
+def test_puts_its_own_beside_others(of_others):
+    of_others["own"] = socket.socket()
+
+
+def test_asks_a_registry_of_the_process():
+    KEPT["more"]
+"""
+
+
+def test_what_a_default_dict_of_a_fixture_makes_is_the_fixtures(inner: Inner) -> None:
+    inner.write(test_a=DEFAULTS)
+    inner.judge(
+        **{
+            f"test_asks[{key}-{name}]": "clean"
+            for key in (1, 2)
+            for name in "by_class by_partial by_function unended".split()
+        },
+        test_puts_its_own="leaked",
+        test_puts_its_own_beside_others="leaked",
+        test_asks_a_registry_of_the_process="leaked",
+    )
+    assert [row["name"] for row in inner.report["fixtures"]] == ["unended"]
+
+
 def test_the_connection_of_a_client_of_the_standard_library_is_its_fixtures(inner: Inner) -> None:
     inner.write(
         test_a="""

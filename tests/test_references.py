@@ -8,7 +8,7 @@ import sys
 import threading
 import types
 import weakref
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -402,6 +402,31 @@ def test_a_search_may_end_at_an_object_it_is_told_of(program: Any, place: str, i
     client = put(program, place)
     root = references.process_wide(client, ends={id(program.app)})
     assert (None if root is None else root.end) is (program.app if is_end else None)
+
+
+@pytest.mark.parametrize(
+    ("factory", "is_end"),
+    [
+        (Client, True),
+        (functools.partial(Client), True),
+        (functools.partial(functools.partial(Client)), True),
+        (App, False),
+        (None, False),
+    ],
+    ids=["class", "partial", "partial of a partial", "another class", "none"],
+)
+def test_a_dict_that_has_made_what_it_holds_leads_on_to_such_an_end(program: Any, factory: Any, is_end: bool) -> None:
+    client = Client()
+    program.clients = defaultdict(factory, a=client)
+    program.app = App(program.clients)
+    for end in (program.clients, program.app):
+        root = references.process_wide(client, ends={id(end)})
+        assert (None if root is None else root.end) is (end if is_end else None)
+
+
+def test_a_dict_that_makes_what_it_holds_can_still_grow(program: Any) -> None:
+    program.clients = defaultdict(Client, a=Client())
+    assert references.process_wide(program.clients["a"]) is None
 
 
 def test_a_search_that_ends_elsewhere_tells_of_no_object(program: Any) -> None:

@@ -10,10 +10,11 @@ back first: that takes no time. It is not frozen again, for that would keep the 
 
 from __future__ import annotations
 
+import functools
 import gc
 import threading
 import types
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Container, Iterator
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ _OWN: Final = "pytest_httpleak"
 _CONTAINERS: Final = (list, tuple, set, frozenset, deque)
 # What must be ended with the program is listed in them, whoever has forgotten it.
 _REGISTRARS: Final = ("concurrent.", "multiprocessing.")
+_FACTORY: Final = defaultdict.__dict__["default_factory"].__get__  # without a question to the object
 _SKIPPED: Final = (types.TracebackType, types.BuiltinFunctionType)
 
 
@@ -65,7 +67,8 @@ def process_wide(
     """The module or class attribute, or the cached function, that holds `thing` through attributes alone; else None.
 
     Such a client is made once and lives as long as the process. A list or dict on the way makes it a registry, which
-    can grow, so it does not count; one by class, as of singletons, cannot, nor one of classes. A class or cached
+    can grow, so it does not count; one by class, as of singletons, cannot, nor one of classes. A `defaultdict` that has
+    made what it holds is a part of whatever ends it, but grows where it is a module's or class's. A class or cached
     function that a call has made, as a test may or a mock does, is a part of the way, and no end. What a library has
     made itself it may also keep in a container of its own: `packages` are those that made `thing`. A variable of its own
     in a function's closure is an attribute of that function. The way may also end at an object whose identity is among
@@ -139,6 +142,8 @@ def _with_owners(steps: list[Step]) -> Iterator[tuple[Step, list[Any]]]:
 def _may_lead_on(step: Step, module: str, way: _Way, *, is_end: bool = False) -> bool:
     """Whether the way may go on from a step of that module, or end there: to a container only from what it belongs to."""
     below = step.below
+    if is_end and not way.is_any and _is_by_factory(step):
+        return False
     if step.contains or below is None or not below.contains:
         return True
     return way.may_contain(module) and not (is_end and not way.is_any and module.startswith(_REGISTRARS))
@@ -159,7 +164,7 @@ def _part(step: Step, owners: list[Any], seen: set[int], way: _Way) -> Step | No
         return step
     part = owner_of(step, owners)
     if part.thing is step.thing:
-        part.contains = not _is_by_class(step.thing) and not _is_of_class(step.below)
+        part.contains = not (_is_by_class(part.thing) or _has_made(part) or _is_of_class(part.below))
         return part if way.is_any or way.packages or not part.contains else None
     if id(part.thing) in seen:
         return None
@@ -170,6 +175,21 @@ def _part(step: Step, owners: list[Any], seen: set[int], way: _Way) -> Step | No
 def _is_by_class(mapping: dict[Any, Any]) -> bool:
     """Whether a dict has one place for each of some classes of a module: it is as long as the program is."""
     return all(is_a(key, type) and "<locals>" not in key.__qualname__ for key in list(mapping))
+
+
+def _has_made(step: Step) -> bool:
+    """Whether a step is a dict that makes what it has by itself, when it is first asked for it, and of the class below."""
+    factory: Any = _FACTORY(step.thing) if is_a(step.thing, defaultdict) else None
+    while is_a(factory, functools.partial):
+        factory = factory.func
+    return factory is not None and step.below is not None and factory is type(step.below.thing)
+
+
+def _is_by_factory(step: Step | None) -> bool:
+    """Whether the way has passed such a dict."""
+    while step is not None and not _has_made(step):
+        step = step.below
+    return step is not None
 
 
 def _is_made_by_call(step: Step | None) -> bool:
