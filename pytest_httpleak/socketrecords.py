@@ -6,6 +6,8 @@ from __future__ import annotations
 import _socket as _socket_module
 import os
 import stat
+import sys
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -28,7 +30,21 @@ _PROTOCOLS: Final[dict[Any, str]] = {_socket_module.SOCK_STREAM: "TCP", _socket_
 class SocketRecord(Record):
     """One socket object: `closed` once its descriptor was closed or handed on, `collected` if it died without that."""
 
-    __slots__ = ("accepted", "closed", "collected", "holder", "loop", "number", "transport", "type")
+    __slots__ = (
+        *(
+            "accepted",
+            "closed",
+            "collected",
+            "core",
+            "core_references",
+            "holder",
+            "is_core",
+            "loop",
+            "number",
+            "transport",
+            "type",
+        ),
+    )
 
     kind: ClassVar[Kind] = Kind.SOCKETS
     LIBRARY = "socket"
@@ -43,6 +59,22 @@ class SocketRecord(Record):
         self.holder: Record | None = None  # the connection that answers for it, once one does
         self.transport: Callable[[], Any] | None = None  # asyncio's transport around it
         self.loop: Callable[[], Any] | None = None  # that of the transport
+        self.core: Callable[[], Any] | None = None  # the socket inside, where that is an object of its own
+        self.core_references = 0
+        self.is_core = False  # what was around it is gone
+
+    def note_core(self, core: Any) -> None:
+        """Note the socket inside of an object that is only around it, as gevent's are."""
+        try:
+            self.core = weakref.ref(core)
+        except TypeError:
+            return
+        self.core_references = sys.getrefcount(core)
+
+    def outliving_core(self) -> Any:
+        """The socket inside, if somebody else refers to it, while the object around it dies; else None."""
+        core = None if self.core is None else self.core()
+        return core if core is not None and sys.getrefcount(core) > self.core_references else None
 
     def fd(self) -> int:
         """The open descriptor, or -1."""

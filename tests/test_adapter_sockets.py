@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import contextlib
 import gc
@@ -522,6 +523,61 @@ def test_unknown_internals_keep_the_adapter_off(session: Session) -> None:
     hooks = Hooks(session.watch, session.watch.patches, session.watch.wall("sockets"))
     with pytest.raises(Unsupported, match=r"^socket has no socket\._real_close$"):
         sockets.attach(ModuleType("socket"), hooks)
+
+
+class Core(_socket.socket):
+    """A socket that can be weakly referred to."""
+
+
+class Around:
+    """An object around a socket, as gevent has in the place of `socket.socket`."""
+
+    def __init__(self) -> None:
+        self._sock = Core()
+
+    def close(self) -> None:
+        self._real_close()
+        self._sock.close()
+
+    def _real_close(self) -> None:
+        pass
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    detach = accept = dup = fileno
+
+
+@pytest.mark.parametrize(
+    ("how", "state"),
+    [
+        ("kept", "open"),
+        ("core kept", "open"),
+        ("core kept and closed", None),
+        ("core kept, closed and dropped", None),
+        ("dropped", "collected"),
+        ("closed", None),
+        ("closed and dropped", None),
+    ],
+)
+def test_a_socket_around_another_is_open_as_long_as_that_one(session: Session, how: str, state: str | None) -> None:
+    module: Any = ModuleType("socket")
+    module.socket = Around
+    hooks = Hooks(session.watch, session.watch.patches, session.watch.wall("sockets"))
+    sockets.attach(module, hooks)
+    around = Around()
+    record = session.watch.table("sockets").get(around)
+    core = around._sock if "core kept" in how else None
+    if how.startswith("closed"):
+        around.close()
+    if how not in {"kept", "closed"}:
+        del around
+    if core is not None and "closed" in how:
+        core.close()
+    if how.endswith("and dropped"):
+        del core
+    suspect = record.look()
+    assert (None if suspect is None else suspect.state) == state
 
 
 class Closed:

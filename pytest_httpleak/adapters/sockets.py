@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket as _socket_module
 from threading import get_ident
 from types import ModuleType
 from typing import Any
@@ -18,11 +19,14 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     table = hooks.watch.table("sockets")
     watch: Any = hooks.watch
     cls = module.socket
+    has_core = not issubclass(cls, _socket_module.socket)  # gevent's, for one, whose servers keep the core alone
 
     def born(_: None, sock: Any, /, *args: Any, **kwargs: Any) -> None:
         if watch.making and get_ident() in watch.making:
             return
         record = SocketRecord(sock)
+        if has_core:
+            record.note_core(getattr(sock, "_sock", None))
         table.put(sock, record)
         watch.add(record)
         watch.open_sockets += 1
@@ -50,11 +54,16 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             record.accepted = is_accepted(sock)
 
     def died(record: SocketRecord) -> None:
-        if not record.closed:
-            record.collected = True
-            watch.open_sockets -= 1
-        else:
+        core = record.outliving_core()
+        if record.closed:
             record.holder = None  # which refers to this record too: nothing is left for the garbage collector
+        elif core is not None:
+            table.put(core, record)
+            record.is_core = True
+        else:
+            record.closed = record.is_core  # of which nobody tells whether it was closed before it died
+            record.collected = not record.closed
+            watch.open_sockets -= 1
 
     def is_accepted(sock: Any) -> bool:
         record = table.get(sock)
