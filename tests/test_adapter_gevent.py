@@ -1,4 +1,4 @@
-"""gevent in the place of the standard library's sockets and threads: what its hub opens is nobody's leak."""
+"""gevent or the like in the place of the standard library's sockets and threads: what its hub opens is nobody's leak."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib.util
 import pytest
 from inner import Inner
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("gevent") is None, reason="gevent is not installed")
+needs_gevent = pytest.mark.skipif(importlib.util.find_spec("gevent") is None, reason="gevent is not installed")
 
 PATCHED = """
 from gevent import monkey
@@ -130,6 +130,7 @@ def kinds(inner: Inner) -> dict[str, list[str]]:
     return {name: [finding["kind"] for finding in found] for name, found in rows.items()}
 
 
+@needs_gevent
 def test_the_hub_and_what_closes_later_are_no_leaks(inner: Inner) -> None:
     inner.write(conftest=PATCHED, test_a=SERVER + CLEAN)
     inner.judge(
@@ -144,6 +145,7 @@ def test_the_hub_and_what_closes_later_are_no_leaks(inner: Inner) -> None:
     assert inner.report["fixtures"] == []
 
 
+@needs_gevent
 def test_what_is_left_is_found(inner: Inner) -> None:
     inner.write(conftest=PATCHED, test_a=SERVER + LEAKING)
     inner.run()
@@ -157,6 +159,7 @@ def test_what_is_left_is_found(inner: Inner) -> None:
     }
 
 
+@needs_gevent
 @pytest.mark.parametrize(
     ("end", "outcome"), [("gevent.get_hub().destroy(destroy_loop=True)", "clean"), ("pass", "leaked")]
 )
@@ -184,3 +187,39 @@ def test_the_hub_of_another_thread_is_whoevers_thread_it_is(inner: Inner, end: s
     (row,) = inner.report["tests"]
     assert row["outcome"] == outcome
     assert all(finding["created"]["line"] == 8 for finding in row["findings"])
+
+
+STRANGE = """
+import _socket
+import socket
+
+KEPT = []
+
+
+class Green:
+    # As eventlet's: sockets are made and closed in ways that nobody sees.
+    def __init__(self):
+        self.fd = _socket.socket()
+
+
+{place}
+
+
+def test_makes_a_socket_out_of_sight():
+    KEPT.append(_socket.socket())
+
+
+def test_keeps_a_file():
+    KEPT.append(open(__file__))
+"""
+
+
+@pytest.mark.parametrize(("place", "outcome"), [("socket.socket = Green", "clean"), ("", "leaked")])
+def test_sockets_without_a_line_are_not_judged_where_none_are_seen(inner: Inner, place: str, outcome: str) -> None:
+    inner.write(conftest=place and STRANGE.format(place=place), test_a=STRANGE.format(place=""))
+    result = inner.run()
+    assert inner.outcomes() == {"test_makes_a_socket_out_of_sight": outcome, "test_keeps_a_file": "leaked"}
+    (finding,) = inner.report["tests"][-1]["findings"]
+    assert finding["created"]["line"] == 21
+    told = ["*the adapter for sockets stays off: socket has no socket._real_close*"] if place else []
+    result.stdout.fnmatch_lines(told)

@@ -115,7 +115,8 @@ def _sockets(module: ModuleType, hooks: Hooks) -> None:
 
     if hasattr(module, "recv_fds"):
         hooks.after(module, "recv_fds", received)
-    hooks.after(module.socket, "detach", detached)
+    if hasattr(module.socket, "detach"):  # eventlet's has none
+        hooks.after(module.socket, "detach", detached)
 
 
 def _selectors(module: ModuleType, hooks: Hooks) -> None:

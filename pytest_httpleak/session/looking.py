@@ -178,8 +178,13 @@ class Looking:
 
 
 def _is_out_of_sight(suspect: Suspect, blind: frozenset[str]) -> bool:
-    """Whether a library made the socket whose adapter is off: it may be idle in a pool that nobody asks any more."""
+    """Whether a library made the socket whose adapter is off: it may be idle in a pool that nobody asks any more.
+
+    Where that is the one for sockets themselves, whoever has made one was not seen, and it may be a server's.
+    """
     if suspect.kind is not Kind.SOCKETS:
         return False
+    if suspect.created is None and "socket" in blind:
+        return True
     parts = {part for site in suspect.stack for part in site.file.replace("\\", "/").split("/")}
     return not blind.isdisjoint(parts)
