@@ -6,11 +6,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import itertools
 import mmap
 import os
 import sqlite3
 import struct
 import sys
+import threading
 import types
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -25,7 +27,7 @@ from marked import Leaks, Marked
 from pytest_httpleak import databases, opennumbers
 from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.model.kinds import Kind
-from pytest_httpleak.probes import descriptors
+from pytest_httpleak.probes import descriptors, pollers
 from pytest_httpleak.records import Bystander
 from pytest_httpleak.session import heirs
 from pytest_httpleak.session.core import Session
@@ -658,6 +660,78 @@ def test_a_socket_in_a_poller_of_a_wider_object_in_c_is_its_own(marked: Marked, 
             os.close(poller)
 
 
+class ByThread:
+    """One of such objects for each thread."""
+
+    def __init__(self) -> None:
+        self.local = threading.local()
+        self.local.channel = Native()
+
+    @property
+    def channel(self) -> Native:
+        return self.local.channel  # type: ignore[no-any-return]
+
+
+class Handle:
+    """What cffi gives an object in Python for one in C."""
+
+    __module__ = "_cffi_backend"
+
+
+class InPython(Native):
+    """An object in Python around one in C."""
+
+    __module__ = "library"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handle = Handle()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Stub(Native()), ByThread, lambda: Stub(InPython())],
+    ids=["by an attribute", "of the thread", "around a handle"],
+)
+def test_a_socket_of_a_wider_object_in_c_is_its_own_without_a_poller_too(
+    marked: Marked, native: Library, make: Callable[[], Any]
+) -> None:
+    def using() -> None:
+        native.socket(stub.channel, None)
+        stub.channel.fds.append(native.libc.eventfd(0, 0))
+
+    with marked.fixture() as life:
+        stub = life.make(make)
+        life.keep(stub)
+        assert marked.found(using) == ()
+        with life.during():
+            stub.channel.close()
+
+
+def test_what_wakes_code_in_c_is_the_tests_where_there_is_no_such_object(
+    marked: Marked, native: Library, channels: Callable[[], Native]
+) -> None:
+    channel = channels()
+    (finding,) = marked.found(lambda: channel.fds.append(native.libc.eventfd(0, 0)))
+    assert finding.summary.endswith("anon_inode:[eventfd]")
+
+
+@pytest.mark.parametrize(
+    ("methods", "is_native"), [({}, True), ({"read": lambda self: None}, False)], ids=["C", "Python"]
+)
+def test_a_class_in_c_may_say_that_it_is_of_a_module_in_python(
+    monkeypatch: pytest.MonkeyPatch, native: Library, methods: dict[str, Any], is_native: bool
+) -> None:
+    for name, file in (("curl", "curl/__init__.py"), ("curl._curl", f"curl/_curl{EXTENSION_SUFFIXES[0]}")):
+        module = types.ModuleType(name)
+        module.__file__ = f"/usr/lib/python3/site-packages/{file}"
+        monkeypatch.setitem(sys.modules, name, module)
+    cls = type("Curl", (), {"__module__": "curl", "close": len, **methods})
+    thing = cls()
+    found = pollers.native_keeper([thing], lambda each: True)
+    assert found is (thing if is_native else None)
+
+
 def test_a_wider_fixture_answers_at_its_end_for_the_sockets_of_its_object_in_c(marked: Marked, native: Library) -> None:
     stub = Stub(Native())
     with pytest.raises(AssertionError), marked.fixture() as life:
@@ -669,9 +743,12 @@ def test_a_wider_fixture_answers_at_its_end_for_the_sockets_of_its_object_in_c(m
     stub.channel.close()
 
 
-@pytest.mark.parametrize("case", ["another object", "no poller", "poller of the test", "no object", "a loop in C"])
+@pytest.mark.parametrize(
+    ("case", "is_polled"),
+    [("poller of the test", True), *itertools.product(["another object", "no object", "a loop in C"], [True, False])],
+)
 def test_a_socket_that_may_be_the_tests_own_is_its_leak(
-    session: Session, marked: Marked, native: Library, case: str
+    session: Session, marked: Marked, native: Library, case: str, is_polled: bool
 ) -> None:
     class LoopRecord(Bystander):
         kind, key, ref = Kind.LOOPS, 0, staticmethod(lambda: None)
@@ -685,7 +762,7 @@ def test_a_socket_that_may_be_the_tests_own_is_its_leak(
 
     def leaking() -> None:
         poller = native.poller() if case == "poller of the test" else of_fixture
-        native.socket(mine[0] if mine else stub.channel, None if case == "no poller" else poller)
+        native.socket(mine[0] if mine else stub.channel, poller if is_polled else None)
 
     with marked.fixture() as life:
         of_fixture = life.make(native.poller)

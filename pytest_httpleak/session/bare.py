@@ -57,7 +57,7 @@ def bare_records(watch: Watch, suspects: Iterable[Suspect], keepers: list[Owner]
         birth, _, identity = known.get(fd, (None, None, None))
         if birth is not None:
             find = functools.partial(holders.of, fd, birth, identity)
-        elif suspect.kind is Kind.SOCKETS:
+        elif suspect.kind is Kind.SOCKETS or pollers.is_wake_up(fd):
             find = functools.partial(_native_keeper, watch, fd, keepers)
         else:
             find = _unknown
@@ -73,11 +73,12 @@ def _unknown() -> None:
 
 
 def _native_keeper(watch: Watch, fd: int, keepers: list[Owner]) -> object | None:
-    """The object of a wider fixture for which code in C has opened a socket."""
+    """The object of a wider fixture for which code in C has opened a socket, or what it is woken by."""
     loops = watch.table("loops")
     if any(each.library != "asyncio" and not each.is_over() for each in loops):
         return None  # the poller may be that of a loop, where sockets are those of anybody's connections
-    if not any(_is_wider(watch, poller) for poller in pollers.pollers_of(fd)):
+    known = pollers.pollers_of(fd)  # none of what curl has, for one
+    if known and not any(_is_wider(watch, poller) for poller in known):
         return None
     values = [value for each in reversed(keepers) for value in each.values_now()]
     ends = set(map(id, values))
