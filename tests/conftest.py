@@ -16,6 +16,7 @@ from marked import Leaks, Marked, closed
 
 from pytest_httpleak.api import LeakCheck
 from pytest_httpleak.model.findings import Finding
+from pytest_httpleak.probes import nativethreads
 from pytest_httpleak.session.core import Session
 from pytest_httpleak.settings import default_settings, settings_from_keywords
 
@@ -77,6 +78,7 @@ def session(
     gc.freeze()
     if "whole_heap" not in request.fixturenames:
         monkeypatch.setattr(gc, "unfreeze", lambda: None)
+    monkeypatch.setattr(nativethreads, "are_running", lambda: False)  # those of other tests' libraries may be
     session = Session(rootdir=str(request.path.parent))
     session.start()
     yield session

@@ -1,6 +1,8 @@
 """The count of open descriptors, which tells whether a test has to be looked at more closely."""
 
+import contextlib
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,3 +94,22 @@ def test_a_suite_that_closes_the_plugins_descriptor_is_judged_as_before(inner: I
     inner.write(test_closing=CLOSE_EVERYTHING)
     inner.run()
     assert inner.outcomes() == {"test_closes_everything": "clean", "test_leaks": "leaked", "test_clean": "clean"}
+
+
+def test_a_socket_of_a_pair_is_told_from_others_and_stays_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with contextlib.ExitStack() as stack:
+        enter = stack.enter_context
+        listening, client, unconnected = (enter(socket.socket(socket.AF_UNIX)) for _ in range(3))
+        listening.bind("name")
+        listening.listen()
+        client.connect("name")
+        pair = [enter(each) for each in socket.socketpair()]
+        others = [listening, client, unconnected, enter(socket.socket())]
+        assert [descriptors.is_of_a_pair(each.fileno()) for each in (*pair, *others)] == [True] * 2 + [False] * 4
+        pair[0].sendall(b"open")
+        assert pair[1].recv(4) == b"open"
+        folder = os.open(".", os.O_RDONLY)
+        stack.callback(os.close, folder)
+        assert not descriptors.is_of_a_pair(folder)
+    assert not descriptors.is_of_a_pair(-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket  # the class in C, which nobody watches
 import os
 import stat
 import sys
@@ -13,6 +14,7 @@ from pytest_httpleak.opennumbers import native
 # A device and an inode, which tell a descriptor from another one that got the same number later.
 Identity = tuple[int, int]
 
+_UNIX: Final = getattr(_socket, "AF_UNIX", None)
 _LISTING: Final = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 _HAS_LISTING: Final = os.path.isdir(_LISTING)
 _HAS_COUNT: Final = _HAS_LISTING and sys.platform == "linux"
@@ -134,6 +136,24 @@ def is_socket(fd: int) -> bool:
     except OSError as error:
         pass_on(error)
         return False
+
+
+def is_of_a_pair(fd: int) -> bool:
+    """Whether a descriptor is a socket of the machine's own that has no name at either end: one of a `socketpair`."""
+    if _UNIX is None or not is_socket(fd):
+        return False
+    try:
+        sock = _socket.socket(fileno=fd)
+    except OSError as error:
+        pass_on(error)
+        return False
+    try:
+        return sock.family == _UNIX and not sock.getsockname() and not sock.getpeername()
+    except OSError as error:  # it is not connected
+        pass_on(error)
+        return False
+    finally:
+        sock.detach()
 
 
 def target(fd: int) -> str:

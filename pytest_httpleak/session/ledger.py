@@ -130,10 +130,10 @@ class Ledger:
 
     @_walled
     def out_of_sight(self) -> set[int]:
-        """Descriptors without a birth that are no sockets: what code in C waits with and is woken by."""
+        """Descriptors without a birth that lead nowhere else: what code in C waits with and is woken by."""
         births = {fd: (self._birth(fd, now) or (None,))[0] for fd, now in descriptors.listing().items()}
-        unborn = (fd for fd, birth in births.items() if birth is None and not descriptors.is_socket(fd))
-        return {fd for fd in unborn if descriptors.target(fd).startswith(_WAITING)}
+        unborn = (fd for fd, birth in births.items() if birth is None)
+        return {fd for fd in unborn if descriptors.target(fd).startswith(_WAITING) or descriptors.is_of_a_pair(fd)}
 
     @_walled
     def suspects(self, unaccounted: Open, explained: set[int]) -> list[Suspect]:

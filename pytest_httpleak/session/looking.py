@@ -9,7 +9,7 @@ from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.patches import Wall
-from pytest_httpleak.probes import tasks
+from pytest_httpleak.probes import nativethreads, tasks
 from pytest_httpleak.records import Record
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.sites import Birth, is_user_file
@@ -134,10 +134,13 @@ class Looking:
         return self.tasks.with_holdings(suspects, suspects)
 
     def _of_native_loops(self, owner: Owner) -> set[int]:
-        """What a loop that is written in C opens out of sight: its poller, its signals, its wake-up; some at first use."""
+        """What a loop that is written in C opens out of sight: its poller, its signals, its wake-up; some at first use.
+
+        So do the runtimes that libraries keep for the process (tokio's, ZeroMQ's), in threads that are not Python's.
+        """
         records = [*self._watch.table("loops"), *(each for each in owner.records if each.kind is Kind.LOOPS)]
         native = any(each.library != "asyncio" and not each.is_over() for each in records)
-        return self._ledger.out_of_sight() if native else set()
+        return self._ledger.out_of_sight() if native or nativethreads.are_running() else set()
 
     def _is_explained(self, suspect: Suspect, explained: set[int]) -> bool:
         if suspect.kind is not Kind.SOCKETS or suspect.state is not State.OPEN:
