@@ -13,13 +13,19 @@ from typing import Any
 
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.records import RUNNER_TASKS, Table, Worker
-from pytest_httpleak.sites import Birth, capture
+from pytest_httpleak.sites import Birth, capture, is_user_file
 
 _active_threads: dict[int, Any] = getattr(threading, "_active", {})
 _get_ident, _getframe = threading.get_ident, sys._getframe
 
 # The birth and the owner of a task, and the identity of its coroutine, which tells it from a later one at its address.
 TaskOrigin = tuple[Birth, Owner, int]
+
+
+def runs_users_code(task: Any) -> bool:
+    """Whether the coroutine that a task runs is the user's own."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and is_user_file(code.co_filename)
 
 
 def _birth_below(outermost: FrameType | None, maker: Birth, depth: int) -> Birth:
@@ -213,6 +219,12 @@ class Answering:
         if known is not None and known[2] == coroutine:
             return known
         return self.sent.get(coroutine) if self.sent else None  # a task that runs before its maker has been handed it
+
+    def is_in_a_librarys_task(self) -> bool:
+        """Whether what runs is a task that a library has made its own way, `asyncio.Task(...)`: a server's handler."""
+        loop = self.running_loop()
+        task = None if loop is None else self.current_task(loop)
+        return task is not None and self.of_task(task) is None and not runs_users_code(task)
 
     def owner_by_context(self, task: Any) -> Owner:
         """Who was responsible when a task was made that nobody saw being made: `asyncio.Task(...)`. From Python 3.12 on."""

@@ -107,12 +107,18 @@ class Birth:
         return None
 
     def is_of_protocol(self) -> bool:
-        """Whether a library's protocol made it when its connection was made or heard something: a server's handler."""
-        for code, _ in self.frames:
-            if _sorts.get(code.co_filename, _LIBRARY) == _USER:
-                return False
-            if code.co_name in _PROTOCOL_CALLS:
-                return True
+        """Whether a library's protocol made it when its connection was made or heard something: a server's handler.
+
+        What a library makes for itself in such a task is the protocol's, too.
+        """
+        birth: Birth | None = self
+        while birth is not None:
+            for code, _ in birth.frames:
+                if _sorts.get(code.co_filename, _LIBRARY) == _USER:
+                    return False
+                if code.co_name in _PROTOCOL_CALLS:
+                    return True
+            birth = birth.parent
         return False
 
     def is_import(self) -> bool:

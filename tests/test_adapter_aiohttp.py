@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from inner import Inner
 from loops import Loop
 from marked import Leaks, Marked, expected, seen
 
@@ -1007,3 +1008,65 @@ def test_sessions_of_before_the_watch_are_let_be(loop: Loop, server: str, sessio
 
     marked(clean)
     loop.run(_ended(earlier.close()))
+
+
+PINGS = """
+import asyncio
+
+from aiohttp import web
+
+
+async def handle(request):
+    # As a library does that pings its clients: in a task of its own, which nobody waits for.
+    request.app["pings"].append(asyncio.ensure_future(asyncio.sleep(100)))
+    return web.Response(text="hello")
+"""
+SERVED = """
+import asyncio
+
+import aiohttp
+import pings
+import pytest
+from aiohttp import web
+
+pytestmark = pytest.mark.asyncio
+
+
+async def get(handler):
+    app = web.Application()
+    app["pings"] = kept = []
+    app.router.add_get("/", handler)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    async with aiohttp.ClientSession() as session:
+        async with session.get("http://127.0.0.1:%d/" % runner.addresses[0][1]) as response:
+            await response.text()
+    await runner.cleanup()
+    return kept
+
+
+async def test_of_the_library():
+    kept = await get(pings.handle)
+    assert not kept[0].done()
+
+
+async def test_of_the_test():
+    async def handle(request):
+        request.app["pings"].append(asyncio.ensure_future(asyncio.sleep(100)))
+        return web.Response(text="hello")
+
+    await get(handle)
+"""
+
+
+def test_a_task_that_a_servers_library_makes_in_a_handler_is_its_own(
+    inner: Inner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = inner.path / "site-packages"
+    folder.mkdir()
+    (folder / "pings.py").write_text(PINGS, "utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")
+    inner.write(test_a=SERVED)
+    inner.judge("-p", "pytest_asyncio.plugin", "-W", "ignore", test_of_the_library="clean", test_of_the_test="leaked")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from pytest_httpleak.answering import runs_users_code
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
@@ -12,7 +13,7 @@ from pytest_httpleak.patches import Wall
 from pytest_httpleak.probes import nativethreads, tasks
 from pytest_httpleak.records import Record
 from pytest_httpleak.session.ledger import Ledger
-from pytest_httpleak.sites import Birth, is_user_file
+from pytest_httpleak.sites import Birth
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Suspect
@@ -175,9 +176,7 @@ class Looking:
 
     def _owner_unseen(self, task: Any) -> Owner:
         """Who answers for a task that was made by `asyncio.Task(...)`; a library's own way to make its tasks is its business."""
-        code = getattr(task.get_coro(), "cr_code", None)
-        is_users = code is not None and is_user_file(code.co_filename)
-        return self._watch.owner_by_context(task) if is_users else self._watch.root
+        return self._watch.owner_by_context(task) if runs_users_code(task) else self._watch.root
 
 
 def _is_out_of_sight(suspect: Suspect, blind: frozenset[str]) -> bool:
