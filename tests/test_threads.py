@@ -8,6 +8,7 @@ import concurrent.futures
 import concurrent.futures.thread
 import contextlib
 import gc
+import logging.handlers
 import pickle
 import queue
 import socket
@@ -636,3 +637,26 @@ def test_what_a_thread_runs_is_told_where_threads_are_not_watched(session: Sessi
     assert Kind.LOOPS in {finding.kind for finding in found}
     stop[0]()
     threads[0].join()
+
+
+def test_the_thread_behind_a_loggers_queue_is_the_process(marked: Marked, kept: list[Any]) -> None:
+    logger = logging.getLogger("test_threads")
+
+    def listening() -> logging.handlers.QueueHandler:
+        handler = logging.handlers.QueueHandler(queue.SimpleQueue())
+        handler.listener = logging.handlers.QueueListener(handler.queue, logging.NullHandler())
+        handler.listener.start()
+        return handler
+
+    def attached() -> None:
+        logger.addHandler(listening())
+
+    def leaking() -> None:
+        kept.append(listening())
+
+    assert marked.found(attached) == ()
+    (finding,) = marked.found(leaking)
+    assert finding.kind is Kind.THREADS
+    for handler in (*logger.handlers, kept[-1]):
+        handler.listener.stop()
+    logger.handlers.clear()

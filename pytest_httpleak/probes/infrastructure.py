@@ -70,6 +70,12 @@ def runs_a_tool(thread: Any, suspect: Suspect) -> bool:
     return False
 
 
+def serves_a_logger(thread: Any) -> bool:
+    """Whether a thread hands on what loggers have put into a queue, for a handler that one of them writes to."""
+    listeners = (attribute(handler, "listener") for handler in _attached())
+    return thread is not None and any(attribute(listener, "_thread") is thread for listener in listeners)
+
+
 def wrapper_of(suspect: Suspect) -> str | None:
     """The installed package that the user's own line called, where it is not the library itself and no tool."""
     found = None

@@ -104,12 +104,12 @@ class Looking:
             return None
 
     def _is_a_tools(self, suspect: Suspect, record: Record) -> bool:
-        """Whether it is a thread that a tool around the tests has started to run its own code."""
+        """Whether it is a thread that a tool around the tests has started to run its own code, or loggers have."""
         if suspect.kind is not Kind.THREADS:
             return False
         from pytest_httpleak.probes import infrastructure
 
-        return infrastructure.runs_a_tool(record.ref(), suspect)
+        return infrastructure.runs_a_tool(record.ref(), suspect) or infrastructure.serves_a_logger(record.ref())
 
     def _held_descriptors(self, *, sockets: bool) -> Iterator[int]:
         """Descriptors that a living client, pool, connection, response or loop answers for, whoever owns it."""
