@@ -9,6 +9,7 @@ from inner import Inner
 
 SHAPES = """
 import asyncio
+import contextvars
 import functools
 import os
 import select
@@ -75,6 +76,14 @@ class Base:
 
 class Derived(Base):
     pass
+
+
+class ByContext:
+    def __init__(self):
+        self.current = contextvars.ContextVar("current")
+
+    def use(self):
+        self.current.set(udp())
 
 
 def remembered(function):
@@ -147,6 +156,7 @@ def of_closure():
 of_class = lasting(OfClass, lambda thing: thing.made.values())
 one_of_class = lasting(OneOfClass, lambda thing: [thing.one])
 derived = lasting(lambda: Derived, lambda thing: thing.made)
+by_context = lasting(ByContext, lambda thing: [thing.current.get()])
 remembering = lasting(Remembering, lambda thing: remembered.cache.values())
 cached = lasting(Cached, lambda thing: thing.use())
 with_descriptor = lasting(WithDescriptor, lambda thing: [thing.sock])
@@ -451,7 +461,7 @@ class TestPrepared(Prepared):
     [
         "of_class", "one_of_class", "derived", "remembering", "cached", "with_descriptor", "closure",
         "by_decorated", "by_lambda", "by_hidden_name", "by_setter", "by_function", "by_verb",
-        "deep", "with_row", "numbers", "counting", "poller", "by_finalizer", "opener",
+        "deep", "with_row", "numbers", "counting", "poller", "by_finalizer", "opener", "by_context",
     ],
 )
 def test_shape(name, request):
@@ -510,6 +520,7 @@ ENDED_BY_NOBODY = {
     *("of_class", "one_of_class", "derived", "remembering", "cached", "with_descriptor", "closure"),
     *("by_decorated", "by_lambda", "by_hidden_name", "by_setter", "by_function", "by_verb"),
     *("deep", "with_row", "numbers", "counting", "poller", "by_finalizer", "opened_ones", "shared", "facade"),
+    "by_context",
     "read_only",
     *("put_into_the_module", "setUpClass"),
 }

@@ -9,6 +9,7 @@ import operator
 import sys
 from collections import deque
 from collections.abc import Iterator
+from contextvars import ContextVar
 from types import CellType, CodeType, FrameType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any, Final
 
@@ -235,6 +236,8 @@ class _Seen:
             sort.number += 1
             if sort.code is not None:
                 self.codes.add(getattr(part, sort.code))
+            elif sort.cls is ContextVar:  # which refers to no value: contexts do
+                parts.append(part.get(None))
             if sort.cls is dict and room > 0:  # of an object's attributes, most often: no level of its own
                 below = gc.get_referents(part)
                 parts += _without_atoms(below)
