@@ -552,6 +552,86 @@ def test_what_a_library_keeps_in_its_own_containers_is_a_part_of_it(
     }
 
 
+WORKERS = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+ALL = []
+ONE = [None]
+BY_NAME = {}
+
+
+def wait():
+    threading.Event().wait(30)
+
+
+class Worker(threading.Thread):
+    def __init__(self):
+        super().__init__(target=wait, daemon=True)
+        ALL.append(self)
+        self.start()
+
+
+def new():
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def start():
+    ONE[0] = ONE[0] or new()
+
+
+def start_by_name():
+    BY_NAME["worker"] = BY_NAME.get("worker") or new()
+
+
+def submit():
+    global POOL
+    POOL = ThreadPoolExecutor(2)
+    POOL.submit(int).result()
+"""
+
+WORKING = """
+import sdk
+
+
+def test_starts_one():
+    sdk.Worker()
+
+
+def test_starts_another():
+    sdk.Worker()
+
+
+def test_needs_the_one():
+    sdk.start()
+
+
+def test_needs_the_one_by_name():
+    sdk.start_by_name()
+
+
+def test_needs_the_pool():
+    sdk.submit()
+"""
+
+
+def test_a_list_of_all_threads_of_a_library_keeps_none(inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = inner.path / "site-packages"
+    folder.mkdir()
+    (folder / "sdk.py").write_text(WORKERS, "utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")
+    inner.write(test_a=WORKING)
+    inner.judge(
+        test_starts_one="leaked",
+        test_starts_another="leaked",
+        test_needs_the_one="clean",
+        test_needs_the_one_by_name="clean",
+        test_needs_the_pool="clean",
+    )
+
+
 POOLED = """
 from concurrent.futures import ThreadPoolExecutor
 

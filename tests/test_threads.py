@@ -288,6 +288,35 @@ def test_a_socket_in_an_attribute_of_a_running_thread_is_held_by_it(
     assert finding.kind is Kind.THREADS
 
 
+@pytest.mark.parametrize(("is_kept", "kinds"), [(False, {Kind.THREADS}), (True, {Kind.THREADS, Kind.SOCKETS})])
+def test_a_socket_that_a_running_thread_was_made_with_is_held_by_it(
+    whole_heap: None,
+    leaks: Leaks,
+    kept: list[Any],
+    stop: Stop,
+    address: tuple[str, int],
+    is_kept: bool,
+    kinds: set[Kind],
+) -> None:
+    class Poller(threading.Thread):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sock = socket.create_connection(address)
+            self.start()
+
+        def run(self) -> None:
+            with self.sock:
+                stop.wait()
+
+    def leaking() -> None:
+        stop.over.append(Poller())
+        if is_kept:
+            kept.append(stop.over[0].sock)  # type: ignore[attr-defined]
+        assert stop.started.wait(30)
+
+    assert {finding.kind for finding in leaks(leaking)} == kinds
+
+
 def test_a_socket_in_a_context_of_a_running_thread_is_held_by_it(
     marked: Marked, stop: Stop, address: tuple[str, int]
 ) -> None:

@@ -40,17 +40,24 @@ class _Way:
     """Which references a search follows, and where it may end.
 
     `is_any` is for one that only explains, and follows them all. Else it follows attributes, and containers of a class
-    or module of `packages` alone. `ends` are the identities of the objects that it may end at.
+    or module of `packages` alone; with `in_cells`, a container of a module's own has to have one place for what it holds.
+    `ends` are the identities of the objects that it may end at.
     """
 
-    __slots__ = ("ends", "is_any", "packages")
+    __slots__ = ("ends", "in_cells", "is_any", "packages")
 
     def __init__(
-        self, *, is_any: bool = False, packages: frozenset[str] = frozenset(), ends: Container[int] = ()
+        self,
+        *,
+        is_any: bool = False,
+        packages: frozenset[str] = frozenset(),
+        ends: Container[int] = (),
+        in_cells: bool = False,
     ) -> None:
         self.is_any = is_any
         self.packages = packages
         self.ends = ends
+        self.in_cells = in_cells
 
     def may_contain(self, module: str) -> bool:
         """Whether a container that belongs to that module is a part of what its library keeps for itself."""
@@ -62,6 +69,7 @@ def process_wide(
     packages: frozenset[str] = frozenset(),
     ends: Container[int] = (),
     *,
+    in_cells: bool = False,
     seconds: float = 5.0,
 ) -> Root | None:
     """The module or class attribute, or the cached function, that holds `thing` through attributes alone; else None.
@@ -70,13 +78,14 @@ def process_wide(
     can grow, so it does not count; one by class, as of singletons, cannot, nor one of classes. A `defaultdict` that has
     made what it holds is a part of whatever ends it, but grows where it is a module's or class's. A class or cached
     function that a call has made, as a test may or a mock does, is a part of the way, and no end. What a library has
-    made itself it may also keep in a container of its own: `packages` are those that made `thing`. A variable of its own
+    made itself it may also keep in a container of its own: `packages` are those that made `thing`. With `in_cells` one that
+    is a module's has to be a tuple, a list to which nothing was added, or a dict of one place. A variable of its own
     in a function's closure is an attribute of that function. The way may also end at an object whose identity is among
     `ends`, which the answer then gives. `GIVEN_UP` where that could not be told in `seconds` of processor time.
     """
     if id(thing) in ends:
         return Root(module_of(thing), "", thing)
-    return _climb(thing, _Way(packages=packages, ends=ends), seconds)
+    return _climb(thing, _Way(packages=packages, ends=ends, in_cells=in_cells), seconds)
 
 
 def held_by(thing: object, *, seconds: float = 0.3) -> str | None:
@@ -146,7 +155,10 @@ def _may_lead_on(step: Step, module: str, way: _Way, *, is_end: bool = False) ->
         return False
     if step.contains or below is None or not below.contains:
         return True
-    return way.may_contain(module) and not (is_end and not way.is_any and module.startswith(_REGISTRARS))
+    if not is_end or way.is_any:
+        return way.may_contain(module)
+    is_list_of_all = way.in_cells and not _is_cell(below.thing)
+    return way.may_contain(module) and not is_list_of_all and not module.startswith(_REGISTRARS)
 
 
 def _referring(level: list[Step], above: list[Step], seen: set[int], way: _Way) -> Iterator[Step]:
@@ -175,6 +187,13 @@ def _part(step: Step, owners: list[Any], seen: set[int], way: _Way) -> Step | No
 def _is_by_class(mapping: dict[Any, Any]) -> bool:
     """Whether a dict has one place for each of some classes of a module: it is as long as the program is."""
     return all(is_a(key, type) and "<locals>" not in key.__qualname__ for key in list(mapping))
+
+
+def _is_cell(container: Any) -> bool:
+    """Whether that has places for what it holds, and no more: a list to which something was added has room for others."""
+    if is_a(container, list):
+        return bool(list.__sizeof__(container) == list.__sizeof__([None] * len(container)))
+    return is_a(container, tuple) or (is_a(container, dict) and len(container) == 1)
 
 
 def _has_made(step: Step) -> bool:

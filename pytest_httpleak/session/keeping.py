@@ -33,6 +33,7 @@ class _Terms(NamedTuple):
 
     excuse: _Excuse
     in_containers: bool = True  # its library may keep it in a list or dict of its own
+    in_cells: bool = False  # where that is its module's, it has one place for it: others list all there are
     by_attributes: bool = True  # an attribute of any object that lives longer will do, whoever has made it
 
 
@@ -58,7 +59,8 @@ _TERMS: Final = {
     # Of connections and sockets a pool keeps those too that it has lost.
     Kind.CONNECTIONS: _Terms(_anywhere, in_containers=False),
     Kind.SOCKETS: _Terms(_in_a_library, in_containers=False),
-    Kind.THREADS: _Terms(_in_a_library),
+    # Some libraries list whatever threads of theirs are running.
+    Kind.THREADS: _Terms(_in_a_library, in_cells=True),
     # What the tested code has opened may hang in a library's module, too.
     Kind.FDS: _Terms(_where_it_was_made),
     # One that the tested code has made and set is also in a place of asyncio's.
@@ -149,7 +151,10 @@ def excused(
         if keeper is None and of_fixture and thing is not None:
             keeper = next((each for each in fixtures if each.values is not None and each.values.contain(thing)), None)
         is_climbed = is_searched and thing is not None and keeper is None and terms.by_attributes
-        root = references.process_wide(thing, packages, ends, seconds=seconds) if is_climbed else None
+        in_cells = terms.in_cells
+        root = (
+            references.process_wide(thing, packages, ends, in_cells=in_cells, seconds=seconds) if is_climbed else None
+        )
         if root is references.GIVEN_UP:
             given_up.add(suspect.kind)
         if suspect.kind in given_up or (root is None and not is_known):

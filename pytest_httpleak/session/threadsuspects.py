@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import CodeType
 from typing import Any, Final
 
-from pytest_httpleak.asking import attribute, is_a
+from pytest_httpleak.asking import attribute, attributes_of, is_a
 from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
@@ -28,7 +28,8 @@ class ThreadSuspects:
     """Lets threads that are still running own what ends with them.
 
     The frames of a running thread cannot be seen from outside. So what was made in a function that the thread is still
-    in, and what nothing that can be seen refers to, is held by that function.
+    in, and what nothing that can be seen refers to, is held by that function. What is an attribute of the thread's own
+    object, and of nothing else, ends with it, too.
     """
 
     def __init__(self, watch: Watch) -> None:
@@ -103,11 +104,14 @@ class ThreadSuspects:
 
     def _with_held(self, thread: Suspect, held: list[Suspect], records: dict[int, Record]) -> Suspect:
         codes = _codes(thread)
-        own = _handles(None if thread.key not in records else records[thread.key].ref())
+        running = None if thread.key not in records else records[thread.key].ref()
+        own, parts = _handles(running), set(map(id, attributes_of(running).values()))
         for each in held:
             record = records.get(each.key)
-            if _is_made_in(self._birth_of(each, records), codes):
-                thing = record.ref() if record is not None else _file(-1 - each.key)
+            thing = None if record is None else record.ref()
+            is_part = thing is not None and id(thing) in parts
+            if is_part or _is_made_in(self._birth_of(each, records), codes):
+                thing = _file(-1 - each.key) if record is None else thing
                 if thing is not None and not self._is_kept(thing, own):
                     fd = -1 - each.key if each.kind is Kind.FDS else None
                     holds = (*thread.holds, Held(each.kind, each.summary, fd), *each.holds)
