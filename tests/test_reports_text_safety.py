@@ -180,6 +180,7 @@ def test_a_very_long_text_is_looked_through_in_no_time() -> None:
     [
         ('get("http://u:s3cret@h/p?t=s3cret")', 'get("http://h/p?***")'),
         ("get(f'{base}/items?token=s3cret')", "get(f'{base}/items?***')"),
+        ("""get(f"http://user:{words['s3cret']}@{host}/")""", 'get(f"http://{host}/")'),
         ('get(f"http://{user}:{word}@{host}:{port:d}/?t={s3cret}")', 'get(f"http://{host}:{port:d}/?***")'),
         ('get(url, headers={"X-Key": "s3cret"}, timeout=1)', "get(url, headers=***, timeout=1)"),
         ('get(url, params={"a": ["s3cret", {"b": 1}]})', "get(url, params=***)"),
@@ -203,6 +204,8 @@ def test_a_line_of_code_keeps_its_secrets(line: str, shown: str) -> None:
         "response = client.send(request, stream=True)",
         'response = client.get("http://127.0.0.1:8000/items", headers=headers, auth=auth)',
         'session.get(f"http://{host}:{port}/", params=None)',
+        """session.get(f"http://127.0.0.1:{ports['http']}/a")""",
+        """session.get(f"http://{environ['HOST']}:{port('http')}/a")""",
         'session.get("http://%s:%d/" % address)',
         'pattern = re.compile(r"https?://")',
         "x = a if b else c",

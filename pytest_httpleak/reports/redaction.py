@@ -24,8 +24,10 @@ _KEY: Final = re.compile(
 )
 _MOST_KEYS: Final = 50
 
-# In code it ends at the quotation mark that closes its string.
-_CODE_URL: Final = re.compile(r"""://(?P<authority>[^\s/?#"'`]*)(?P<path>[^\s?#"'`]*)(?P<rest>[?#][^\s"'`]*)?""")
+# In code it ends at the quotation mark that closes its string; a placeholder may have others of its own.
+_CODE_URL: Final = re.compile(
+    r"""://(?P<authority>(?:\{[^{}]*\}|[^\s/?#"'`])*)(?P<path>[^\s?#"'`]*)(?P<rest>[?#][^\s"'`]*)?"""
+)
 _CODE_QUERY: Final = re.compile(r"""\?[\w.%\[\]{}-]+=[^\s"'`]*""")
 
 # Arguments of every HTTP library that carry headers, query values or credentials.
