@@ -47,7 +47,7 @@ def test_what_keeps_a_leak_is_not_known_where_there_was_no_time_to_search(
         kept.append(socket.socket())
         kept.append(socket.socket())
 
-    def process_wide(thing: object, *args: Any, seconds: float) -> references.Root | None:
+    def process_wide(thing: object, *args: Any, seconds: float, **terms: Any) -> references.Root | None:
         if seconds == SEARCH:  # and not only to save time
             asked.append(thing)
         return references.GIVEN_UP if is_given_up else None
