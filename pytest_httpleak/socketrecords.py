@@ -31,19 +31,17 @@ class SocketRecord(Record):
     """One socket object: `closed` once its descriptor was closed or handed on, `collected` if it died without that."""
 
     __slots__ = (
-        *(
-            "accepted",
-            "closed",
-            "collected",
-            "core",
-            "core_references",
-            "holder",
-            "is_core",
-            "loop",
-            "number",
-            "transport",
-            "type",
-        ),
+        "accepted",
+        "closed",
+        "collected",
+        "core",
+        "core_references",
+        "holder",
+        "is_core",
+        "loop",
+        "number",
+        "transport",
+        "type",
     )
 
     kind: ClassVar[Kind] = Kind.SOCKETS

@@ -25,6 +25,14 @@ class Inner:
         """Write test files: `write(test_a="...")`."""
         self.pytester.makepyfile(**files)
 
+    def install(self, monkeypatch: pytest.MonkeyPatch, **modules: str) -> None:
+        """Write modules of a library, as if it were installed: `install(monkeypatch, sdk="...")`."""
+        folder = self.path / "site-packages"
+        folder.mkdir()
+        for name, text in modules.items():
+            (folder / f"{name}.py").write_text(text, "utf-8")
+        monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")
+
     def run(self, *args: str, plugin: tuple[str, ...] = ("-p", "httpleak")) -> pytest.RunResult:
         """Run pytest with the plugin."""
         path = self.path / "report.json"

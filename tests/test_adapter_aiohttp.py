@@ -1064,9 +1064,6 @@ async def test_of_the_test():
 def test_a_task_that_a_servers_library_makes_in_a_handler_is_its_own(
     inner: Inner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = inner.path / "site-packages"
-    folder.mkdir()
-    (folder / "pings.py").write_text(PINGS, "utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")
+    inner.install(monkeypatch, pings=PINGS)
     inner.write(test_a=SERVED)
     inner.judge("-p", "pytest_asyncio.plugin", "-W", "ignore", test_of_the_library="clean", test_of_the_test="leaked")

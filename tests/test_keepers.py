@@ -537,10 +537,7 @@ def test_registers_it():
 def test_what_a_library_keeps_in_its_own_containers_is_a_part_of_it(
     inner: Inner, server: str, monkeypatch: Any
 ) -> None:
-    folder = inner.path / "site-packages"
-    folder.mkdir()
-    (folder / "sdk.py").write_text(LIBRARY, "utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")
+    inner.install(monkeypatch, sdk=LIBRARY)
     inner.write(test_a=USING.format(server=server))
     inner.run()
     assert inner.outcomes() == {
@@ -618,10 +615,7 @@ def test_needs_the_pool():
 
 
 def test_a_list_of_all_threads_of_a_library_keeps_none(inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = inner.path / "site-packages"
-    folder.mkdir()
-    (folder / "sdk.py").write_text(WORKERS, "utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")
+    inner.install(monkeypatch, sdk=WORKERS)
     inner.write(test_a=WORKING)
     inner.judge(
         test_starts_one="leaked",
@@ -675,10 +669,7 @@ def test_is_done_with_it():
 def test_what_a_librarys_worker_has_at_work_is_no_part_of_the_library(
     inner: Inner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = inner.path / "site-packages"
-    folder.mkdir()
-    (folder / "sdk.py").write_text(POOLED, "utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")
+    inner.install(monkeypatch, sdk=POOLED)
     inner.write(conftest="def pytest_unconfigure():\n    import test_a\n    test_a.SERVER.close()\n", test_a=SUBMITTING)
     inner.judge(test_waits_for_ever="leaked", test_is_done_with_it="clean")
 

@@ -432,10 +432,7 @@ leaves_a_socket_beside_the_fixtures_loop
 @pytest.fixture
 def store(inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
     """A library that the plugin does not know."""
-    folder = inner.path / "site-packages"
-    folder.mkdir()
-    (folder / "store.py").write_text(STORE, "utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")
+    inner.install(monkeypatch, store=STORE)
 
 
 def test_what_objects_of_wider_fixtures_make_is_theirs_and_what_tests_put_there_is_the_tests(

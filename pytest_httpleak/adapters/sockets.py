@@ -54,10 +54,9 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             record.accepted = is_accepted(sock)
 
     def died(record: SocketRecord) -> None:
-        core = record.outliving_core()
         if record.closed:
             record.holder = None  # which refers to this record too: nothing is left for the garbage collector
-        elif core is not None:
+        elif (core := record.outliving_core()) is not None:
             table.put(core, record)
             record.is_core = True
         else:
