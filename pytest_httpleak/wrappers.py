@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Sized
 from types import FunctionType
 from typing import Any, Final, Protocol
@@ -71,6 +72,12 @@ def unseen(wrapper: Any) -> Any:
     """The wrapper, whose frame does not count where its original warns its caller."""
     wrapper.__code__ = wrapper.__code__.replace(co_filename=_UNSEEN)
     return wrapper
+
+
+def hide_in(stack: list[traceback.FrameSummary] | None) -> None:
+    """Take frames of wrappers out of a stack that was taken down behind them."""
+    if stack:
+        stack[:] = [each for each in stack if each.filename != _UNSEEN]
 
 
 def wrapper_for(notes: Notes) -> Callable[..., Any]:

@@ -83,6 +83,7 @@ def session(
     session.start()
     yield session
     session.stop()
+    gc.collect()  # what a test has dropped in a cycle is its own fault, and not that of whichever test comes next
     assert session.errors() == []
 
 

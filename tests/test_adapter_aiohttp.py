@@ -558,7 +558,10 @@ def test_a_response_inside_a_task_is_that_tasks(marked: Marked, loop: Loop, clie
         loop.run(main())
 
     (finding,) = marked(leaking)
+    kinds = [each.kind.value for each in finding.holds]
     assert f"GET {server}/chunked [200]" in [each.summary for each in finding.holds]
+    assert kinds == ["responses", "connections", "sockets"]
+    assert not any("no response to explain it" in each.summary for each in finding.holds)
 
 
 @pytest.mark.usefixtures("whole_heap")

@@ -13,7 +13,7 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -1444,6 +1444,39 @@ def test_a_loop_closes_after_a_leaked_task_as_it_would_without_the_watch(leaks: 
     assert not loop.loop.is_closed()
     loop.end()
     assert task.cancelled()
+
+
+def with_factory(loop: Any) -> Any:
+    loop.set_task_factory(lambda loop, coro, **kwargs: asyncio.Task(coro, loop=loop, **kwargs))
+    return loop.create_task(beat())
+
+
+@pytest.mark.parametrize("kind", ["loop", "native"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda loop: loop.create_task(beat()),
+        lambda loop: asyncio.create_task(beat()),
+        lambda loop: asyncio.ensure_future(beat()),
+        with_factory,
+        lambda loop: loop.call_soon_threadsafe(id, 1),
+    ],
+    ids=["of the loop", "of asyncio", "ensure_future", "by a factory", "handle"],
+)
+def test_debug_mode_tells_who_made_something_as_it_would_without_the_watch(
+    request: pytest.FixtureRequest, session: Session, kind: str, make: Callable[[Any], Any]
+) -> None:
+    loop = request.getfixturevalue(kind)
+    loop.loop.set_debug(True)
+
+    async def main() -> list[str]:
+        stack = make(loop.loop)._source_traceback
+        return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in stack][-3:]  # of ten that are kept
+
+    seen = loop.run(main())
+    session.stop()
+    assert seen == loop.run(main())
+    assert any("test_adapter_asyncio" in each for each in seen)
 
 
 def test_a_task_that_wants_to_leave_the_program_does_not_leave_the_judgement(leaks: Leaks, loop: Loop) -> None:

@@ -892,3 +892,85 @@ def test_the_connection_of_a_client_of_the_standard_library_is_its_fixtures(inne
     )
     inner.judge(test_asks="clean", test_asks_again="clean", test_asks_through_its_own="leaked")
     assert inner.report["fixtures"] == []
+
+
+FIELDS = """
+import contextlib
+import functools
+import queue
+import socket
+import types
+
+import pytest
+
+KEPT = queue.SimpleQueue()
+STACK = contextlib.ExitStack()
+
+
+class Kept:
+    made = None
+
+
+def lasting(make, end):
+    @pytest.fixture(scope="module")
+    def fixture():
+        thing = make()
+        yield thing
+        end(thing)
+
+    return fixture
+
+
+method = lasting(Kept, lambda kept: kept.made.__self__.close())
+partial = lasting(Kept, lambda kept: kept.made.func.__self__.close())
+pair = lasting(Kept, lambda kept: kept.made[0].close())
+unended = lasting(Kept, lambda kept: None)
+
+
+@pytest.fixture(scope="module")
+def stack():
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+def test_bound_method(method):
+    method.made = types.MethodType(lambda sock: None, socket.socket())
+
+
+def test_partial(partial):
+    partial.made = functools.partial(types.MethodType(lambda sock: None, socket.socket()))
+
+
+def test_pair(pair):
+    pair.made = socket.socket(), "a name"
+
+
+def test_stack(stack):
+    stack.enter_context(socket.socket())
+
+
+def test_is_not_ended(unended):
+    unended.made = socket.socket(), "a name"
+
+
+def test_queue():
+    KEPT.put(socket.socket())
+
+
+def test_stack_of_the_process():
+    STACK.enter_context(socket.socket())
+"""
+
+
+def test_what_a_field_of_a_fixtures_object_keeps_is_the_fixtures(inner: Inner) -> None:
+    inner.write(test_a=FIELDS)
+    inner.judge(
+        test_bound_method="clean",
+        test_partial="clean",
+        test_pair="clean",
+        test_stack="clean",
+        test_is_not_ended="clean",
+        test_queue="leaked",
+        test_stack_of_the_process="leaked",
+    )
+    assert [row["name"] for row in inner.report["fixtures"]] == ["unended"]

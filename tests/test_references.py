@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import queue
 import sys
 import threading
 import types
@@ -12,7 +13,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import MagicMock
 
 import pytest
@@ -23,6 +24,9 @@ from pytest_httpleak.probes import makers, references
 
 class Client:
     """What is looked for."""
+
+    def get(self) -> None:
+        """As a client has it."""
 
 
 class Slotted:
@@ -35,6 +39,24 @@ class Slotted:
 @dataclass
 class App:
     client: Any = None
+
+
+class Clients(NamedTuple):
+    client: Client
+    other: Client
+
+
+class State:
+    """An object that keeps its attributes in a dict of its own, as those of some frameworks do."""
+
+    def __init__(self) -> None:
+        super().__setattr__("_state", {})
+
+    def __getattr__(self, name: str) -> Any:
+        return self._state[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._state[name] = value
 
 
 class Settings:
@@ -81,6 +103,27 @@ PLACES: dict[str, Callable[[Client], dict[str, Any]]] = {
     "slots": lambda client: {"app": Slotted(client)},
     "chain": lambda client: {"app": App(App(App(client)))},
     "property": lambda client: {"app": Cached(client)},
+    "bound method": lambda client: {"app": App(client.get)},
+    "partial of a bound method": lambda client: {"app": App(functools.partial(client.get))},
+    "argument of a partial": lambda client: {"app": App(functools.partial(vars, client))},
+    "named argument of a partial": lambda client: {"app": App(functools.partial(vars, client=client))},
+    "object of an extension": lambda client: {"app": App(slice(client))},
+    "named tuple": lambda client: {"clients": Clients(client, Client())},
+    "tuple of unlike things": lambda client: {"clients": (client, App())},
+    "tuple in a tuple": lambda client: {"clients": ((client, App()), App())},
+    "namespace of its own": lambda client: {"app": (state := State(), setattr(state, "client", client))[0]},
+    "namespace with a dict": lambda client: {
+        "app": (state := State(), setattr(state, "clients", {"a": client}), vars(state))[0]
+    },
+    "list in a partial": lambda client: {"app": App(functools.partial(vars, [client]))},
+    "dict in a partial": lambda client: {"app": App(functools.partial(vars, {"a": client}))},
+    "tuple of like things": lambda client: {"clients": (client, Client())},
+    "grown tuple of tuples": lambda client: {"clients": (("a", client), ("b", Client()))},
+    "stack": lambda client: {"app": App(stack_of(client))},
+    "queue": lambda client: {"clients": (jobs := queue.SimpleQueue(), jobs.put(client))[0]},
+    "iterator": lambda client: {"clients": itertools.cycle([client])},
+    "stopped generator": lambda client: {"clients": started(client)},
+    "error": lambda client: {"error": KeyError(client, "a")},
     "list": lambda client: {"clients": [client]},
     "tuple": lambda client: {"clients": (client,)},
     "deque": lambda client: {"clients": deque([client])},
@@ -90,6 +133,16 @@ PLACES: dict[str, Callable[[Client], dict[str, Any]]] = {
     "list of apps": lambda client: {"apps": [App(client)]},
     "app with a list": lambda client: {"app": App([client])},
 }
+
+
+def started(client: Client) -> Iterator[Client]:
+    def generate() -> Iterator[Client]:
+        kept = client
+        yield kept
+
+    generator = generate()
+    next(generator)
+    return generator
 
 
 class Cached:
@@ -104,7 +157,26 @@ class Cached:
 
 @pytest.mark.parametrize(
     "place",
-    ["module", "class", "app", "slots", "chain", "property", "by class", "closure", "attribute of a function"],
+    [
+        "module",
+        "class",
+        "app",
+        "slots",
+        "chain",
+        "property",
+        "by class",
+        "closure",
+        "attribute of a function",
+        "bound method",
+        "partial of a bound method",
+        "argument of a partial",
+        "named argument of a partial",
+        "object of an extension",
+        "named tuple",
+        "tuple of unlike things",
+        "tuple in a tuple",
+        "namespace of its own",
+    ],
 )
 def test_an_attribute_is_a_place_as_long_lived_as_the_process(program: Any, place: str) -> None:
     assert references.process_wide(put(program, place)) is not None
@@ -125,6 +197,16 @@ def test_an_attribute_is_a_place_as_long_lived_as_the_process(program: Any, plac
         "closure over a list",
         "closure over an app",
         "default",
+        "namespace with a dict",
+        "list in a partial",
+        "dict in a partial",
+        "tuple of like things",
+        "grown tuple of tuples",
+        "stack",
+        "queue",
+        "iterator",
+        "stopped generator",
+        "error",
         "nowhere",
     ],
 )
@@ -291,7 +373,7 @@ CODES = {Keeper.make.__code__}
 
 def stack_of(client: Client) -> ExitStack:
     stack = ExitStack()
-    stack.callback(vars, client)
+    stack.callback(client.get)
     return stack
 
 

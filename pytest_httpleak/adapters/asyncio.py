@@ -7,10 +7,12 @@ from types import ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks
+from pytest_httpleak.asking import attribute
 from pytest_httpleak.looprecords import record_loops
 from pytest_httpleak.opennumbers import is_of_process, open_numbers
 from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS
 from pytest_httpleak.socketrecords import is_being_closed, record_of
+from pytest_httpleak.wrappers import hide_in, unseen
 
 MODULES = ("asyncio", "uvloop")
 
@@ -74,6 +76,7 @@ def _tasks(cls: Any, hooks: Hooks) -> None:
     watch: Any = hooks.watch
     wall = hooks.wall
 
+    @unseen
     def made_at_once(original: Any, loop: Any, coro: Any, kwargs: Any) -> Any:
         """Make a task that may run before it is returned, or be something else."""
         __tracebackhide__ = True
@@ -92,6 +95,7 @@ def _tasks(cls: Any, hooks: Hooks) -> None:
 
     def make(original: Any) -> Any:
         # Written out: this is on the way of every task, and a table with weak references would cost twice as much.
+        @unseen
         def create_task(loop: Any, coro: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
             if not wall.on or not watch.on or getattr(coro, "__qualname__", "") in _NOBODYS:
@@ -100,6 +104,7 @@ def _tasks(cls: Any, hooks: Hooks) -> None:
             task = original(loop, coro, **kwargs) if is_stock else made_at_once(original, loop, coro, kwargs)
             if is_stock or hasattr(task, "get_coro"):
                 try:
+                    hide_in(attribute(task, "_source_traceback"))
                     watch.task_made(task, coro)
                 except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
@@ -113,6 +118,8 @@ def _tasks(cls: Any, hooks: Hooks) -> None:
                 return create_task(loop, coro, name=name, context=context)
             task = original(loop, coro, name=name, context=context)
             try:
+                if loop._debug:
+                    hide_in(task._source_traceback)
                 watch.stock_task_made(loop, task, coro)
             except Exception as error:  # noqa: BLE001  # this is the wall
                 wall.fall(error)
@@ -134,7 +141,12 @@ def _tasks(cls: Any, hooks: Hooks) -> None:
             watch.task_destroyed(task)
 
     hooks.patches.replace(cls, "create_task", make)
+
+    def sent_off(handle: Any, loop: Any, /, *args: Any, **kwargs: Any) -> None:
+        hide_in(attribute(handle, "_source_traceback"))
+
     hooks.before(cls, "call_soon_threadsafe", sent)
+    hooks.after(cls, "call_soon_threadsafe", sent_off)
     hooks.before(cls, "call_exception_handler", reported)
 
 

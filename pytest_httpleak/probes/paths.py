@@ -49,14 +49,18 @@ class Step:
             step = step.below
         return "".join(parts)
 
+    def has_name(self) -> bool:
+        """Whether a key of a dict is a string that may yet be an attribute."""
+        return self.text.startswith(_KEY)
+
     def read_as_attribute(self) -> None:
         """Let the key of a namespace be the attribute that it is."""
-        if self.text.startswith(_KEY):
+        if self.has_name():
             self.text = f".{self.text[1:]}"
 
     def read_as_item(self) -> None:
         """Let the key be one of a mapping."""
-        if self.text.startswith(_KEY):
+        if self.has_name():
             self.text = _item(self.text[1:])
 
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from pytest_httpleak.asking import attributes_of, is_a, module_of, own_attribute
 from pytest_httpleak.clocks import Real
+from pytest_httpleak.probes.fields import has_fields, is_by_class, is_cell, is_record, is_stack, may_be_field
 from pytest_httpleak.probes.paths import CACHE, Root, Step, is_ended, key_text, live, of_thread, owner_of, root_of
 
 _LEVELS: Final = 8  # that are told
@@ -75,8 +76,9 @@ def process_wide(
     """The module or class attribute, or the cached function, that holds `thing` through attributes alone; else None.
 
     Such a client is made once and lives as long as the process. A list or dict on the way makes it a registry, which
-    can grow, so it does not count; one by class, as of singletons, cannot, nor one of classes. A `defaultdict` that has
-    made what it holds is a part of whatever ends it, but grows where it is a module's or class's. A class or cached
+    can grow, so it does not count; one by class, as of singletons, cannot, nor one of classes, nor a tuple with names or
+    unlike parts. A `defaultdict` that has made what it holds, and an `ExitStack`, is a part of whatever ends it, but grows
+    where it is a module's or class's. A class or cached
     function that a call has made, as a test may or a mock does, is a part of the way, and no end. What a library has
     made itself it may also keep in a container of its own: `packages` are those that made `thing`. With `in_cells` one that
     is a module's has to be a tuple, a list to which nothing was added, or a dict of one place. A variable of its own
@@ -151,13 +153,16 @@ def _with_owners(steps: list[Step]) -> Iterator[tuple[Step, list[Any]]]:
 def _may_lead_on(step: Step, module: str, way: _Way, *, is_end: bool = False) -> bool:
     """Whether the way may go on from a step of that module, or end there: to a container only from what it belongs to."""
     below = step.below
-    if is_end and not way.is_any and _is_by_factory(step):
+    if is_end and not way.is_any and _is_ended_by_its_keeper(step):
         return False
     if step.contains or below is None or not below.contains:
         return True
+    is_nested = below.below is not None and below.below.contains
+    if not is_nested and may_be_field(step.thing, below.thing):
+        return True
     if not is_end or way.is_any:
         return way.may_contain(module)
-    is_list_of_all = way.in_cells and not _is_cell(below.thing)
+    is_list_of_all = way.in_cells and not is_cell(below.thing)
     return way.may_contain(module) and not is_list_of_all and not module.startswith(_REGISTRARS)
 
 
@@ -174,26 +179,14 @@ def _part(step: Step, owners: list[Any], seen: set[int], way: _Way) -> Step | No
     """The step to go on from: an object in the place of the dict of its attributes; None where the way ends."""
     if not is_a(step.thing, dict):
         return step
-    part = owner_of(step, owners)
+    has_name, part = step.has_name(), owner_of(step, owners)
     if part.thing is step.thing:
-        part.contains = not (_is_by_class(part.thing) or _has_made(part) or _is_of_class(part.below))
-        return part if way.is_any or way.packages or not part.contains else None
+        part.contains = not (is_by_class(part.thing) or _has_made(part) or _is_of_class(part.below))
+        return part if way.is_any or way.packages or has_name or not part.contains else None
     if id(part.thing) in seen:
         return None
     seen.add(id(part.thing))
     return part
-
-
-def _is_by_class(mapping: dict[Any, Any]) -> bool:
-    """Whether a dict has one place for each of some classes of a module: it is as long as the program is."""
-    return all(is_a(key, type) and "<locals>" not in key.__qualname__ for key in list(mapping))
-
-
-def _is_cell(container: Any) -> bool:
-    """Whether that has places for what it holds, and no more: a list to which something was added has room for others."""
-    if is_a(container, list):
-        return bool(list.__sizeof__(container) == list.__sizeof__([None] * len(container)))
-    return is_a(container, tuple) or (is_a(container, dict) and len(container) == 1)
 
 
 def _has_made(step: Step) -> bool:
@@ -204,9 +197,9 @@ def _has_made(step: Step) -> bool:
     return factory is not None and step.below is not None and factory is type(step.below.thing)
 
 
-def _is_by_factory(step: Step | None) -> bool:
-    """Whether the way has passed such a dict."""
-    while step is not None and not _has_made(step):
+def _is_ended_by_its_keeper(step: Step | None) -> bool:
+    """Whether the way has passed such a dict or an `ExitStack`: whoever has that ends what is in it, and it can grow."""
+    while step is not None and not (_has_made(step) or is_stack(step.thing)):
         step = step.below
     return step is not None
 
@@ -259,12 +252,15 @@ def _steps(referrer: Any, by_id: dict[int, Step], way: _Way) -> list[Step]:
         return [Step(referrer, _variable(referrer, part), part) for part in parts][:1]
     if is_a(referrer, _CONTAINERS):
         found = [(index, by_id[id(value)]) for index, value in enumerate(list(referrer)) if id(value) in by_id]
-        if not way.is_any and not way.packages:
+        is_tuple = is_a(referrer, tuple)
+        if not (way.is_any or way.packages or is_tuple or is_a(referrer, deque)):  # which may be a field yet
             found = [(index, below) for index, below in found if _is_of_class(below)]
         indexed = is_a(referrer, (list, tuple, deque))
         label = "[{}]" if indexed else "[...]"
         return [
-            Step(referrer, label.format(index), below, contains=not _is_of_class(below)) for index, below in found[:1]
+            Step(referrer, label.format(index), below, contains=not is_field)
+            for index, below in found[:1]
+            for is_field in [_is_of_class(below) or (is_tuple and is_record(referrer, below.thing))]
         ]
     if is_a(referrer, types.MethodType):
         return _unnamed(referrer, by_id, way)
@@ -300,8 +296,8 @@ def _attribute_steps(referrer: Any, by_id: dict[int, Step], way: _Way) -> list[S
 
 
 def _unnamed(referrer: Any, by_id: dict[int, Step], way: _Way) -> list[Step]:
-    """How something of C or a method refers to what is below; only where that explains, or it is a class that is kept."""
+    """How something of C or a method refers to what is below: in a field of its own, unless that only explains."""
     if way.is_any:
         return [Step(referrer, "", step) for step in list(by_id.values())[:1]]
     parts = (by_id[id(part)] for part in gc.get_referents(referrer) if id(part) in by_id)
-    return [Step(referrer, "", part) for part in parts if _is_of_class(part)][:1]
+    return [Step(referrer, "", part) for part in parts if _is_of_class(part) or has_fields(referrer)][:1]

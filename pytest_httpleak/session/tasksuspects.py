@@ -6,6 +6,7 @@ import _io
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pytest_httpleak import rules
 from pytest_httpleak.asking import is_a, module_of
 from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Held, Suspect
@@ -128,14 +129,15 @@ class TaskSuspects:
         frames = [awaited for task in family for awaited in awaits(task.get_coro())]
         made_here = set(taskframes.codes(task.get_coro() for task in family))
         find = self._finder(candidates, made_here)
+        held: dict[int, Suspect] = {}
         for thing in taskframes.in_frames(frames, lambda part: find(part) is not None, self._is_hub):
             each = find(thing)
-            if each is None or each.key in suspect.owns:
+            if each is None or each.key in suspect.owns or each.key in held:
                 continue
             if not taskframes.is_kept_elsewhere(thing, frames, self._is_hub):
-                holds = (*suspect.holds, Held(each.kind, each.summary), *each.holds)
-                suspect = replace(suspect, owns=suspect.owns | {each.key}, holds=holds)
-        return suspect
+                held[each.key] = each
+        told = [part for each in rules.causes(held.values()) for part in (Held(each.kind, each.summary), *each.holds)]
+        return replace(suspect, owns=suspect.owns | held.keys(), holds=(*suspect.holds, *told))
 
     def _finder(self, candidates: list[Suspect], made_here: set[Any] | None) -> Callable[[Any], Suspect | None]:
         """Tells which of the candidates an object is; where codes are given, only what was made in one of them."""
