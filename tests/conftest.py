@@ -83,7 +83,7 @@ def session(
     session.start()
     yield session
     session.stop()
-    gc.collect()  # what a test has dropped in a cycle is its own fault, and not that of whichever test comes next
+    gc.collect()  # what a test drops in a cycle warns here, where its own filters hold, and not in whichever test comes next
     assert session.errors() == []
 
 
