@@ -445,6 +445,10 @@ class TestCodeThatIsAwaited:
             while line := await reader.readline():
                 writer.write(line)
             writer.close()
+            await writer.wait_closed()
+            ended.set()
+
+        ended = asyncio.Event()
 
         async def main() -> None:
             async with await asyncio.start_server(echo, "127.0.0.1", 0) as server:
@@ -475,6 +479,7 @@ class TestCodeThatIsAwaited:
                 assert done.failed == sum(done.steps.values())
                 task.cancel()
                 writer.close()
+                await asyncio.wait_for(ended.wait(), 10)
 
         asyncio.run(main())
 

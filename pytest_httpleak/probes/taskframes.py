@@ -11,7 +11,9 @@ from pytest_httpleak.asking import is_a, module_of
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.sites import frame_of, is_user_file
 
-_DOWN: Final = 7  # steps from a frame to what a library keeps inside: five from httpx's response to httpcore's request
+# Steps from a frame to what a library keeps inside: five from httpx's response to httpcore's request, and six to what a stack
+# of contexts has, where any object that was asked for its attributes has a dict of them on the way.
+_DOWN: Final = 9
 _UP: Final = 18  # the way back, with the containers that it may lie in, and the stack of a context manager
 _WIDEST: Final = 2000  # objects looked at on one level
 
