@@ -59,6 +59,19 @@ class State:
         self._state[name] = value
 
 
+class Wrapper(property):
+    """An object that keeps another one in a field of C, and stands for something that has parts."""
+
+    def __iter__(self) -> Iterator[object]:
+        return iter(())
+
+
+class Proxy(Wrapper):
+    @property
+    def __wrapped__(self) -> object:
+        return self.fget
+
+
 class Settings:
     client: Any = None
     clients: dict[str, Any] = {}  # noqa: RUF012  # a registry, which is what is tested
@@ -108,6 +121,8 @@ PLACES: dict[str, Callable[[Client], dict[str, Any]]] = {
     "argument of a partial": lambda client: {"app": App(functools.partial(vars, client))},
     "named argument of a partial": lambda client: {"app": App(functools.partial(vars, client=client))},
     "object of an extension": lambda client: {"app": App(slice(client))},
+    "proxy": lambda client: {"app": App(Proxy(client))},
+    "something with parts": lambda client: {"app": App(Wrapper(client))},
     "named tuple": lambda client: {"clients": Clients(client, Client())},
     "tuple of unlike things": lambda client: {"clients": (client, App())},
     "tuple in a tuple": lambda client: {"clients": ((client, App()), App())},
@@ -172,6 +187,7 @@ class Cached:
         "argument of a partial",
         "named argument of a partial",
         "object of an extension",
+        "proxy",
         "named tuple",
         "tuple of unlike things",
         "tuple in a tuple",
@@ -203,6 +219,7 @@ def test_an_attribute_is_a_place_as_long_lived_as_the_process(program: Any, plac
         "tuple of like things",
         "grown tuple of tuples",
         "stack",
+        "something with parts",
         "queue",
         "iterator",
         "stopped generator",

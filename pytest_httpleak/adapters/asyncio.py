@@ -135,16 +135,15 @@ def _tasks(cls: Any, hooks: Hooks) -> None:
             if getattr(coro, "__qualname__", "") not in _NOBODYS:
                 watch.task_coming(coro)
 
+    def sent_off(handle: Any, loop: Any, /, *args: Any, **kwargs: Any) -> None:
+        hide_in(attribute(handle, "_source_traceback"))
+
     def reported(loop: Any, context: Any) -> None:
         task = context.get("task")
         if task is not None and context.get("message") == _DESTROYED and watch.on:
             watch.task_destroyed(task)
 
     hooks.patches.replace(cls, "create_task", make)
-
-    def sent_off(handle: Any, loop: Any, /, *args: Any, **kwargs: Any) -> None:
-        hide_in(attribute(handle, "_source_traceback"))
-
     hooks.before(cls, "call_soon_threadsafe", sent)
     hooks.after(cls, "call_soon_threadsafe", sent_off)
     hooks.before(cls, "call_exception_handler", reported)

@@ -78,12 +78,12 @@ def process_wide(
     Such a client is made once and lives as long as the process. A list or dict on the way makes it a registry, which
     can grow, so it does not count; one by class, as of singletons, cannot, nor one of classes, nor a tuple with names or
     unlike parts. A `defaultdict` that has made what it holds, and an `ExitStack`, is a part of whatever ends it, but grows
-    where it is a module's or class's. A class or cached
-    function that a call has made, as a test may or a mock does, is a part of the way, and no end. What a library has
-    made itself it may also keep in a container of its own: `packages` are those that made `thing`. With `in_cells` one that
-    is a module's has to be a tuple, a list to which nothing was added, or a dict of one place. A variable of its own
-    in a function's closure is an attribute of that function. The way may also end at an object whose identity is among
-    `ends`, which the answer then gives. `GIVEN_UP` where that could not be told in `seconds` of processor time.
+    where it is a module's or class's. A class or cached function that a call has made, as a test may or a mock does, is a
+    part of the way, and no end. What a library has made itself it may also keep in a container of its own: `packages` are
+    those that made `thing`. With `in_cells` one that is a module's has to be a tuple, a list to which nothing was added, or
+    a dict of one place. A variable of its own in a function's closure is an attribute of that function. The way may also
+    end at an object whose identity is among `ends`, which the answer then gives. `GIVEN_UP` where that could not be told in
+    `seconds` of processor time.
     """
     if id(thing) in ends:
         return Root(module_of(thing), "", thing)
@@ -251,20 +251,23 @@ def _steps(referrer: Any, by_id: dict[int, Step], way: _Way) -> list[Step]:
             parts = [part for part in parts if part.below is None or _is_made_by_call(part)]
         return [Step(referrer, _variable(referrer, part), part) for part in parts][:1]
     if is_a(referrer, _CONTAINERS):
-        found = [(index, by_id[id(value)]) for index, value in enumerate(list(referrer)) if id(value) in by_id]
-        is_tuple = is_a(referrer, tuple)
-        if not (way.is_any or way.packages or is_tuple or is_a(referrer, deque)):  # which may be a field yet
-            found = [(index, below) for index, below in found if _is_of_class(below)]
-        indexed = is_a(referrer, (list, tuple, deque))
-        label = "[{}]" if indexed else "[...]"
-        return [
-            Step(referrer, label.format(index), below, contains=not is_field)
-            for index, below in found[:1]
-            for is_field in [_is_of_class(below) or (is_tuple and is_record(referrer, below.thing))]
-        ]
+        return _item_steps(referrer, by_id, way)
     if is_a(referrer, types.MethodType):
         return _unnamed(referrer, by_id, way)
     return _attribute_steps(referrer, by_id, way)
+
+
+def _item_steps(container: Any, by_id: dict[int, Step], way: _Way) -> list[Step]:
+    """How a list, tuple, set or deque refers to what is below; a tuple or deque may be a field of what refers to it."""
+    label = "[...]" if is_a(container, (set, frozenset)) else "[{}]"
+    is_followed = way.is_any or way.packages or is_a(container, (tuple, deque))
+    for index, part in enumerate(list(container)):
+        below = by_id.get(id(part))
+        is_of_class = below is not None and _is_of_class(below)
+        if below is not None and (is_followed or is_of_class):
+            is_field = is_of_class or (is_a(container, tuple) and is_record(container, below.thing))
+            return [Step(container, label.format(index), below, contains=not is_field)]
+    return []
 
 
 def _variable(function: Any, below: Step) -> str:
@@ -296,7 +299,7 @@ def _attribute_steps(referrer: Any, by_id: dict[int, Step], way: _Way) -> list[S
 
 
 def _unnamed(referrer: Any, by_id: dict[int, Step], way: _Way) -> list[Step]:
-    """How something of C or a method refers to what is below: in a field of its own, unless that only explains."""
+    """How something of C or a method refers to what is below; where that decides, in a field of its own or to a class."""
     if way.is_any:
         return [Step(referrer, "", step) for step in list(by_id.values())[:1]]
     parts = (by_id[id(part)] for part in gc.get_referents(referrer) if id(part) in by_id)
