@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from pytest_httpleak.interruptions import pass_on
@@ -37,6 +38,21 @@ def own_attribute(thing: object, name: str) -> Any:
     except Exception as error:  # noqa: BLE001  # as above
         pass_on(error)
         return None
+
+
+def slots_of(thing: object) -> Iterator[tuple[str, Any]]:
+    """The attributes that an object keeps outside of its `__dict__`: in its slots, or in the fields of a compiled class."""
+    for cls in mro_of(type(thing)):
+        for names in (vars(cls).get("__slots__", ()), vars(cls).get("__mypyc_attrs__", ())):
+            for name in (names,) if is_a(names, str) else tuple(names):
+                try:
+                    is_private = name.startswith("__") and not name.endswith("__")
+                    whole = f"_{cls.__name__.lstrip('_')}{name}" if is_private else name
+                    found = whole, object.__getattribute__(thing, whole)
+                except Exception as error:  # noqa: BLE001  # an empty slot, or somebody's property of that name
+                    pass_on(error)
+                else:
+                    yield found
 
 
 def mro_of(cls: type) -> tuple[type, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_httpleak.asking import attributes_of, is_a
+from pytest_httpleak.asking import attributes_of, is_a, slots_of
 from pytest_httpleak.records import Table
 
 
@@ -40,12 +40,4 @@ def _parts(thing: Any) -> list[object]:
         return list(thing.values())
     if is_a(thing, (list, tuple, set, frozenset)):
         return list(thing)
-    parts = list(attributes_of(thing).values())
-    for cls in type(thing).__mro__:
-        slots = cls.__dict__.get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            try:
-                parts.append(object.__getattribute__(thing, name))
-            except AttributeError:
-                continue
-    return parts
+    return [*attributes_of(thing).values(), *(value for _, value in slots_of(thing))]

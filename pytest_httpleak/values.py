@@ -129,4 +129,6 @@ def _may_make(value: object) -> bool:
         return True
     if is_a(value, ModuleType) or any("set_event_loop" in vars(base) for base in mro_of(type(value))):
         return False
+    if any("__wrapped__" in vars(base) for base in mro_of(type(value))):  # a proxy of C, whose class has no module
+        return True
     return value is not None and not module_of(value).startswith(("_pytest", "builtins"))

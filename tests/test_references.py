@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import itertools
 import queue
@@ -10,7 +11,7 @@ import threading
 import types
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -72,6 +73,85 @@ class Proxy(Wrapper):
         return self.fget
 
 
+class Compiled(property):
+    """An object of a compiled class, which keeps its attributes in fields of C and says their names."""
+
+    __mypyc_attrs__ = ("fget",)
+
+    def __getitem__(self, key: object) -> object:
+        return key
+
+
+class Private:
+    """An object with a private slot, which stands for something that has parts."""
+
+    __slots__ = ("__client",)
+
+    def __init__(self, client: Client) -> None:
+        self.__client = client
+
+    def __iter__(self) -> Iterator[object]:
+        return iter((self.__client,))
+
+
+class Store(MutableMapping[Any, Any]):
+    """A mapping with a dict in it, as caches are."""
+
+    def __init__(self, **items: Any) -> None:
+        self._items: dict[Any, Any] = dict(items)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._items[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._items[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self._items[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+class Memo:
+    """What a function gave, kept for the next call, as decorators of libraries keep it."""
+
+    def __init__(self, results: Any) -> None:
+        functools.update_wrapper(self, make_client)
+        self.results = results
+
+
+class SlottedMemo:
+    __slots__ = ("__wrapped__", "results")
+
+    def __init__(self, results: Any) -> None:
+        self.__wrapped__ = make_client
+        self.results = results
+
+
+def memo(results: Any) -> Any:
+    @functools.wraps(make_client)
+    def function(name: str) -> Any:
+        return results
+
+    function.results = results  # type: ignore[attr-defined]
+    return function
+
+
+def future(client: Client, *, is_done: bool) -> Any:
+    loop = asyncio.new_event_loop()
+    future = loop.create_future()
+    if is_done:
+        future.set_result(client)
+    else:
+        future.add_done_callback(functools.partial(vars, client))
+    loop.close()
+    return future
+
+
 class Settings:
     client: Any = None
     clients: dict[str, Any] = {}  # noqa: RUF012  # a registry, which is what is tested
@@ -104,6 +184,21 @@ PLACES: dict[str, Callable[[Client], dict[str, Any]]] = {
     "module": lambda client: {"client": client},
     "class": lambda client: setattr(Settings, "client", client) or {},
     "by class": lambda client: {"clients": {App: client, Settings: Client()}},
+    "by type": lambda client: {"clients": {App | None: client, (App, None): Client(), list[App]: Client()}},
+    "by local type": lambda client: {"clients": {type("f.<locals>.A", (), {}) | None: client}},
+    "by class and name": lambda client: {"clients": {(App, "a"): client}},
+    "field of a compiled class": lambda client: {"app": App(Compiled(client))},  # type: ignore[arg-type]
+    "private slot": lambda client: {"app": App(Private(client))},
+    "results of a function": lambda client: {"make": Memo({("a", 1): client})},
+    "results in a slot": lambda client: {"make": SlottedMemo({("a", 1): client})},
+    "results in a store": lambda client: {"make": Memo(Store(a=client))},
+    "results of a closure": lambda client: {"make": memo({"a": client})},
+    "list beside a function": lambda client: {"make": Memo([client])},
+    "store in a list beside a function": lambda client: {"make": Memo([Store(a=client)])},
+    "store": lambda client: {"clients": Store(a=client)},
+    "store of an app": lambda client: {"app": App(Store(a=client))},
+    "result of a future": lambda client: {"app": App(future(client, is_done=True))},
+    "callback of a future": lambda client: {"app": App(future(client, is_done=False))},
     "by local class": lambda client: {"clients": {type("f.<locals>.A", (), {}): client}},
     "closure": lambda client: {"client": lambda: client},
     "closure over an app": lambda client: {"client": over(App(client))},
@@ -192,6 +287,14 @@ class Cached:
         "tuple of unlike things",
         "tuple in a tuple",
         "namespace of its own",
+        "by type",
+        "field of a compiled class",
+        "private slot",
+        "results of a function",
+        "results in a slot",
+        "results in a store",
+        "results of a closure",
+        "result of a future",
     ],
 )
 def test_an_attribute_is_a_place_as_long_lived_as_the_process(program: Any, place: str) -> None:
@@ -224,6 +327,13 @@ def test_an_attribute_is_a_place_as_long_lived_as_the_process(program: Any, plac
         "iterator",
         "stopped generator",
         "error",
+        "by local type",
+        "by class and name",
+        "list beside a function",
+        "store in a list beside a function",
+        "store",
+        "store of an app",
+        "callback of a future",
         "nowhere",
     ],
 )

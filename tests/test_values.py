@@ -34,6 +34,22 @@ def test_nobodys_code_is_run_to_see_what_a_list_has() -> None:
     assert client in Values(held).now()
 
 
+class Proxy(property):
+    """As a lazy proxy of C is, which says that its class is one of the interpreter's."""
+
+    __module__ = "builtins"
+    __wrapped__ = property(lambda self: self.fget)
+
+
+def test_a_proxy_of_c_may_make_what_it_stands_for() -> None:
+    proxy = Proxy(Client)
+    assert Values(proxy).now() == [proxy]
+
+
+def test_a_plain_value_makes_nothing() -> None:
+    assert Values("a").now() == []
+
+
 def test_what_is_taken_out_is_kept_alive_by_nobody() -> None:
     given = {"client": Client()}
     values = Values(given)

@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import types
 from collections import Counter, deque
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, get_args
 
-from pytest_httpleak.asking import is_a, mro_of
+from pytest_httpleak.asking import attribute, is_a, mro_of, own_attribute, slots_of
 
 # Of classes whose objects hand on, or take in, what they have. Whatever can be sent to is a function that has stopped.
 _OF_CONTAINERS: Final = frozenset({"__getitem__", "__iter__", "__len__", "add", "append", "push", "put", "send"})
 _OF_NAMESPACES: Final = ("__getattr__", "__setattr__")
 _CALLS: Final = (types.MethodType, functools.partial)
+_OF_MAPPINGS: Final = ("__getitem__", "__setitem__", "__delitem__", "__iter__", "keys")
+_WRAPPED: Final = "__wrapped__"
 _STACKS: Final = (contextlib.ExitStack, contextlib.AsyncExitStack)
 
 
 def has_fields(thing: object) -> bool:
     """Whether something of C keeps other objects in fields of its own.
 
-    So do a bound method, a `functools.partial`, a proxy of one object and the classes of extensions, but for those that
-    are containers, iterators, generators or exceptions.
+    So do a bound method, a `functools.partial`, a proxy of one object, a future or task that is done, and the classes of
+    extensions, but for those that are containers, iterators, generators or exceptions.
     """
-    if is_a(thing, _CALLS):
+    if is_a(thing, _CALLS) or _is_done(thing):
         return True
     if is_a(thing, BaseException):
         return False
     names = set(_names(type(thing)))
-    return "__wrapped__" in names or names.isdisjoint(_OF_CONTAINERS)
+    return _WRAPPED in names or names.isdisjoint(_OF_CONTAINERS)
 
 
 def is_record(values: tuple[Any, ...], value: object) -> bool:
@@ -40,12 +43,36 @@ def is_record(values: tuple[Any, ...], value: object) -> bool:
 
 
 def may_be_field(owner: object, container: object) -> bool:
-    """Whether a container has the arguments of a `functools.partial`, what a stack ends, or attributes that are made up."""
+    """Whether a container has arguments of a `functools.partial`, what a stack ends, made up attributes, or kept results."""
     if is_a(owner, functools.partial):
         return is_a(container, (tuple, dict))
     if is_stack(owner):
         return is_a(container, deque)
-    return is_a(container, dict) and all(name in _names(type(owner)) for name in _OF_NAMESPACES)
+    if is_memo(owner):
+        return is_a(container, dict) or is_mapping(container)
+    return is_a(container, dict) and _is_namespace(owner)
+
+
+def _is_namespace(thing: object) -> bool:
+    return all(name in _names(type(thing)) for name in _OF_NAMESPACES)
+
+
+def is_memo(thing: object) -> bool:
+    """Whether that stands for a function, the results of which it may keep, as what `functools.cache` gives does."""
+    stands_for = own_attribute(thing, _WRAPPED), dict(slots_of(thing)).get(_WRAPPED)
+    return any(is_a(function, (types.FunctionType, types.MethodType)) for function in stands_for)
+
+
+def is_mapping(thing: object) -> bool:
+    """Whether an object of a class of somebody's is a mapping: the dict in which that has its items is no attribute."""
+    names = set(_names(type(thing)))
+    return names.issuperset(_OF_MAPPINGS) and not is_a(thing, dict)
+
+
+def _is_done(thing: object) -> bool:
+    """Whether that is a future, which keeps its result and nothing else."""
+    future = attribute(sys.modules.get("_asyncio"), "Future")
+    return is_a(future, type) and is_a(thing, future) and future.done(thing) is True
 
 
 def is_stack(thing: object) -> bool:
@@ -62,7 +89,15 @@ def is_cell(container: Any) -> bool:
 
 def is_by_class(mapping: dict[Any, Any]) -> bool:
     """Whether a dict has one place for each of some classes of a module: it is as long as the program is."""
-    return all(is_a(key, type) and "<locals>" not in key.__qualname__ for key in list(mapping))
+    return all(map(_is_of_classes, list(mapping)))
+
+
+def _is_of_classes(key: Any) -> bool:
+    """Whether a key is a class of a module, or is made up of such: `Client | None`, `(Client, None)`."""
+    if is_a(key, type):
+        return "<locals>" not in key.__qualname__
+    parts = [part for part in (key if is_a(key, tuple) else get_args(key)) if part is not None]
+    return bool(parts) and all(map(_is_of_classes, parts))
 
 
 def _names(cls: type) -> Iterator[str]:

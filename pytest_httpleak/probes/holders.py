@@ -13,7 +13,7 @@ from types import CodeType
 from typing import Any
 
 from pytest_httpleak import databases
-from pytest_httpleak.asking import attribute, attributes_of, is_a
+from pytest_httpleak.asking import attributes_of, is_a, slots_of
 from pytest_httpleak.probes import descriptors
 from pytest_httpleak.probes.makers import Methods
 from pytest_httpleak.records import Address
@@ -142,7 +142,4 @@ def _entries(value: Any) -> Iterable[tuple[Any, Any]]:
 
 def _attributes(thing: object) -> Iterator[tuple[str, Any]]:
     yield from attributes_of(thing).items()
-    for cls in type(thing).__mro__:
-        slots = vars(cls).get("__slots__", ())
-        for name in (slots,) if is_a(slots, str) else tuple(slots):
-            yield name, attribute(thing, name)  # of a slot, or whatever stands in its place
+    yield from slots_of(thing)

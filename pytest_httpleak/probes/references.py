@@ -18,9 +18,17 @@ from collections import defaultdict, deque
 from collections.abc import Container, Iterator
 from typing import Any, Final
 
-from pytest_httpleak.asking import attributes_of, is_a, module_of, own_attribute
+from pytest_httpleak.asking import attributes_of, is_a, module_of, own_attribute, slots_of
 from pytest_httpleak.clocks import Real
-from pytest_httpleak.probes.fields import has_fields, is_by_class, is_cell, is_record, is_stack, may_be_field
+from pytest_httpleak.probes.fields import (
+    has_fields,
+    is_by_class,
+    is_cell,
+    is_mapping,
+    is_record,
+    is_stack,
+    may_be_field,
+)
 from pytest_httpleak.probes.paths import CACHE, Root, Step, is_ended, key_text, live, of_thread, owner_of, root_of
 
 _LEVELS: Final = 8  # that are told
@@ -176,13 +184,22 @@ def _referring(level: list[Step], above: list[Step], seen: set[int], way: _Way) 
 
 
 def _part(step: Step, owners: list[Any], seen: set[int], way: _Way) -> Step | None:
-    """The step to go on from: an object in the place of the dict of its attributes; None where the way ends."""
+    """The step to go on from; one of a mapping has what its dict contains."""
+    part = _with_attributes(step, owners, seen)
+    below = None if part is None or way.is_any else part.below
+    if part is not None and below is not None and below.contains and is_a(below.thing, dict) and is_mapping(part.thing):
+        part.contains, below.contains = True, False
+    return part
+
+
+def _with_attributes(step: Step, owners: list[Any], seen: set[int]) -> Step | None:
+    """The same step, or an object in the place of the dict of its attributes; None where that has been seen."""
     if not is_a(step.thing, dict):
         return step
-    has_name, part = step.has_name(), owner_of(step, owners)
+    part = owner_of(step, owners)
     if part.thing is step.thing:
         part.contains = not (is_by_class(part.thing) or _has_made(part) or _is_of_class(part.below))
-        return part if way.is_any or way.packages or has_name or not part.contains else None
+        return part
     if id(part.thing) in seen:
         return None
     seen.add(id(part.thing))
@@ -286,15 +303,9 @@ def _attribute_steps(referrer: Any, by_id: dict[int, Step], way: _Way) -> list[S
     for name, value in attributes_of(referrer).items():
         if id(value) in by_id:
             return [Step(referrer, f".{name}", by_id[id(value)])]
-    for cls in type(referrer).__mro__:
-        slots = cls.__dict__.get("__slots__", ())
-        for name in (slots,) if is_a(slots, str) else tuple(slots):
-            try:
-                value = object.__getattribute__(referrer, name)
-            except AttributeError:
-                continue
-            if id(value) in by_id:
-                return [Step(referrer, f".{name}", by_id[id(value)])]
+    for name, value in slots_of(referrer):
+        if id(value) in by_id:
+            return [Step(referrer, f".{name}", by_id[id(value)])]
     return _unnamed(referrer, by_id, way)
 
 
