@@ -139,6 +139,19 @@ class TestWhatRises:
 
         assert soaked(self.awaited(call)).looks > 20
 
+    def test_there_are_looks_enough_where_all_calls_are_late(self, soaked: Callable[..., Soak]) -> None:
+        calls: list[int] = []
+
+        async def call() -> None:
+            calls.append(len(calls))
+            end = Real.perf_counter() + (FAST["seconds"] if len(calls) == 2 else 0)  # of the first that is due
+            while Real.perf_counter() < end:
+                """The loop stands still."""
+
+        done = soaked(call)
+        assert done.late > 90
+        assert done.looks > 20
+
     def test_a_pool_that_fills_up_does_not_rise(self, leakcheck: LeakCheck, server: str) -> None:
         with requests.Session() as session:
             leakcheck.soak(lambda: session.get(f"{server}/ok", timeout=5), **FAST)

@@ -308,7 +308,12 @@ async def soak_in_tasks(
 
 
 async def _comes(moment: float, plan: Plan, stop: Any, asyncio: Any) -> bool:
-    """Wait for that moment of the plan; whether it comes before the soak is ended."""
+    """Wait for that moment of the plan; whether it comes before the soak is ended.
+
+    Where it is over, the other calls and looks that are late have their turn before: one after a break of the machine's does
+    not run all calls, or look at the same number of calls again and again.
+    """
+    await asyncio.sleep(0)
     while (
         left := moment - plan.now()
     ) > 0:  # more than once, as the plan may stand still while the loop's clock goes on
