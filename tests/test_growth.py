@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -135,6 +137,29 @@ def test_each_kind_is_followed_though_each_test_is_within_its_tolerance(
     (growth,) = grown(lambda number: leave(kept, loop), **{kind: 1})
     assert (growth.kind.value, growth.last, growth.slope) == (kind, TESTS, 1.0)
     assert growth.created.function == ("main" if kind == "tasks" else leave.__name__)
+
+
+@pytest.mark.parametrize("is_piling_up", [True, False])
+def test_the_handlers_of_a_logger_grow_where_none_is_taken_off(
+    grown: Any, tmp_path: Path, *, is_piling_up: bool
+) -> None:
+    logger = logging.getLogger("service")
+
+    def take_off() -> None:
+        for handler in list(logger.handlers):
+            logger.removeHandler(handler)
+            handler.close()
+
+    def starting(number: int) -> None:
+        if not is_piling_up:
+            take_off()
+        logger.addHandler(logging.FileHandler(tmp_path / "service.log"))
+
+    found = grown(starting)
+    take_off()
+    assert [(growth.kind, growth.last, growth.created.function) for growth in found] == (
+        [(Kind.FDS, TESTS, "starting")] if is_piling_up else []
+    )
 
 
 # -- pools -------------------------------------------------------------------------------------------------------------

@@ -125,8 +125,13 @@ def is_tool_thread(name: str) -> bool:
 
 
 def descriptors() -> set[int]:
-    """Descriptors that belong to the loggers' handlers and to multiprocessing's tracker, fork server and shared memory."""
-    found = {*_logging(), *_shared_memory()}
+    """Descriptors that belong to the loggers' handlers and to multiprocessing."""
+    return {*_logging(), *of_multiprocessing()}
+
+
+def of_multiprocessing() -> set[int]:
+    """Descriptors of multiprocessing's tracker, fork server and shared memory."""
+    found = _shared_memory()
     tracker = attribute(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker")
     server = attribute(sys.modules.get("multiprocessing.forkserver"), "_forkserver")
     for place, names in ((tracker, ("_fd",)), (server, ("_forkserver_fd", "_forkserver_alive_fd"))):

@@ -121,10 +121,10 @@ class Looking:
                     self.wall.note(error)
 
     def answered_for(self) -> set[int]:
-        """Descriptors that something else than their own number answers for: records, and the tools of the run."""
+        """Descriptors that something else answers for than their own number; not those of loggers, which can pile up."""
         from pytest_httpleak.probes import infrastructure
 
-        return set(self._held_descriptors(sockets=True)) | infrastructure.descriptors()
+        return set(self._held_descriptors(sockets=True)) | infrastructure.of_multiprocessing()
 
     def with_holdings(self, suspects: list[Suspect]) -> list[Suspect]:
         """The same suspects, with tasks and threads that own what ends with them."""
