@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,7 @@ class Owner:
         "parent",
         "peaks",
         "prune_at",
+        "pruning",
         "records",
         "scope",
         "values",
@@ -73,6 +75,7 @@ class Owner:
         self.values: Values | None = None  # of a fixture that is set up
         self.peaks: Peaks | None = None
         self.prune_at = _PRUNE_AT
+        self.pruning = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<Owner {self.scope} {self.name}>"
@@ -84,13 +87,24 @@ class Owner:
     def keep(self, record: Record) -> None:
         """Take a record; now and then forget those of which nothing can be said any more."""
         self.records.append(record)
-        if len(self.records) >= self.prune_at:
-            self.records = [record for record in self.records if not record.is_over()]
-            self.prune_at = max(_PRUNE_AT, 2 * len(self.records))
+        if len(self.records) >= self.prune_at and self.pruning.acquire(blocking=False):
+            try:
+                self._prune()
+            finally:
+                self.pruning.release()
+
+    def _prune(self) -> None:
+        """Forget in the same list, at whose end other threads put theirs meanwhile."""
+        known = list(self.records)
+        self.records[: len(known)] = [record for record in known if not record.is_over()]
+        self.prune_at = max(_PRUNE_AT, 2 * len(self.records))
 
 
 class Peaks:
-    """The highest numbers open at once, kept exactly: they can only rise at a birth, so that is when to count."""
+    """The highest numbers open at once, kept exactly: they can only rise at a birth, so that is when to count.
+
+    `busy` is set while what is made is not to count. Births of several threads are counted one after the other.
+    """
 
     def __init__(self, limits: dict[Kind, int]) -> None:
         self.limits = limits
@@ -98,6 +112,8 @@ class Peaks:
         self.breaches: dict[Kind, tuple[int, list[Record]]] = {}
         self.open: dict[Kind, list[Record]] = {}
         self.busy = False
+        self._lock = threading.RLock()
+        self._counting = False
         self.clients_made: list[Record] = []
 
     def clients(self) -> list[Record]:
@@ -106,23 +122,29 @@ class Peaks:
 
     def born(self, record: Record) -> None:
         """Count one birth against what of that kind is still open."""
-        if self.busy:  # looking at a resource may make another one; that is ours, not the test's
+        if self.busy:
             return
-        self.busy = True
-        try:
-            kind = record.kind
-            if kind is Kind.CLIENTS:
-                self.clients_made.append(record)
-            alive = [other for other in self.open.get(kind, ()) if other is not record and other.is_open()]
-            alive.append(record)
-            self.open[kind] = alive
-            number = len(alive)
-            if number > self.highest.get(kind, 0):
-                self.highest[kind] = number
-                if number > self.limits.get(kind, number):
-                    self.breaches[kind] = (number, alive)
-        finally:
-            self.busy = False
+        with self._lock:
+            if self._counting:  # looking at a resource may make another one; that is ours, not the test's
+                return
+            self._counting = True
+            try:
+                self._count(record)
+            finally:
+                self._counting = False
+
+    def _count(self, record: Record) -> None:
+        kind = record.kind
+        if kind is Kind.CLIENTS:
+            self.clients_made.append(record)
+        alive = [other for other in self.open.get(kind, ()) if other is not record and other.is_open()]
+        alive.append(record)
+        self.open[kind] = alive
+        number = len(alive)
+        if number > self.highest.get(kind, 0):
+            self.highest[kind] = number
+            if number > self.limits.get(kind, number):
+                self.breaches[kind] = (number, alive)
 
 
 class TaskRecord(Record):

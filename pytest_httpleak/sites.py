@@ -245,6 +245,12 @@ def is_user_file(filename: str) -> bool:
     return _sorts.get(filename, _LIBRARY) == _USER
 
 
+def is_user_frame(frame: FrameType) -> bool:
+    """Whether a frame is of the user's own code, also of a file that has not been met yet."""
+    sort = _sorts.get(frame.f_code.co_filename)
+    return (_sort_of(frame) if sort is None else sort) == _USER
+
+
 def is_installed_file(filename: str) -> bool:
     """Whether that is a file of an installed library, but for those whose own books tell what they have made.
 

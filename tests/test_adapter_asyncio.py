@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import importlib
 import itertools
 import logging
 import selectors
@@ -315,6 +316,48 @@ def test_a_task_that_is_made_directly_leaks_without_a_line(leaks: Leaks, loop: L
     (finding,) = leaks(leaking)
     assert finding.kind.value == "tasks"
     assert finding.created is None
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="a task tells its context from Python 3.12 on")
+def test_a_task_of_a_class_of_the_tests_own_leaks_without_a_line(leaks: Leaks, loop: Loop) -> None:
+    class Task(asyncio.Task[None]):
+        pass
+
+    def leaking() -> None:
+        async def main() -> None:
+            Task(asyncio.sleep(60), loop=loop.loop)
+
+        loop.run(main())
+
+    (finding,) = leaks(leaking)
+    assert finding.kind.value == "tasks"
+
+
+FIRST_MET = """
+import asyncio
+
+
+async def beat():
+    await asyncio.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="a task tells its context from Python 3.12 on")
+def test_a_coroutine_of_a_file_that_has_made_nothing_yet_is_the_users(
+    leaks: Leaks, loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "first_met.py").write_text(FIRST_MET, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("first_met")
+
+    def leaking() -> None:
+        async def main() -> None:
+            asyncio.Task(module.beat(), loop=loop.loop)
+
+        loop.run(main())
+
+    (finding,) = leaks(leaking)
+    assert finding.type == "asyncio.Task"
 
 
 def test_what_a_task_makes_that_nobody_saw_being_made_belongs_to_its_maker(marked: Marked, loop: Loop) -> None:

@@ -752,6 +752,18 @@ def test_connections_and_responses_are_counted_at_their_peak(leaks: Leaks, clien
     assert leaks(one_after_the_other, peak_connections=1, peak_responses=1) == ()
 
 
+def test_connections_of_earlier_requests_count_when_they_are_used_again(leaks: Leaks, client: Any, server: str) -> None:
+    def two_at_once() -> None:
+        with client.stream("GET", f"{server}/ok") as first, client.stream("GET", f"{server}/ok") as second:
+            first.read()
+            second.read()
+
+    assert leaks(two_at_once) == ()
+    (finding,) = leaks(two_at_once, peak_connections=1)
+    assert finding.summary == "2 connections open at once, and the limit is 1"
+    assert leaks(lambda: client.get(f"{server}/ok"), peak_connections=1) == ()
+
+
 # -- asyncio -----------------------------------------------------------------------------------------------------------
 
 

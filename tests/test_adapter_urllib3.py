@@ -948,6 +948,19 @@ def test_connections_count_for_the_limit_in_each_test_that_uses_them(marked: Mar
         assert marked.found(one_by_one, peak_connections=1) == ()
 
 
+def test_connections_that_wait_for_their_answer_count_for_the_limit(marked: Marked, server: str) -> None:
+    with Shared(marked) as manager:
+
+        def waiting() -> None:
+            with pytest.raises(urllib3.exceptions.ReadTimeoutError):
+                manager.request("GET", f"{server}/hang", timeout=0.01, retries=False)
+
+        for _ in range(2):
+            (finding,) = marked.found(waiting, peak_connections=0)
+            assert (finding.state, finding.kind) == ("peak", "connections")
+        assert marked.found(waiting, peak_connections=1) == ()
+
+
 def test_a_connection_that_ends_with_its_response_counts_while_that_is_read(marked: Marked, server: str) -> None:
     with Shared(marked) as manager:
 

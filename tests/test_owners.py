@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -67,6 +68,20 @@ def test_nothing_is_asked_again_until_there_are_twice_as_many_as_were_open(owner
     assert owner.records == things
 
 
+def test_what_comes_while_the_others_are_asked_is_kept(owner: Owner) -> None:
+    late = Thing()
+
+    class Asked(Thing):
+        def is_over(self) -> bool:
+            owner.keep(late)  # as another thread may at this moment
+            return True
+
+    for _ in range(MANY - 1):
+        owner.keep(Thing(is_open=False))
+    owner.keep(Asked())
+    assert owner.records == [late]
+
+
 def test_where_few_are_open_as_many_may_come_together_again(owner: Owner) -> None:
     for _ in range(MANY):
         owner.keep(Thing(is_open=False))
@@ -123,6 +138,39 @@ def test_what_one_kind_has_open_counts_for_no_other() -> None:
     assert peaks.breaches == {}
     peaks.born(Thing())
     assert peaks.breaches[Kind.SOCKETS][0] == 2
+
+
+def test_births_in_several_threads_at_once_count_all() -> None:
+    entered, go = threading.Event(), threading.Event()
+
+    class Slow(Thing):
+        def is_open(self) -> bool:
+            entered.set()
+            return go.wait(30)
+
+    peaks = Peaks({})
+    peaks.born(Slow())
+    threads = [threading.Thread(target=peaks.born, args=(Thing(),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+        assert entered.wait(30)
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert peaks.highest == {Kind.SOCKETS: 3}
+
+
+def test_what_a_look_makes_itself_does_not_count() -> None:
+    peaks = Peaks({})
+
+    class Making(Thing):
+        def is_open(self) -> bool:
+            peaks.born(Thing())
+            return True
+
+    peaks.born(Making())
+    peaks.born(Thing())
+    assert peaks.highest == {Kind.SOCKETS: 2}
 
 
 def test_a_task_is_asyncios_and_has_the_birth_that_it_is_given() -> None:

@@ -76,6 +76,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         record.pool = slot.pool
         if slot.established:
             record.count()
+            if watch.peaking:
+                watch.opened(slot)
         slot.request, slot.birth, slot.maker = record, record.birth, record.maker
         if slot.owner is not record.owner:
             slot.owner = record.owner

@@ -70,7 +70,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         if record is None:
             return
         record.is_connecting = False
-        if record.note_socket() is not None and record.pool is None:
+        if record.note_socket() is not None and watch.peaking:
             watch.opened(record)
 
     def closed(connection: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -99,6 +99,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         record = connections.get(connection) or known(connection)
         record.request = (method, url)
         record.sending(connection)
+        if watch.peaking and record.note_socket() is not None:  # of an earlier request: it is in use from now on
+            watch.opened(record)
 
     def requested(response: Any, pool: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
         record = connections.get(connection) or known(connection)

@@ -64,7 +64,7 @@ class Looking:
         if not self._is_ready and (owner.records or self._watch.births_of_tasks != tasks_before):
             self.get_ready()
         suspects = list(owner.left)
-        for record in owner.records:
+        for record in list(owner.records):
             if record.owner is owner and not record.blamed:
                 suspect = self._look_at(record)
                 if suspect is not None:

@@ -17,7 +17,7 @@ from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import tasks
 from pytest_httpleak.records import Record
-from pytest_httpleak.sites import Birth, is_user_file
+from pytest_httpleak.sites import Birth, is_user_frame
 
 _SEND: Final = "run_coroutine_threadsafe"
 _RUN: Final = threading.Thread.run.__code__
@@ -135,7 +135,7 @@ def _codes(thread: Suspect) -> set[CodeType]:
     for claim in thread.claims:
         frame = current.get(claim[1]) if isinstance(claim, tuple) and claim[0] == "thread" else None
         while frame is not None:
-            if is_user_file(frame.f_code.co_filename):
+            if is_user_frame(frame):
                 codes.add(frame.f_code)
             frame = frame.f_back
     return codes
