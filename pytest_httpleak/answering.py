@@ -74,9 +74,10 @@ class Answering:
         self._context.set(owner)
 
     def pop(self, owner: Owner) -> None:
-        """Let the owner below answer again."""
-        if owner in self.stack:
-            self.stack.remove(owner)
+        """Let the owner below answer again, for the blocks inside of this one, too."""
+        for each in list(self.stack):
+            if each is owner or each.is_within(owner):
+                self.stack.remove(each)
         self._context.set(self.stack[-1])
 
     def lend(self, owner: Owner) -> Callable[[], None]:

@@ -138,7 +138,9 @@ class LeakCheck:
         except ValueError:
             raise ValueError(f"httpleak.peak() got an {unknown('kind', str(kind), Kind)}") from None
         peaks = None if self._check is None else self._check.owner.peaks
-        return 0 if peaks is None else peaks.highest.get(wanted, 0)
+        if peaks is None:
+            return 0
+        return len(peaks.clients()) if wanted is Kind.CLIENTS else peaks.highest.get(wanted, 0)
 
 
 class _NoLeaks:
@@ -186,6 +188,11 @@ class _NoLeaks:
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         keywords = self._keywords
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"no_leaks() cannot check {function.__qualname__}: what it is called for gives a generator, whose code runs "
+                f"later; put `with no_leaks():` into it, or into whatever goes through it"
+            )
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)

@@ -39,6 +39,7 @@ class Guard:
         self.session.known = _Everything() if run.update_baseline else self.baseline
         self.fixtures = WiderFixtures(self)
         self.session.let_go = self._let_go
+        self.session.block_begins = lambda: self._register("BlockHooks")
         self.session.code_of_test = self._code_of_test
         self.trend = self._new_trend()
         self.is_worker = hasattr(config, "workerinput")
@@ -193,7 +194,6 @@ class Guard:
         if check is None or check.settings.mode is Mode.OFF:
             return make(self.session, None)
         self.session.want_peaks(check)
-        self._register("BlockHooks")
         return make(self.session, check)
 
     def end_test(self, item: pytest.Item) -> None:

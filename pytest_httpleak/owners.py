@@ -80,6 +80,13 @@ class Owner:
     def __repr__(self) -> str:
         return f"<Owner {self.scope} {self.name}>"
 
+    def is_within(self, other: Owner) -> bool:
+        """Whether that is a block inside of the other one, however deep."""
+        around = self.parent
+        while around is not None and around is not other:
+            around = around.parent
+        return around is not None
+
     def values_now(self) -> list[object]:
         """The objects through which a fixture that is set up may make something."""
         return [] if self.values is None else self.values.now()

@@ -66,7 +66,7 @@ class BlockHooks:
         self, item: pytest.Item, call: pytest.CallInfo[Any]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        if self._guard.holding is item and call.excinfo is not None and call.when == "call":
+        if self._guard.holding is item and call.excinfo is not None:
             self._guard.session.safely(verdict.take_raised, self._guard, item, call.excinfo)
         return report
 

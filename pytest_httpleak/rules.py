@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pytest_httpleak.model.facts import replace
-from pytest_httpleak.model.findings import Finding, Held, Site, Suspect, unnumbered
+from pytest_httpleak.model.findings import Finding, Held, Suspect, unnumbered
 from pytest_httpleak.model.kinds import Kind, Verdict
 from pytest_httpleak.settings import Pattern
 
@@ -93,13 +93,17 @@ def split_ignored(
     counted: list[Suspect] = []
     ignored: list[Suspect] = []
     for suspect in suspects:
-        files = _files(suspect.stack, relative)
+        files = _files(suspect, relative)
         hit = any(pattern.matches(suspect.kind, suspect.names, files) for pattern in patterns)
         (ignored if hit else counted).append(suspect)
     return counted, ignored
 
 
-def _files(stack: Sequence[Site], relative: Mapping[str, str]) -> tuple[str, ...]:
+def _files(suspect: Suspect, relative: Mapping[str, str]) -> tuple[str, ...]:
+    """The files of the code that made it: of the line that is told, and of the libraries which that has called."""
+    stack = suspect.stack
+    if suspect.created is not None and suspect.created in stack:
+        stack = stack[: stack.index(suspect.created) + 1]
     files = {site.file for site in stack}
     return (*(file.replace("\\", "/") for file in files), *(relative[file] for file in files if file in relative))
 

@@ -37,6 +37,10 @@ class ClientRecord(Record):
         """The managers and pools inside."""
         return []
 
+    def is_open(self) -> bool:
+        """Whether there is a pool inside; a manager or session that has been closed has none, until it is used again."""
+        return any(part.is_open() for part in self.parts())
+
     def is_over(self) -> bool:
         return self.ref() is None
 
@@ -91,6 +95,10 @@ class PoolRecord(ClientRecord):
         self.made = 0  # connections that were established
         self.requests = 0  # that were sent on them
         self.overflow = 0  # connections thrown away because the pool was full
+
+    def is_open(self) -> bool:
+        pool = self.ref()
+        return pool is not None and pool.pool is not None
 
     def idle(self) -> list[Any]:
         pool = self.ref()

@@ -7,11 +7,12 @@ import http.client
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 from inner import Inner
+from pooldrivers import LIBRARIES, new_driver
 
 from pytest_httpleak import HttpLeakWarning, LeakError, no_leaks
 from pytest_httpleak.api import LeakCheck
@@ -59,6 +60,16 @@ class TestSnapshot:
         kept += [connection.getresponse(), connection]
         grown = leakcheck.snapshot() - before
         assert (grown.connections, grown.responses, grown.sockets) == (1, 1, 1)
+
+    @pytest.mark.parametrize("library", LIBRARIES)
+    def test_clients_are_counted_until_they_are_closed(self, leakcheck: LeakCheck, server: str, library: str) -> None:
+        before = leakcheck.snapshot()
+        driver = new_driver(library)
+        driver.hold(f"{server}/ok")
+        driver.release()
+        assert (leakcheck.snapshot() - before).clients == 1
+        driver.end()
+        assert (leakcheck.snapshot() - before).clients == 0
 
     def test_loops_and_tasks_are_counted_without_their_own_pipes(self, leakcheck: LeakCheck) -> None:
         before = leakcheck.snapshot()
@@ -205,6 +216,12 @@ class TestPeak:
             socket.socket().close()
         assert leakcheck.peak("sockets") == 1
 
+    def test_the_peak_of_clients_is_the_number_made(self, leakcheck: LeakCheck) -> None:
+        requests = pytest.importorskip("requests")
+        for _ in range(2):
+            requests.Session().close()
+        assert leakcheck.peak("clients") == 2
+
     def test_the_peak_of_what_was_never_made_is_zero(self, leakcheck: LeakCheck) -> None:
         assert leakcheck.peak("threads") == 0
 
@@ -267,6 +284,17 @@ class TestNoLeaks:
         with no_leaks():
             assert socket.socket.__init__ is not before
         assert socket.socket.__init__ is before
+
+    def test_what_gives_a_generator_cannot_be_checked_by_a_decorator(self) -> None:
+        def generate() -> Iterator[None]:
+            yield
+
+        async def generate_later() -> AsyncIterator[None]:
+            yield
+
+        for function in (generate, generate_later):
+            with pytest.raises(TypeError, match=rf"no_leaks\(\) cannot check .*\.{function.__name__}: "):
+                no_leaks(function)
 
     def test_an_unknown_key_is_an_error_at_once(self) -> None:
         with pytest.raises(TypeError, match=r"no_leaks\(\) got an unknown kind 'socket'"):

@@ -196,3 +196,123 @@ def test_block(httpleak):
 """
     )
     inner.judge(test_block="clean").assert_outcomes(passed=1)
+
+
+FIXTURES = (
+    HEAD
+    + """
+@pytest.fixture
+def checked(httpleak):
+    with httpleak.check():
+        yield
+
+@pytest.fixture
+def checked_at_first():
+    with no_leaks():
+        leak()
+
+@pytest.fixture(scope="class")
+def around():
+    with no_leaks():
+        yield
+
+def test_in_teardown(checked):
+    leak()
+
+def test_in_set_up(checked_at_first):
+    pass
+
+def test_closed_in_time(checked):
+    socket.socket().close()
+
+class TestOfClass:
+    def test_first(self, around):
+        leak()
+
+    def test_second(self, around):
+        leak()
+
+    def test_clean(self, around):
+        socket.socket().close()
+"""
+)
+
+
+def test_a_block_in_a_fixture_answers_for_what_the_fixture_is_for(inner: Inner) -> None:
+    inner.write(test_a=FIXTURES)
+    inner.judge(
+        test_in_teardown="leaked",
+        test_in_set_up="leaked",
+        test_closed_in_time="clean",
+        test_first="leaked",
+        test_second="leaked",
+        test_clean="clean",
+    )
+
+
+NEVER_LEFT = (
+    HEAD
+    + """
+def never_left(block):
+    block.__enter__()
+    KEPT.append(block)
+
+def generate():
+    with no_leaks():
+        yield
+
+def test_check(httpleak):
+    never_left(httpleak.check())
+    leak()
+
+def test_no_leaks():
+    never_left(no_leaks())
+    leak()
+
+def test_one_in_another(httpleak):
+    never_left(httpleak.check())
+    never_left(no_leaks())
+    leak()
+
+def test_stopped_generator():
+    KEPT.append(generate())
+    next(KEPT[-1])
+    leak()
+
+def test_left_too_late():
+    for each in KEPT:
+        if hasattr(each, "__exit__"):
+            each.__exit__(None, None, None)
+    socket.socket().close()
+
+def test_nothing_is_left(httpleak):
+    never_left(httpleak.check())
+
+def test_raised():
+    with pytest.raises(ValueError), no_leaks():
+        leak()
+        raise ValueError
+
+def test_raised_but_closed():
+    with pytest.raises(ValueError), no_leaks(), socket.socket():
+        raise ValueError
+
+def test_end():
+    leak()
+"""
+)
+
+
+def test_what_is_made_in_a_block_that_is_never_left_is_the_tests(inner: Inner) -> None:
+    inner.write(test_a=NEVER_LEFT)
+    inner.judge(
+        test_check="leaked",
+        test_no_leaks="leaked",
+        test_one_in_another="leaked",
+        test_stopped_generator="leaked",
+        test_left_too_late="clean",
+        test_nothing_is_left="clean",
+        test_raised="leaked",
+        test_raised_but_closed="clean",
+        test_end="leaked",
+    )

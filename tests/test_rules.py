@@ -170,6 +170,14 @@ def test_patterns_ignore_by_name_or_by_who_made_it(pattern: str, ignored: bool) 
     assert (len(counted), len(left_out)) == ((0, 1) if ignored else (1, 0))
 
 
+@pytest.mark.parametrize(("file", "ignored"), [("inner.py", True), ("app.py", True), ("outer.py", False)])
+def test_who_made_it_is_the_line_that_is_told_and_what_that_has_called(file: str, ignored: bool) -> None:
+    stack = tuple(Site(f"/src/{each}.py", 3, "fetch") for each in ("inner", "app", "outer"))
+    made = replace(SOCKET, stack=stack, created=stack[1])
+    counted, _ = rules.split_ignored([made], [Pattern.parse(f"created:*/{file}")], {})
+    assert counted == ([] if ignored else [made])
+
+
 def test_one_pattern_of_several_that_matches_is_enough() -> None:
     named = replace(SOCKET, names=("127.0.0.1:80",))
     matching, other = Pattern.parse("sockets:127.*"), Pattern.parse("sockets:10.*")

@@ -8,14 +8,26 @@ from pytest_httpleak.settings import Settings
 
 
 class Block:
-    """The life of one block: `begin`, then `end` where it ran through, or `abandon` where it raised."""
+    """The life of one block: it ends where it ran through, and is abandoned where it raised, or was never left.
+
+    Around it is the `parent`, or else whoever answers for what is made where it begins.
+    """
 
     def __init__(self, session: Session, settings: Settings, parent: Owner | None) -> None:
         self._session = session
-        self._parent = parent
-        self.check: Check = session.begin("<checked block>", "block", settings, parent=parent)
+        around = session.watch.owner() if parent is None else parent
+        self._parent = None if around is session.watch.root else around
+        self.check: Check = session.begin("<checked block>", "block", settings, parent=self._parent)
         # `begin` puts the owner on the stack, which a task or a helper thread does not look at.
-        self._restore = session.watch.lend(self.check.owner)
+        self._give_back = session.watch.lend(self.check.owner)
+        session.blocks.append(self)
+        session.block_begins()
+
+    def _restore(self) -> None:
+        """Let whoever was there before answer again, once: one that was abandoned may yet be left."""
+        if self in self._session.blocks:
+            self._session.blocks.remove(self)
+            self._give_back()
 
     def end(self) -> Check:
         """Judge what the block has left behind."""
@@ -30,13 +42,13 @@ class Block:
         return self.check
 
     def abandon(self) -> None:
-        """Leave what was made to whoever is around the block: its error says enough."""
+        """Leave what was made to whoever is around the block: its error says enough, or it was never left."""
         self._restore()
-        owner = self.check.owner
-        if self._parent is not None:
+        owner, parent = self.check.owner, self._parent
+        if parent is not None and not self.check.judged:
             for record in owner.records:
                 if record.owner is owner:
-                    record.owner = self._parent
-                    self._parent.keep(record)
-            self._session.watch.pass_on(owner, self._parent)
+                    record.belong_to(parent)
+            parent.left += owner.left
+            self._session.watch.pass_on(owner, parent)
         self._session.drop(self.check)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Finding
     from pytest_httpleak.model.rows import AuditNote, Growth
     from pytest_httpleak.session.auditing import Auditing
+    from pytest_httpleak.session.blocks import Block
     from pytest_httpleak.session.growth import GrowthWatch
 
 _running: list[Session] = []
@@ -105,6 +106,8 @@ class Session:
         self._growth: GrowthWatch | None = None
         self._finder: AfterImport | None = None
         self._pid = os.getpid()
+        self.blocks: list[Block] = []  # that have not been left
+        self.block_begins: Callable[[], object] = lambda: None
         self._stranger: Owner | None = None  # in whose name the session around this one leaves things alone
 
     # -- life of the watch ---------------------------------------------------------------------------------------------
@@ -202,6 +205,9 @@ class Session:
         """Let an owner answer from now on; whoever has answered until now keeps the descriptors that have appeared."""
         self.ledger.adopt(self.watch.stack[-1])
         self.watch.push(check.owner)
+        for block in self.blocks:
+            if block.check.owner.is_within(check.owner):
+                self.watch.push(block.check.owner)
 
     def want_peaks(self, check: Check) -> None:
         """Count the highest numbers open at once from now on; costs a look at what is open at each birth."""
@@ -226,6 +232,7 @@ class Session:
         owner = check.owner
         self.watch.pop(owner)
         try:
+            self._abandon_blocks(owner)
             if self.watch.heirs:
                 from pytest_httpleak.session.heirs import hand_over
 
@@ -250,6 +257,12 @@ class Session:
                 owner.peaks = None
                 self.watch.peaking -= 1
             self.seconds += Real.perf_counter() - began
+
+    def _abandon_blocks(self, owner: Owner) -> None:
+        """Let an owner answer for the blocks inside of it that nobody has left."""
+        for block in reversed(self.blocks):
+            if block.check.owner.is_within(owner):
+                block.abandon()
 
     def accept_defaults(self) -> None:
         """Let what a wider fixture has changed for the whole process, or put back, be no test's doing."""
