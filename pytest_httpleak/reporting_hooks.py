@@ -22,6 +22,7 @@ class ForeignProtocolHooks:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
+        __tracebackhide__ = True
         if self._guard.holding is not item and self._guard.is_checked(item):
             self._guard.begin_test(item)
         return (yield)

@@ -18,10 +18,12 @@ from unittest import mock
 import pytest
 from inner import Inner
 
+from pytest_httpleak.clocks import Real
 from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.patches import Wall
 from pytest_httpleak.probes.tasks import is_infrastructure
+from pytest_httpleak.session.core import Session
 
 Leaks = Callable[..., tuple[Finding, ...]]
 
@@ -49,6 +51,23 @@ def test_a_response_of_a_manager_that_was_made_before_the_watch_is_still_the_tes
     found = leaks(lambda: kept.append(early_manager.request("GET", server + "/big", preload_content=False)))
     assert [finding.kind for finding in found] == [Kind.RESPONSES]
     kept[0].close()
+
+
+# -- what a thread of the process is just ending: pycares's destroys channels that are closed -----------------------------
+
+
+def test_what_another_thread_is_just_ending_costs_no_collection(leaks: Leaks, monkeypatch: pytest.MonkeyPatch) -> None:
+    over, collections, opened = threading.Event(), [], []
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    monkeypatch.setattr(Real, "sleep", lambda seconds: opened.pop().close() if opened else None)
+    monkeypatch.setattr(gc, "collect", lambda *generation: collections.append(generation) or 0)
+    try:
+        assert leaks(lambda: opened.append(socket.socket())) == ()
+        assert collections == []
+    finally:
+        over.set()
+        thread.join()
 
 
 # -- a resolver written in C: aiohttp's, through aiodns and pycares ----------------------------------------------------
@@ -96,6 +115,22 @@ def test_a_connector_that_never_connected_answers_for_its_resolver(aiohttp: Any,
     assert (found.kind, found.type) == (Kind.CLIENTS, "aiohttp.TCPConnector")
     assert found.summary == "not closed, with 4 descriptors of its DNS resolver"
     asyncio.run(kept[0].close())
+
+
+def test_resolvers_that_are_made_in_several_threads_disturb_neither_each_other_nor_the_test(
+    aiohttp: Any, leaks: Leaks, session: Session
+) -> None:
+    async def main() -> None:
+        async with aiohttp.ClientSession():
+            pass
+
+    def many() -> None:
+        with ThreadPoolExecutor(4) as executor:
+            for done in [executor.submit(asyncio.run, main()) for _ in range(40)]:
+                done.result()
+
+    assert leaks(many, grace=0.5) == ()
+    assert session.errors() == []
 
 
 def test_the_resolver_of_a_connector_that_was_dropped_is_one_finding_with_its_line(aiohttp: Any, leaks: Leaks) -> None:
@@ -748,3 +783,46 @@ def test_a_watcher_that_a_library_never_ends_is_nobodys() -> None:
         task = types.SimpleNamespace(get_coro=lambda coroutine=coroutine: coroutine)
         assert is_infrastructure(task) is is_the_librarys
         coroutine.close()
+
+
+# -- a library's own runner, whose loop it also makes the current one: falcon's -----------------------------------------
+
+RUNNER = """
+import asyncio
+
+class Active:
+    def __init__(self):
+        self.runner = asyncio.Runner()
+
+
+class Simulation:
+    active = None
+
+    def run(self, coroutine):
+        if self.active is None:
+            self.active = Active()
+        return self.active.runner.run(coroutine)
+
+
+run = Simulation().run
+"""
+
+
+def test_the_loop_of_a_runner_of_a_librarys_is_the_processs(inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner.install(monkeypatch, simulating=RUNNER)
+    inner.write(
+        test_a="""
+import asyncio
+import simulating
+
+def test_first():
+    simulating.run(asyncio.sleep(0))
+
+def test_second():
+    simulating.run(asyncio.sleep(0))
+
+def test_own():
+    asyncio.set_event_loop(asyncio.new_event_loop())
+"""
+    )
+    inner.judge(test_first="clean", test_second="clean", test_own="leaked")

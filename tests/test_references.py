@@ -609,7 +609,7 @@ def test_the_module_of_the_place_is_told(program: Any) -> None:
 @pytest.mark.parametrize(("place", "is_end"), [("app", True), ("slots", True), ("app with a list", False)])
 def test_a_search_may_end_at_an_object_it_is_told_of(program: Any, place: str, is_end: bool) -> None:
     client = put(program, place)
-    root = references.process_wide(client, ends={id(program.app)})
+    root = references.process_wide(client, references.Way(ends={id(program.app)}))
     assert (None if root is None else root.end) is (program.app if is_end else None)
 
 
@@ -629,7 +629,7 @@ def test_a_dict_that_has_made_what_it_holds_leads_on_to_such_an_end(program: Any
     program.clients = defaultdict(factory, a=client)
     program.app = App(program.clients)
     for end in (program.clients, program.app):
-        root = references.process_wide(client, ends={id(end)})
+        root = references.process_wide(client, references.Way(ends={id(end)}))
         assert (None if root is None else root.end) is (end if is_end else None)
 
 
@@ -638,8 +638,20 @@ def test_a_dict_that_makes_what_it_holds_can_still_grow(program: Any) -> None:
     assert references.process_wide(program.clients["a"]) is None
 
 
+def test_what_only_passes_through_a_package_is_at_home_elsewhere(program: Any) -> None:
+    client = put(program, "module")
+    Settings.client = App(client)
+    nearest, other = (references.process_wide(client, references.Way(passing=each)) for each in ("", "program"))
+    assert nearest is not None
+    assert nearest.text == "module attribute program.client"
+    assert other is not None
+    assert other.text == "class attribute test_references.Settings.client.client"
+    Settings.client = None
+    assert references.process_wide(client, references.Way(passing="program")) is None
+
+
 def test_a_search_that_ends_elsewhere_tells_of_no_object(program: Any) -> None:
-    root = references.process_wide(put(program, "app"), ends={id(program)})
+    root = references.process_wide(put(program, "app"), references.Way(ends={id(program)}))
     assert root is not None
     assert root.end is None
 
@@ -746,6 +758,17 @@ def test_the_value_of_a_fixture_is_told(request: pytest.FixtureRequest) -> None:
     assert vars(definition)["cached_result"][0] is client  # from now on there is a dict between the two
     assert references.held_by(client, seconds=5) == "value of fixture 'program'"
     definition.cached_result = kept
+
+
+@pytest.mark.parametrize("has_dict", [False, True])
+def test_what_a_test_was_given_is_told_by_the_name_of_its_fixture(
+    request: pytest.FixtureRequest, has_dict: bool
+) -> None:
+    client = Client()
+    request.node.funcargs["given"] = App(client)  # type: ignore[attr-defined]
+    assert not has_dict or vars(request.node)
+    assert references.held_by(client, seconds=5) == "value of fixture 'given'.client"
+    assert references.process_wide(client) is None
 
 
 def test_a_search_ends_in_time(program: Any) -> None:

@@ -183,6 +183,14 @@ def test_a_process_leaks_until_it_has_ended(leaks: Leaks, kept: list[Any]) -> No
     assert leaks(lambda: start(int).join()) == ()
 
 
+@pytest.mark.parametrize("make", [multiprocessing.Queue, multiprocessing.JoinableQueue])
+def test_a_queue_leaks_until_it_is_closed(leaks: Leaks, kept: list[Any], make: Callable[[], Any]) -> None:
+    queues: list[Any] = []
+    (finding,) = leaks(lambda: queues.append(make()))
+    assert (finding.kind, finding.count) == (Kind.FDS, 2)
+    assert leaks(lambda: (queues.append(make()), queues[-1].close(), queues[-1].join_thread())) == ()
+
+
 class Kept:
     """Something that is ended with the test."""
 

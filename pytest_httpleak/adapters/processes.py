@@ -1,4 +1,4 @@
-"""The pipes that `multiprocessing` keeps with a pool or an ended process: open until the garbage collector takes that."""
+"""The pipes that `multiprocessing` keeps with what was closed or has ended: open until the garbage collector takes that."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.records import Bystander
 
-MODULES = ("multiprocessing.process", "multiprocessing.pool")
+MODULES = ("multiprocessing.process", "multiprocessing.pool", "multiprocessing.queues")
 
 
 class ProcessRecord(Bystander):
@@ -36,16 +36,24 @@ class PoolRecord(ProcessRecord):
     def descriptors(self) -> Iterator[int]:
         pool = self.ref()
         for queue in ("_change_notifier", "_inqueue", "_outqueue"):
-            for end in ("_reader", "_writer"):
-                pipe = attribute(attribute(pool, queue), end)
-                if attribute(pipe, "closed", True) is False:
-                    yield pipe.fileno()
+            yield from _ends(attribute(pool, queue))
         for process in list(attribute(pool, "_pool") or ()):
             yield from _sentinels(process)
 
 
+class QueueRecord(ProcessRecord):
+    """A queue; closed where nothing was put into it, it keeps its pipe open all the same."""
+
+    __slots__ = ()
+
+    def descriptors(self) -> Iterator[int]:
+        queue = self.ref()
+        if attribute(queue, "_closed") is True:
+            yield from _ends(queue)
+
+
 def attach(module: ModuleType, hooks: Hooks) -> None:
-    """Record processes that are started, and pools."""
+    """Record processes that are started, pools, and queues."""
     watch: Any = hooks.watch
     table = watch.table("processes")
 
@@ -55,14 +63,27 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     def born(_: None, pool: Any, /, *args: Any, **kwargs: Any) -> None:
         keep(pool, PoolRecord())
 
+    def queue_born(_: None, queue: Any, /, *args: Any, **kwargs: Any) -> None:
+        keep(queue, QueueRecord())
+
     def keep(thing: Any, record: ProcessRecord) -> None:
         table.put(thing, record)
         watch.add(record, opened=False)
 
     if module.__name__ == "multiprocessing.process":
         hooks.after(module.BaseProcess, "start", started)
-    else:
+    elif module.__name__ == "multiprocessing.pool":
         hooks.after(module.Pool, "__init__", born)
+    else:
+        hooks.after(module.Queue, "__init__", queue_born)
+
+
+def _ends(queue: Any) -> Iterator[int]:
+    """The ends of a queue's pipe that are open."""
+    for end in ("_reader", "_writer"):
+        pipe = attribute(queue, end)
+        if attribute(pipe, "closed", True) is False:
+            yield pipe.fileno()
 
 
 def _sentinels(process: Any) -> Iterator[int]:

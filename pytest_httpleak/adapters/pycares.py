@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any, ClassVar, Final
@@ -51,6 +52,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     wall = hooks.wall
     channels = watch.table("pycares channels")
     alive: list[ChannelRecord] = []
+    making = threading.RLock()  # two that are made at once could not be told apart
 
     def let_end() -> None:
         """Wait for channels that are being destroyed: their numbers would be given to the next one, and not be seen."""
@@ -63,23 +65,39 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     def make(original: Any) -> Any:
         def born(channel: Any, *args: Any, **kwargs: Any) -> None:
             __tracebackhide__ = True
-            if wall.on:
-                let_end()
-            before = _listing() if wall.on else {}
-            original(channel, *args, **kwargs)
-            if wall.on:
-                try:
-                    made = {fd: identity for fd, identity in _listing().items() if fd not in before}
-                    record = ChannelRecord(made)
-                    channels.put(channel, record)
-                    alive.append(record)
-                    watch.add(record, opened=False)
-                    for fd in made:
-                        watch.descriptor_made(fd, 4)
-                except Exception as error:  # noqa: BLE001 - the wall keeps whatever it is from the tested code
-                    wall.fall(error)
+            with making:
+                before = get_ready()
+                original(channel, *args, **kwargs)
+                if before is not None and wall.on:
+                    try:
+                        note(channel, *before)
+                    except Exception as error:  # noqa: BLE001 - the wall keeps whatever it is from the tested code
+                        wall.fall(error)
 
         return born
+
+    def get_ready() -> tuple[set[int], dict[int, Any]] | None:
+        """What is open before a channel is made, and known to the watch; None where nothing is to be noted."""
+        if not wall.on:
+            return None
+        try:
+            let_end()
+            return set(_listing()), dict(watch.fds)
+        except Exception as error:  # noqa: BLE001 - as above
+            wall.fall(error)
+            return None
+
+    def note(channel: Any, before: set[int], known: dict[int, Any]) -> None:
+        new = {fd: identity for fd, identity in _listing().items() if fd not in before}
+        # Another thread may have opened a file meanwhile, or the poller of its loop.
+        others = {fd for loop in watch.table("loops") for fd in loop.descriptors()}
+        made = {fd: new[fd] for fd in new.keys() - others if watch.fds.get(fd) is known.get(fd)}
+        record = ChannelRecord(made)
+        channels.put(channel, record)
+        alive.append(record)
+        watch.add(record, opened=False, depth=5)
+        for fd in made:
+            watch.descriptor_made(fd, 5)
 
     hooks.patches.replace(module.Channel, "__init__", make)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import inspect
+import re
 import sys
 import threading
 import types
@@ -15,6 +16,7 @@ from pytest_httpleak.asking import attribute, is_a, module_of, own_attribute
 CACHE: Final = type(functools.lru_cache(lambda: None))
 _LOCAL: Final = threading.local
 _LONGEST_KEY: Final = 60
+_ITEM: Final = re.compile(r"^\[(.*?)\]")
 _KEY: Final = "\0"  # begins the text of a key that may yet be an attribute
 
 
@@ -91,7 +93,7 @@ def root_of(step: Step, owners: list[Any]) -> Root | None:
         return _module(thing.__name__)
     if is_a(thing, dict):
         return _namespace(step, owners)
-    return _fixture(thing, step) if _is_fixture(thing) else _self_of_test(thing, step)
+    return _fixture(thing, step) if _is_fixture(thing) else _of_test(thing, step)
 
 
 def _namespace(step: Step, owners: list[Any]) -> Root | None:
@@ -118,7 +120,7 @@ def _owning(owner: Any, step: Step) -> Root | None:
     if _is_fixture(owner) and _attributes(owner) is step.thing:
         step.read_as_attribute()
         return _fixture(owner, step)
-    return _self_of_test(owner, step) if _attributes(owner) is step.thing else None
+    return _of_test(owner, step) if _attributes(owner) is step.thing else None
 
 
 def _module(name: str) -> Root:
@@ -161,14 +163,15 @@ def _fixture(definition: object, step: Step) -> Root:
     return Root("", f"value of fixture {getattr(definition, 'argname', '?')!r}")
 
 
-def _self_of_test(item: object, step: Step) -> Root | None:
-    """The instance of a test class, which pytest keeps with each of the tests: what hangs there is the test's own doing."""
-    below = step.below
-    is_instance = step.text in ("._instance", f"{_KEY}_instance")
-    if below is None or not is_instance or not module_of(item).startswith("_pytest"):
+def _of_test(item: object, step: Step) -> Root | None:
+    """What pytest keeps with each test: the instance of its class, on which the test hangs things, or a fixture's value."""
+    below, name = step.below, step.text.removeprefix(".").removeprefix(_KEY)
+    if below is None or name not in ("_instance", "funcargs") or not module_of(item).startswith("_pytest"):
         return None
     path, step.text, step.below = below.path(), "", None
-    return Root("", f"self{path} of {type(below.thing).__qualname__}")
+    if name == "_instance":
+        return Root("", f"self{path} of {type(below.thing).__qualname__}")
+    return Root("", _ITEM.sub(r"value of fixture \1", path, count=1))
 
 
 def of_thread(step: Step, root: Root) -> str | None:

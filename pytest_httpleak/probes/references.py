@@ -45,15 +45,16 @@ _SKIPPED: Final = (types.TracebackType, types.BuiltinFunctionType)
 GIVEN_UP: Final = Root("", "?")  # the answer of a search that there was no time to end
 
 
-class _Way:
+class Way:
     """Which references a search follows, and where it may end.
 
     `is_any` is for one that only explains, and follows them all. Else it follows attributes, and containers of a class
-    or module of `packages` alone; with `in_cells`, a container of a module's own has to have one place for what it holds.
-    `ends` are the identities of the objects that it may end at.
+    or module of `packages` alone; with `in_cells`, one of a module's own has to be a tuple, a list to which nothing was
+    added, or a dict of one place. `ends` are the identities of objects that it may end at, which the answer then gives. It
+    cannot end in the package `passing`, through whose places things only pass.
     """
 
-    __slots__ = ("ends", "in_cells", "is_any", "packages")
+    __slots__ = ("ends", "in_cells", "is_any", "packages", "passing")
 
     def __init__(
         self,
@@ -62,25 +63,24 @@ class _Way:
         packages: frozenset[str] = frozenset(),
         ends: Container[int] = (),
         in_cells: bool = False,
+        passing: str = "",
     ) -> None:
         self.is_any = is_any
         self.packages = packages
         self.ends = ends
         self.in_cells = in_cells
+        self.passing = passing
+
+    def may_end(self, module: str) -> bool:
+        """Whether a place of that module answers the question; the fixtures' and tests' have none."""
+        return self.is_any or bool(module and module.partition(".")[0] != self.passing)
 
     def may_contain(self, module: str) -> bool:
         """Whether a container that belongs to that module is a part of what its library keeps for itself."""
         return self.is_any or module.partition(".")[0] in self.packages
 
 
-def process_wide(
-    thing: object,
-    packages: frozenset[str] = frozenset(),
-    ends: Container[int] = (),
-    *,
-    in_cells: bool = False,
-    seconds: float = 5.0,
-) -> Root | None:
+def process_wide(thing: object, way: Way | None = None, *, seconds: float = 5.0) -> Root | None:
     """The module or class attribute, or the cached function, that holds `thing` through attributes alone; else None.
 
     Such a client is made once and lives as long as the process. A list or dict on the way makes it a registry, which
@@ -88,23 +88,22 @@ def process_wide(
     unlike parts. A `defaultdict` that has made what it holds, and an `ExitStack`, is a part of whatever ends it, but grows
     where it is a module's or class's. A class or cached function that a call has made, as a test may or a mock does, is a
     part of the way, and no end. What a library has made itself it may also keep in a container of its own: `packages` are
-    those that made `thing`. With `in_cells` one that is a module's has to be a tuple, a list to which nothing was added, or
-    a dict of one place. A variable of its own in a function's closure is an attribute of that function. The way may also
-    end at an object whose identity is among `ends`, which the answer then gives. `GIVEN_UP` where that could not be told in
-    `seconds` of processor time.
+    those that made `thing`. A variable of its own in a function's closure is an attribute of that function. The `way` says
+    where it may also end, or may not. `GIVEN_UP` where that could not be told in `seconds` of processor time.
     """
-    if id(thing) in ends:
+    way = way or Way()
+    if id(thing) in way.ends:
         return Root(module_of(thing), "", thing)
-    return _climb(thing, _Way(packages=packages, ends=ends, in_cells=in_cells), seconds)
+    return _climb(thing, way, seconds)
 
 
 def held_by(thing: object, *, seconds: float = 0.3) -> str | None:
     """What still refers to `thing`, in words: `module attribute app.api._last`; None if that cannot be told in time."""
-    root = _climb(thing, _Way(is_any=True), seconds)
+    root = _climb(thing, Way(is_any=True), seconds)
     return None if root is None or root is GIVEN_UP else root.text
 
 
-def _climb(thing: object, way: _Way, seconds: float) -> Root | None:
+def _climb(thing: object, way: Way, seconds: float) -> Root | None:
     gc.unfreeze()
     end = Real.thread_time() + seconds
     level = [Step(thing, "", None)]
@@ -121,7 +120,7 @@ def _climb(thing: object, way: _Way, seconds: float) -> Root | None:
         for step, owners in _with_owners(steps):
             root = root_of(step, owners)
             if root is not None:
-                if (root.module or way.is_any) and _may_lead_on(step, root.module, way, is_end=True):
+                if way.may_end(root.module) and _may_lead_on(step, root.module, way, is_end=True):
                     return Root(root.module, of_thread(step, root) or root.text + step.path())
                 continue
             part = _part(step, owners, seen, way)
@@ -158,7 +157,7 @@ def _with_owners(steps: list[Step]) -> Iterator[tuple[Step, list[Any]]]:
         yield step, owners.get(id(step.thing), [])
 
 
-def _may_lead_on(step: Step, module: str, way: _Way, *, is_end: bool = False) -> bool:
+def _may_lead_on(step: Step, module: str, way: Way, *, is_end: bool = False) -> bool:
     """Whether the way may go on from a step of that module, or end there: to a container only from what it belongs to."""
     below = step.below
     if is_end and not way.is_any and _is_ended_by_its_keeper(step):
@@ -174,7 +173,7 @@ def _may_lead_on(step: Step, module: str, way: _Way, *, is_end: bool = False) ->
     return way.may_contain(module) and not is_list_of_all and not module.startswith(_REGISTRARS)
 
 
-def _referring(level: list[Step], above: list[Step], seen: set[int], way: _Way) -> Iterator[Step]:
+def _referring(level: list[Step], above: list[Step], seen: set[int], way: Way) -> Iterator[Step]:
     """Whatever refers to the objects of a level, and has not been seen yet."""
     by_id = {id(step.thing): step for step in level}
     for referrer in gc.get_referrers(*(step.thing for step in level)):
@@ -183,7 +182,7 @@ def _referring(level: list[Step], above: list[Step], seen: set[int], way: _Way) 
             yield from _steps(referrer, by_id, way)
 
 
-def _part(step: Step, owners: list[Any], seen: set[int], way: _Way) -> Step | None:
+def _part(step: Step, owners: list[Any], seen: set[int], way: Way) -> Step | None:
     """The step to go on from; one of a mapping has what its dict contains."""
     part = _with_attributes(step, owners, seen)
     below = None if part is None or way.is_any else part.below
@@ -245,7 +244,7 @@ def _is_ours(referrer: Any, *ours: object) -> bool:
     return module_of(referrer).startswith((_OWN, "weakref"))
 
 
-def _steps(referrer: Any, by_id: dict[int, Step], way: _Way) -> list[Step]:
+def _steps(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
     """How a referrer refers to the objects below: by attribute, item, closure or local variable."""
     if is_a(referrer, dict):
         keys = [(key, by_id[id(value)]) for key, value in list(referrer.items()) if id(value) in by_id]
@@ -274,7 +273,7 @@ def _steps(referrer: Any, by_id: dict[int, Step], way: _Way) -> list[Step]:
     return _attribute_steps(referrer, by_id, way)
 
 
-def _item_steps(container: Any, by_id: dict[int, Step], way: _Way) -> list[Step]:
+def _item_steps(container: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
     """How a list, tuple, set or deque refers to what is below; a tuple or deque may be a field of what refers to it."""
     label = "[...]" if is_a(container, (set, frozenset)) else "[{}]"
     is_followed = way.is_any or way.packages or is_a(container, (tuple, deque))
@@ -296,7 +295,7 @@ def _variable(function: Any, below: Step) -> str:
     return next((f", variable {name!r}" for each, name in names if each is cell), "")
 
 
-def _attribute_steps(referrer: Any, by_id: dict[int, Step], way: _Way) -> list[Step]:
+def _attribute_steps(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
     for cls in (referrer if is_a(referrer, type) else type(referrer)).__mro__:
         if id(cls) in by_id:
             return [Step(referrer, "", by_id[id(cls)])]
@@ -309,7 +308,7 @@ def _attribute_steps(referrer: Any, by_id: dict[int, Step], way: _Way) -> list[S
     return _unnamed(referrer, by_id, way)
 
 
-def _unnamed(referrer: Any, by_id: dict[int, Step], way: _Way) -> list[Step]:
+def _unnamed(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
     """How something of C or a method refers to what is below; where that decides, in a field of its own or to a class."""
     if way.is_any:
         return [Step(referrer, "", step) for step in list(by_id.values())[:1]]

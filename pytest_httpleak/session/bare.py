@@ -86,7 +86,7 @@ def _native_keeper(watch: Watch, fd: int, keepers: list[Owner]) -> object | None
 
     def is_kept(thing: object) -> bool:
         if references.GIVEN_UP not in roots:  # else the next search would take as long
-            roots.append(references.process_wide(thing, ends=ends))
+            roots.append(references.process_wide(thing, references.Way(ends=ends)))
         return roots[-1] not in (None, references.GIVEN_UP)
 
     return pollers.native_keeper(values, is_kept)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import gc
 from collections.abc import Callable, Collection, Iterator
+from itertools import islice
 from types import CodeType
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ _UNTIL_RECORDED: Final = 0.002
 # What lives as long as the process is asked about after a few milliseconds, so that a clean test need not wait for it,
 # and for less processor time than what decides: without an answer it is asked again after the grace.
 _LOOKS_BEFORE_ASKING: Final = 4
+_LOOKS_AT_FIRST: Final = 3
 _MOST_ASKED_BEFORE: Final = 8  # what lives as long as the process is not made by the dozen
 _TO_SAVE_TIME: Final = 0.3
 
@@ -54,7 +56,10 @@ class Judging:
         """What is really leaked: collected once, waited for, and told apart from what may live as long as the process."""
         if self._watch.keepers and self._are_kept(owner, suspects, kinds, is_searched=False):
             return []
-        before = suspects
+        before = suspects = self._after_a_moment(owner, suspects, grace, tasks_before)
+        if not suspects:
+            self._ledger.open()
+            return []
         # Held meanwhile: a task that nothing refers to is pending, and must not be destroyed by this very question.
         waiting = [task for loop in self._watch.open_loops() for task in tasks.pending(loop)]
         gc.collect()
@@ -85,6 +90,15 @@ class Judging:
             )
             for suspect in found
         ]
+
+    def _after_a_moment(self, owner: Owner, suspects: list[Suspect], grace: float, tasks_before: int) -> list[Suspect]:
+        """What is suspected yet where another thread may just be ending it: a collection costs more than such a moment."""
+        for pause in islice(pauses(grace), _LOOKS_AT_FIRST):
+            if not _thread._count() or all(suspect.state is State.COLLECTED for suspect in suspects):
+                break
+            Real.sleep(pause)
+            suspects = self._looking.look(owner, tasks_before)
+        return suspects
 
     def _settled(
         self, owner: Owner, suspects: list[Suspect], grace: float, tasks_before: int, kinds: Collection[Kind]

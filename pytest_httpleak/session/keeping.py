@@ -35,6 +35,7 @@ class _Terms(NamedTuple):
     in_containers: bool = True  # its library may keep it in a list or dict of its own
     in_cells: bool = False  # where that is its module's, it has one place for it: others list all there are
     by_attributes: bool = True  # an attribute of any object that lives longer will do, whoever has made it
+    passing: str = ""  # a package in whose places it is kept for the moment, beside the one where it is at home
 
 
 def _anywhere(module: str, makers: frozenset[str]) -> bool:
@@ -64,7 +65,7 @@ _TERMS: Final = {
     # What the tested code has opened may hang in a library's module, too.
     Kind.FDS: _Terms(_where_it_was_made),
     # One that the tested code has made and set is also in a place of asyncio's.
-    Kind.LOOPS: _Terms(_where_it_was_made),
+    Kind.LOOPS: _Terms(_where_it_was_made, passing="asyncio"),
     # What a wider fixture's own object has at work, and has connected itself.
     Kind.TASKS: _Terms(_nowhere, in_containers=False, by_attributes=False),
     Kind.RESPONSES: _Terms(_nowhere, in_containers=False, by_attributes=False),
@@ -151,10 +152,8 @@ def excused(
         if keeper is None and of_fixture and thing is not None:
             keeper = next((each for each in fixtures if each.values is not None and each.values.contain(thing)), None)
         is_climbed = is_searched and thing is not None and keeper is None and terms.by_attributes
-        in_cells = terms.in_cells
-        root = (
-            references.process_wide(thing, packages, ends, in_cells=in_cells, seconds=seconds) if is_climbed else None
-        )
+        way = references.Way(packages=packages, ends=ends, in_cells=terms.in_cells, passing=terms.passing)
+        root = references.process_wide(thing, way, seconds=seconds) if is_climbed else None
         if root is references.GIVEN_UP:
             given_up.add(suspect.kind)
         if suspect.kind in given_up or (root is None and not is_known):
