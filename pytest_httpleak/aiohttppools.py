@@ -33,9 +33,12 @@ class Finalized(Record):
 
 
 class SessionRecord(Finalized):
-    """A `ClientSession`: to leave one open is a leak by aiohttp's own word, whether it holds a connection or not."""
+    """A `ClientSession`: to leave one open is a leak by aiohttp's own word, whether it holds a connection or not.
 
-    __slots__ = ("connectors", "own", "sockets", "type")
+    The session of `aiohttp.request()` is nobody's but the response's, which answers for it as long as it is open.
+    """
+
+    __slots__ = ("connectors", "is_of_request", "own", "response", "sockets", "type")
 
     kind: ClassVar[Kind] = Kind.CLIENTS
     LIBRARY = "aiohttp"
@@ -46,6 +49,8 @@ class SessionRecord(Finalized):
         self.sockets = sockets
         self.connectors = connectors
         self.own: ConnectorRecord | None = None  # the connector that it made itself, or closes
+        self.is_of_request = False
+        self.response: Record | None = None
 
     def is_open(self) -> bool:
         session = self.ref()
@@ -55,6 +60,8 @@ class SessionRecord(Finalized):
         return self.ref() is None and not self.collected
 
     def look(self) -> Suspect | None:
+        if self.response is not None and self.response.look() is not None:
+            return None
         if self.collected:
             return self._suspect(State.COLLECTED, "dropped without being closed", self._resolving(), ())
         session = self.ref()

@@ -124,6 +124,32 @@ def local(loop: Loop) -> Iterator[str]:
 # -- sessions ----------------------------------------------------------------------------------------------------------
 
 
+def test_the_response_of_a_lone_request_answers_for_its_session(marked: Marked, loop: Loop, server: str) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            context = aiohttp.request("GET", f"{server}/big")
+            loop.kept.append(Later(loop, types.SimpleNamespace(close=lambda: context.__aexit__(None, None, None))))
+            await context.__aenter__()  # leak: responses
+
+        loop.run(main())
+
+    marked(leaking)
+
+
+def test_the_session_of_a_lone_request_leaks_by_itself_where_that_is_read(
+    marked: Marked, loop: Loop, server: str
+) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            context = aiohttp.request("GET", f"{server}/ok")  # leak: clients
+            loop.kept.append(Later(loop, types.SimpleNamespace(close=lambda: context.__aexit__(None, None, None))))
+            await (await context.__aenter__()).read()
+
+        loop.run(main())
+
+    marked(leaking)
+
+
 def test_a_session_that_is_kept_open_leaks_with_its_idle_connection(marked: Marked, loop: Loop, server: str) -> None:
     def leaking() -> None:
         async def main() -> None:

@@ -54,12 +54,14 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     responses.passing = True
     # Connectors and checkouts that die open: the collector may take them, and so close the connection, before the response.
     dropped: set[int] = set()
+    request = getattr(module.request, "__code__", None)
     dying_sessions, dying_connectors, dying_responses = _Dying(sessions), _Dying(connectors), _Dying(responses)
 
     def session_born(_: None, session: Any, /, *args: Any, **kwargs: Any) -> None:
         record = SessionRecord(type_name(session), sockets, connectors)
         sessions.put(session, record)
         watch.add(record)
+        record.is_of_request = record.birth is not None and any(code is request for code, _ in record.birth.frames[:2])
         connector = connectors.get(session.connector)
         if connector is not None:
             connector.inner = True
@@ -100,6 +102,9 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         record = ResponseRecord((sockets, connectors, connections), str(response.method), str(response.real_url))
         responses.put(response, record)
         watch.add(record)
+        session = sessions.get(getattr(response, "_session", None))
+        if session is not None and session.is_of_request:
+            session.response = record
 
     def response_dies(response: Any, /, *args: Any, **kwargs: Any) -> None:
         record = dying_responses.record(response)
