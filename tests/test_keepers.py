@@ -723,3 +723,47 @@ def test_what_is_kept_elsewhere_is_waited_for(
     assert leaks(leaking, grace=5) != ()
     program.session.close()
     assert sum(waited) > 0.2  # at least ten pauses, however long the searches between them take
+
+
+@pytest.mark.parametrize("client", ["httpx.Client", "socket.create_connection"])
+def test_what_an_object_of_a_wider_fixture_drops_unclosed_is_told_at_its_end(
+    inner: Inner, server: str, client: str
+) -> None:
+    pytest.importorskip("httpx")
+    inner.write(
+        test_a=f"""
+        import socket
+        from urllib.parse import urlsplit
+
+        import httpx
+        import pytest
+
+        pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+        URL = "{server}/ok"
+
+        class Api:
+            client = None
+
+            def connect(self):
+                if "{client}" == "httpx.Client":
+                    self.client = httpx.Client()
+                    self.client.get(URL)
+                else:
+                    self.client = socket.create_connection((urlsplit(URL).hostname, urlsplit(URL).port))
+
+        @pytest.fixture(scope="module")
+        def api():
+            api = Api()
+            yield api
+            api.client.close()
+
+        def test_connects(api):
+            api.connect()
+
+        def test_connects_again(api):
+            api.connect()
+        """
+    )
+    inner.run()
+    assert inner.outcomes() == {"test_connects": "clean", "test_connects_again": "clean"}
+    assert fixtures(inner) == {"api": {"clients" if client == "httpx.Client" else "sockets"}}

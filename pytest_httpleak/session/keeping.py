@@ -15,6 +15,7 @@ from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import infrastructure, makers, references
 from pytest_httpleak.records import WEBSOCKET, Record
 from pytest_httpleak.sites import is_user_module
+from pytest_httpleak.socketrecords import SocketRecord
 
 SEARCH: Final = 5.0  # seconds of processor time for one question whose answer decides
 
@@ -161,7 +162,7 @@ def excused(
             continue
         keeper = keepers.get(id(root.end)) if root is not None else keeper
         if keeper is not None:
-            record.belong_to(keeper)
+            _give(keeper, suspect, records)
             keys.add(suspect.key)
             questions.start_again(suspect)
         elif root is not None:
@@ -169,6 +170,16 @@ def excused(
             if terms.excuse(root.module, packages):
                 keys.add(suspect.key)
     return keys
+
+
+def _give(keeper: Owner, suspect: Suspect, records: dict[int, Record]) -> None:
+    """Let a wider fixture answer for something, and for the sockets that it holds: it may be dropped while they are open."""
+    record = records[suspect.key]
+    owner = record.owner
+    record.belong_to(keeper)
+    for each in records.values():
+        if isinstance(each, SocketRecord) and each.owner is owner and each.claims() <= suspect.claims:
+            each.belong_to(keeper)
 
 
 def _is_a_tools_thread(suspect: Suspect) -> bool:
