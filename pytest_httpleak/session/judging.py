@@ -31,7 +31,7 @@ _UNTIL_RECORDED: Final = 0.002
 # What lives as long as the process is asked about after a few milliseconds, so that a clean test need not wait for it,
 # and for less processor time than what decides: without an answer it is asked again after the grace.
 _LOOKS_BEFORE_ASKING: Final = 4
-_LOOKS_AT_FIRST: Final = 3
+_LOOKS_AT_FIRST: Final = 4  # within 15 ms
 _MOST_ASKED_BEFORE: Final = 8  # what lives as long as the process is not made by the dozen
 _TO_SAVE_TIME: Final = 0.3
 
@@ -54,11 +54,11 @@ class Judging:
         self, owner: Owner, suspects: list[Suspect], grace: float, tasks_before: int, kinds: Collection[Kind]
     ) -> list[Suspect]:
         """What is really leaked: collected once, waited for, and told apart from what may live as long as the process."""
-        if self._watch.keepers and self._are_kept(owner, suspects, kinds, is_searched=False):
-            return []
         before = suspects = self._after_a_moment(owner, suspects, grace, tasks_before)
         if not suspects:
             self._ledger.open()
+            return []
+        if self._watch.keepers and self._are_kept(owner, suspects, kinds, is_searched=False):
             return []
         # Held meanwhile: a task that nothing refers to is pending, and must not be destroyed by this very question.
         waiting = [task for loop in self._watch.open_loops() for task in tasks.pending(loop)]
