@@ -52,6 +52,7 @@ _NATIVE: Final = (
 _SERVER: Final = "use `async with server:`, or `server.close()` and `await server.wait_closed()`, in a `finally`"
 _TRANSPORT: Final = "call `transport.close()` in a `finally`"
 _EXECUTOR: Final = "use `with ThreadPoolExecutor() as executor:`, or call `executor.shutdown()` in a `finally`"
+_PROCESS_EXECUTOR: Final = _EXECUTOR.replace("Thread", "Process")
 _LOOPS_EXECUTOR: Final = "shut the executor down; the loop's own: `await loop.shutdown_default_executor()`"
 _POOL: Final = "use `with` on the pool, or call its `close()` and `join()` in a `finally`"
 _SUBPROCESS: Final = "call `await process.communicate()`, or end it with `process.kill()` and `await process.wait()`"
@@ -73,6 +74,7 @@ _BY_MAKER: Final[tuple[tuple[Kind, str, tuple[str, ...] | None, str], ...]] = (
     (Kind.SOCKETS, "asyncio/unix_events.py", ("create_unix_connection",), _TRANSPORT),
     (Kind.SOCKETS, "socketserver.py", None, "use `with` on the server, or call `server.server_close()` in a `finally`"),
     (Kind.THREADS, "concurrent/futures/thread.py", None, _EXECUTOR),
+    (Kind.THREADS, "concurrent/futures/process.py", None, _PROCESS_EXECUTOR),
     (Kind.THREADS, "asyncio/base_events.py", ("run_in_executor",), _LOOPS_EXECUTOR),
     (Kind.THREADS, "multiprocessing/pool.py", None, _POOL),
     (Kind.THREADS, "multiprocessing/queues.py", None, _QUEUE),

@@ -10,6 +10,7 @@ import multiprocessing.process
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -181,6 +182,43 @@ def test_a_process_leaks_until_it_has_ended(leaks: Leaks, kept: list[Any]) -> No
 
     assert {finding.kind for finding in leaks(lambda: start(time.sleep, 60))} == {Kind.FDS}
     assert leaks(lambda: start(int).join()) == ()
+
+
+def test_a_queue_at_work_leaks_by_its_thread_alone(leaks: Leaks) -> None:
+    queues: list[Any] = [multiprocessing.Queue() for _ in range(2)]
+
+    def work(queue: Any) -> None:
+        queue.put(1)
+        queue.get()
+
+    (finding,) = leaks(lambda: (queues.append(multiprocessing.Queue()), work(queues[-1])))
+    assert (finding.kind, finding.hint[:20]) == (Kind.THREADS, "call `queue.close()`")
+    assert leaks(lambda: (work(queues[0]), queues[0].close(), queues[0].join_thread())) == ()
+    queues[-1].close()
+    queues[-1].join_thread()
+
+
+def test_an_executor_of_processes_leaks_by_its_threads_alone(leaks: Leaks) -> None:
+    executors: list[Any] = []
+
+    def work() -> Any:
+        executors.append(ProcessPoolExecutor(1, multiprocessing.get_context("fork")))
+        executors[-1].submit(int).result()
+        return executors[-1]
+
+    findings = leaks(work)
+    assert {(finding.kind, finding.hint[:34]) for finding in findings} == {
+        (Kind.THREADS, "use `with ProcessPoolExecutor() as")
+    }
+    executors.pop().shutdown()
+    assert leaks(lambda: work().shutdown()) == ()
+
+
+def test_an_executor_of_processes_that_has_not_begun_leaks_by_its_pipes(leaks: Leaks) -> None:
+    executors: list[Any] = []
+    (finding,) = leaks(lambda: executors.append(ProcessPoolExecutor(1, multiprocessing.get_context("fork"))))
+    assert (finding.kind, finding.count) == (Kind.FDS, 6)
+    executors.pop().shutdown()
 
 
 @pytest.mark.parametrize("make", [multiprocessing.Queue, multiprocessing.JoinableQueue])

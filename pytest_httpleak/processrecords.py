@@ -1,0 +1,82 @@
+"""Records of what `multiprocessing` and its executors keep pipes with: open until the garbage collector takes that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from pytest_httpleak.asking import attribute, is_a
+from pytest_httpleak.executorrecords import ExecutorRecord
+from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.records import Bystander
+
+
+class ProcessRecord(Bystander):
+    """A started process; while it runs, the pipe that tells of its end is what shows that it was left."""
+
+    __slots__ = ()
+
+    kind: ClassVar[Kind] = Kind.FDS
+    LIBRARY = "multiprocessing"
+
+    def descriptors(self) -> Iterator[int]:
+        process = self.ref()
+        if attribute(attribute(process, "_popen"), "returncode") is not None:
+            yield from _sentinels(process)
+
+
+class PoolRecord(ProcessRecord):
+    """A pool, which has no way to close its pipes; where it was left running, its threads are the leak."""
+
+    __slots__ = ()
+
+    def descriptors(self) -> Iterator[int]:
+        pool = self.ref()
+        for queue in ("_change_notifier", "_inqueue", "_outqueue"):
+            yield from _ends(attribute(pool, queue))
+        for process in list(attribute(pool, "_pool") or ()):
+            yield from _sentinels(process)
+
+
+class QueueRecord(ProcessRecord):
+    """A queue; closed where nothing was put into it, it keeps its pipe open all the same. Else its thread is the leak."""
+
+    __slots__ = ()
+
+    def descriptors(self) -> Iterator[int]:
+        queue = self.ref()
+        if attribute(queue, "_closed") is True or _is_alive(attribute(queue, "_thread")):
+            yield from _ends(queue)
+
+
+class ProcessExecutorRecord(ExecutorRecord):
+    """A `ProcessPoolExecutor`; once it has begun, its threads tell that it was left running."""
+
+    __slots__ = ()
+
+    def descriptors(self) -> Iterator[int]:
+        executor = self.ref()
+        if _is_alive(attribute(executor, "_executor_manager_thread")):
+            for pipe in ("_call_queue", "_result_queue", "_executor_manager_thread_wakeup"):
+                yield from _ends(attribute(executor, pipe))
+            for process in list((attribute(executor, "_processes") or {}).values()):
+                yield from _sentinels(process)
+
+
+def _ends(queue: Any) -> Iterator[int]:
+    """The ends of the pipe of a queue, or the like, that are open."""
+    for end in ("_reader", "_writer"):
+        pipe = attribute(queue, end)
+        if attribute(pipe, "closed", True) is False:
+            yield pipe.fileno()
+
+
+def _sentinels(process: Any) -> Iterator[int]:
+    """The ends of the pipe by which a process tells that it has ended, as long as they are open."""
+    finalizer = attribute(attribute(process, "_popen"), "finalizer")
+    if finalizer is not None and finalizer.still_active():
+        yield from (fd for fd in attribute(finalizer, "_args", ()) if is_a(fd, int))
+
+
+def _is_alive(thread: Any) -> bool:
+    return thread is not None and bool(thread.is_alive())
