@@ -41,6 +41,7 @@ class Guard:
         self.session.let_go = self._let_go
         self.session.block_begins = lambda: self._register("BlockHooks")
         self.session.code_of_test = self._code_of_test
+        self.session.runs_examples = self._runs_examples
         self.trend = self._new_trend()
         self.is_worker = hasattr(config, "workerinput")
         self.is_controller = not self.is_worker and config.getoption("dist", "no") != "no"
@@ -179,6 +180,9 @@ class Guard:
         from pytest_httpleak.probes.makers import code_of  # here, as a clean run does without
 
         return code_of(attribute(self.fixtures.during, "function"))
+
+    def _runs_examples(self) -> bool:
+        return attribute(attribute(self.fixtures.during, "function"), "is_hypothesis_test") is True
 
     def check_of(self, item: pytest.Item) -> Check | None:
         """The check of a test that is running."""

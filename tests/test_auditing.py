@@ -249,6 +249,31 @@ def test_one_client_for_all_requests_is_not(noted: Noted, server: str) -> None:
     assert noted(shared) == {}
 
 
+def test_a_client_for_each_example_of_hypothesis_is_not(inner: Inner, server: str) -> None:
+    pytest.importorskip("hypothesis")
+    inner.write(
+        test_a=f"""
+        import httpx
+        from hypothesis import given, settings, strategies
+
+        def each_its_own(number=1):
+            for _ in range(number):
+                httpx.get("{server}/ok", timeout=5)
+
+        @settings(max_examples=6, database=None, deadline=None)
+        @given(strategies.integers())
+        def test_examples(number):
+            each_its_own()
+
+        def test_loop():
+            each_its_own(6)
+        """
+    )
+    inner.judge(test_examples="clean", test_loop="clean")
+    notes = [(row["nodeid"][-4:], each["name"]) for row in inner.report["tests"] for each in row.get("notes", ())]
+    assert notes == [("loop", "client-per-request")]
+
+
 def test_clients_that_never_connect_are_not(noted: Noted) -> None:
     httpx = pytest.importorskip("httpx")
 

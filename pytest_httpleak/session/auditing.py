@@ -44,8 +44,13 @@ class Auditing:
         """Take the shared defaults as they are: a fixture of a wider scope has changed them, or put them back."""
         self._before = shared_defaults()
 
-    def notes(self, owner: Owner, tasks_before: int) -> tuple[AuditNote, ...]:
-        """The notes on what an owner did, each once with the number of times."""
+    def notes(
+        self, owner: Owner, tasks_before: int, runs_examples: Callable[[], bool] = lambda: False
+    ) -> tuple[AuditNote, ...]:
+        """The notes on what an owner did, each once with the number of times.
+
+        What only `runs_examples` has done over and over says nothing of the code.
+        """
         after = shared_defaults()
         is_changed = after != self._before
         made = owner.records
@@ -62,9 +67,9 @@ class Auditing:
         if is_changed:
             found += auditnotes.changed(self._before, after, self._watch.changes)
             self._before = after
-        if has_many:
+        if has_many and not runs_examples():
             found += [*auditnotes.many_clients(made), *auditnotes.many_tries(made)]
-        if has_tasks:
+        if has_tasks and not runs_examples():
             found += auditnotes.many_tasks(birth for birth, of, _ in list(self._watch.tasks.values()) if of is owner)
         return (*found, *counted(owner.notes))
 

@@ -100,6 +100,9 @@ class Session:
         self.seconds = 0.0
         self.is_last = False  # the test that is running: after it, fixtures of all scopes are torn down
         self.code_of_test: Callable[[], CodeType | None] = lambda: None  # of the function of the test that is running
+        self.runs_examples: Callable[[], bool] = lambda: (
+            False
+        )  # whether that calls it over and over, as hypothesis does
         self.let_go: Callable[[], object] = lambda: None  # of what only the test runner keeps, before a leak is judged
         self._tests = 0
         self._births = 0  # of all tests together, those that are over
@@ -244,7 +247,7 @@ class Session:
                 check.findings += findings(self, check, suspects, check.settings.grace if grace is None else grace)
             if owner.scope == "function":
                 if self._auditing is not None:
-                    check.notes = self._auditing.notes(owner, check.tasks_before)
+                    check.notes = self._auditing.notes(owner, check.tasks_before, self.runs_examples)
                 self._tests += 1
                 if self.watch.births != self._births or check.findings or (self.is_last and self._growth is not None):
                     self._look_for_growth(check)
