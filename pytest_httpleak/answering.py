@@ -69,14 +69,16 @@ class Answering:
     # -- owners --------------------------------------------------------------------------------------------------------
 
     def push(self, owner: Owner) -> None:
-        """Make `owner` answer for what is made from now on."""
-        self.stack.append(owner)
+        """Make `owner` answer for what is made from now on; in a helper thread, once it is lent to that."""
+        if _get_ident() == self._main:
+            self.stack.append(owner)
         self._context.set(owner)
 
     def pop(self, owner: Owner) -> None:
         """Let the owner below answer again, for the blocks inside of this one, too."""
-        for each in list(self.stack):
-            if each is owner or each.is_within(owner):
+        if owner in self.stack:
+            owner.inside = [each for each in self.stack if each.is_within(owner)]
+            for each in (owner, *owner.inside):
                 self.stack.remove(each)
         self._context.set(self.stack[-1])
 
@@ -85,25 +87,25 @@ class Answering:
         loop = self.running_loop()
         task = None if loop is None else self.current_task(loop)
         if task is not None:
-            known = self.tasks.get(id(task))
+            known, lent_to = self.tasks.get(id(task)), weakref.ref(task)
             self.tasks[id(task)] = (self.birth(), owner, id(task.get_coro()))
 
             def give_back() -> None:
-                if known is None:
+                task = lent_to()
+                if task is not None and known is None:
                     self.tasks.pop(id(task), None)
-                else:
+                elif task is not None and known is not None:
                     self.tasks[id(task)] = known
 
             return give_back
         ident = _get_ident()
         if ident == self._main:
             return lambda: None
-        self.stack.remove(owner)
         borrowed = self.borrowed.setdefault(ident, [])
         borrowed.append(Worker(owner, self.birth()))
 
         def give_back_thread() -> None:
-            borrowed.pop()
+            borrowed[:] = [each for each in borrowed if each.owner is not owner]
             if not borrowed:
                 self.borrowed.pop(ident, None)
 

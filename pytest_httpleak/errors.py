@@ -11,6 +11,9 @@ class LeakError(AssertionError):
     def __init__(self, text: str, findings: tuple[Finding, ...] = ()) -> None:
         super().__init__(text)
         self.findings = findings
+        self.taken = (
+            ""  # the test whose row it has been put into: pytest raises that of a fixture for each of its tests
+        )
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""

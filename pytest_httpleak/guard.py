@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,9 @@ class Guard:
     def _register(self, name: str) -> None:
         from pytest_httpleak import reporting_hooks
 
-        if not self.config.pluginmanager.has_plugin(f"httpleak-{name}"):
+        if self.config.pluginmanager.has_plugin(f"httpleak-{name}"):
+            return
+        with contextlib.suppress(ValueError):  # another thread was first
             self.config.pluginmanager.register(getattr(reporting_hooks, name)(self), f"httpleak-{name}")
 
     def _adapters(self) -> list[Any]:
@@ -224,7 +227,8 @@ class Guard:
         if isinstance(error, BaseExceptionGroup):
             for each in error.exceptions:
                 self.take_raised(item, each)
-        elif check is not None and isinstance(error, LeakError):
+        elif check is not None and isinstance(error, LeakError) and error.taken in ("", item.nodeid):
+            error.taken = item.nodeid
             check.take_from_block(
                 tuple(each for each in error.findings if not any(each is it for it in check.of_blocks))
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from pytest_httpleak.model.kinds import Kind
@@ -47,6 +48,7 @@ class Owner:
     __slots__ = (
         "descriptors",
         "grace",
+        "inside",
         "left",
         "name",
         "noted",
@@ -66,6 +68,7 @@ class Owner:
         self.scope = scope
         self.parent = parent
         self.records: list[Record] = []
+        self.inside: list[Owner] = []  # blocks that are set aside with a wider fixture, until it is torn down
         self.left: list[Suspect] = []  # what ended with its loop: pending tasks, what generators had open
         self.notes: list[Taken] = []  # audit notes
         self.noted = 0  # all that were taken, of the same as well
@@ -120,7 +123,7 @@ class Peaks:
         self.open: dict[Kind, list[Record]] = {}
         self.busy = False
         self._lock = threading.RLock()
-        self._counting = False
+        self._looking: set[int] = set()  # the threads that are at it
         self.clients_made: list[Record] = []
 
     def clients(self) -> list[Record]:
@@ -129,29 +132,26 @@ class Peaks:
 
     def born(self, record: Record) -> None:
         """Count one birth against what of that kind is still open."""
-        if self.busy:
+        thread = get_ident()
+        if self.busy or thread in self._looking:  # looking at a resource may make another one; that is not the test's
             return
-        with self._lock:
-            if self._counting:  # looking at a resource may make another one; that is ours, not the test's
-                return
-            self._counting = True
-            try:
-                self._count(record)
-            finally:
-                self._counting = False
-
-    def _count(self, record: Record) -> None:
         kind = record.kind
         if kind is Kind.CLIENTS:
             self.clients_made.append(record)
-        alive = [other for other in self.open.get(kind, ()) if other is not record and other.is_open()]
-        alive.append(record)
-        self.open[kind] = alive
-        number = len(alive)
-        if number > self.highest.get(kind, 0):
-            self.highest[kind] = number
-            if number > self.limits.get(kind, number):
-                self.breaches[kind] = (number, alive)
+        self._looking.add(thread)
+        try:  # without the lock, since a look may wait for another thread
+            closed = {id(other) for other in self.open.get(kind, ()) if not other.is_open()}
+        finally:
+            self._looking.discard(thread)
+        with self._lock:
+            alive = [other for other in self.open.get(kind, ()) if other is not record and id(other) not in closed]
+            alive.append(record)
+            self.open[kind] = alive
+            number = len(alive)
+            if number > self.highest.get(kind, 0):
+                self.highest[kind] = number
+                if number > self.limits.get(kind, number):
+                    self.breaches[kind] = (number, alive)
 
 
 class TaskRecord(Record):

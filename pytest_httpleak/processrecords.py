@@ -39,24 +39,31 @@ class PoolRecord(ProcessRecord):
 
 
 class QueueRecord(ProcessRecord):
-    """A queue; closed where nothing was put into it, it keeps its pipe open all the same. Else its thread is the leak."""
+    """A queue; closed where nothing was put into it, it keeps its pipe open all the same."""
 
     __slots__ = ()
 
     def descriptors(self) -> Iterator[int]:
         queue = self.ref()
-        if attribute(queue, "_closed") is True or _is_alive(attribute(queue, "_thread")):
+        if attribute(queue, "_closed") is True:
+            yield from _ends(queue)
+
+    def pipes_of(self, thread: Any) -> Iterator[int]:
+        """The pipe that a thread of the queue's writes to, and which ends with that."""
+        queue = self.ref()
+        if attribute(queue, "_thread") is thread:
             yield from _ends(queue)
 
 
 class ProcessExecutorRecord(ExecutorRecord):
-    """A `ProcessPoolExecutor`; once it has begun, its threads tell that it was left running."""
+    """A `ProcessPoolExecutor`, whose pipes end with its thread."""
 
     __slots__ = ()
 
-    def descriptors(self) -> Iterator[int]:
+    def pipes_of(self, thread: Any) -> Iterator[int]:
+        """The pipes that a thread of the executor's manages, and those of its processes."""
         executor = self.ref()
-        if _is_alive(attribute(executor, "_executor_manager_thread")):
+        if attribute(executor, "_executor_manager_thread") is thread:
             for pipe in ("_call_queue", "_result_queue", "_executor_manager_thread_wakeup"):
                 yield from _ends(attribute(executor, pipe))
             for process in list((attribute(executor, "_processes") or {}).values()):
@@ -76,7 +83,3 @@ def _sentinels(process: Any) -> Iterator[int]:
     finalizer = attribute(attribute(process, "_popen"), "finalizer")
     if finalizer is not None and finalizer.still_active():
         yield from (fd for fd in attribute(finalizer, "_args", ()) if is_a(fd, int))
-
-
-def _is_alive(thread: Any) -> bool:
-    return thread is not None and bool(thread.is_alive())

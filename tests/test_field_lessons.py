@@ -57,13 +57,13 @@ def test_a_response_of_a_manager_that_was_made_before_the_watch_is_still_the_tes
 
 
 def test_what_another_thread_is_just_ending_costs_no_collection(leaks: Leaks, monkeypatch: pytest.MonkeyPatch) -> None:
-    over, collections, opened = threading.Event(), [], []
+    over, collections, opened = threading.Event(), [], list[int]()
     thread = threading.Thread(target=over.wait)
     thread.start()
-    monkeypatch.setattr(Real, "sleep", lambda seconds: opened.pop().close() if opened else None)
+    monkeypatch.setattr(Real, "sleep", lambda seconds: os.close(opened.pop()) if opened else None)
     monkeypatch.setattr(gc, "collect", lambda *generation: collections.append(generation) or 0)
     try:
-        assert leaks(lambda: opened.append(socket.socket())) == ()
+        assert leaks(lambda: opened.append(os.open(os.devnull, os.O_RDONLY))) == ()
         assert collections == []
     finally:
         over.set()

@@ -141,11 +141,11 @@ def test_what_one_kind_has_open_counts_for_no_other() -> None:
 
 
 def test_births_in_several_threads_at_once_count_all() -> None:
-    entered, go = threading.Event(), threading.Event()
+    entered, go = threading.Semaphore(0), threading.Event()
 
     class Slow(Thing):
         def is_open(self) -> bool:
-            entered.set()
+            entered.release()
             return go.wait(30)
 
     peaks = Peaks({})
@@ -153,7 +153,7 @@ def test_births_in_several_threads_at_once_count_all() -> None:
     threads = [threading.Thread(target=peaks.born, args=(Thing(),)) for _ in range(2)]
     for thread in threads:
         thread.start()
-        assert entered.wait(30)
+    assert all(entered.acquire(timeout=5) for _ in threads)
     go.set()
     for thread in threads:
         thread.join()

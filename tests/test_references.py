@@ -82,6 +82,14 @@ class Compiled(property):
         return key
 
 
+class Strange:
+    """Something that answers to no question about it."""
+
+    @property
+    def __class__(self) -> Any:
+        raise RuntimeError("asked")
+
+
 class Private:
     """An object with a private slot, which stands for something that has parts."""
 
@@ -116,29 +124,44 @@ class Store(MutableMapping[Any, Any]):
         return len(self._items)
 
 
-class Memo:
-    """What a function gave, kept for the next call, as decorators of libraries keep it."""
+LIBRARY = """
+import functools
 
-    def __init__(self, results: Any) -> None:
-        functools.update_wrapper(self, make_client)
+
+class Memo:
+    def __init__(self, function, results):
+        functools.update_wrapper(self, function)
         self.results = results
 
 
 class SlottedMemo:
     __slots__ = ("__wrapped__", "results")
 
-    def __init__(self, results: Any) -> None:
-        self.__wrapped__ = make_client
+    def __init__(self, function, results):
+        self.__wrapped__ = function
         self.results = results
 
 
-def memo(results: Any) -> Any:
-    @functools.wraps(make_client)
-    def function(name: str) -> Any:
+def memo(function, results):
+    @functools.wraps(function)
+    def wrapper(*args):
         return results
 
-    function.results = results  # type: ignore[attr-defined]
-    return function
+    wrapper.results = results
+    return wrapper
+"""
+
+
+def compiled(name: str, file: str) -> Any:
+    """What a library keeps for the next call of a function, or the same in a module of the user's."""
+    module: Any = types.ModuleType(name)
+    module.__file__ = file
+    exec(compile(LIBRARY, file, "exec"), vars(module))
+    return module
+
+
+library = sys.modules["memos_of_a_library"] = compiled("memos_of_a_library", "/usr/lib/site-packages/memos.py")
+own = sys.modules["memos_of_the_user"] = compiled("memos_of_the_user", "/home/user/project/memos.py")
 
 
 def future(client: Client, *, is_done: bool) -> Any:
@@ -189,12 +212,18 @@ PLACES: dict[str, Callable[[Client], dict[str, Any]]] = {
     "by class and name": lambda client: {"clients": {(App, "a"): client}},
     "field of a compiled class": lambda client: {"app": App(Compiled(client))},  # type: ignore[arg-type]
     "private slot": lambda client: {"app": App(Private(client))},
-    "results of a function": lambda client: {"make": Memo({("a", 1): client})},
-    "results in a slot": lambda client: {"make": SlottedMemo({("a", 1): client})},
-    "results in a store": lambda client: {"make": Memo(Store(a=client))},
-    "results of a closure": lambda client: {"make": memo({"a": client})},
-    "list beside a function": lambda client: {"make": Memo([client])},
-    "store in a list beside a function": lambda client: {"make": Memo([Store(a=client)])},
+    "results of a function": lambda client: {"make": library.Memo(make_client, {("a", 1): client})},
+    "results in a slot": lambda client: {"make": library.SlottedMemo(make_client, {("a", 1): client})},
+    "results in a store": lambda client: {"make": library.Memo(make_client, Store(a=client))},
+    "results of a closure": lambda client: {"make": library.memo(make_client, {"a": client})},
+    "list beside a function": lambda client: {"make": library.Memo(make_client, [client])},
+    "store in a list beside a function": lambda client: {"make": library.Memo(make_client, [Store(a=client)])},
+    "dict of dicts beside a function": lambda client: {"make": library.Memo(make_client, {"a": {"b": client}})},
+    "store of dicts beside a function": lambda client: {"make": library.Memo(make_client, Store(a={"b": client}))},
+    "registry of the user's beside a function": lambda client: {"make": own.Memo(make_client, {"a": client})},
+    "registry of the user's in a closure": lambda client: {"make": own.memo(make_client, {"a": client})},
+    "by strange key": lambda client: {"clients": {Strange(): client}},
+    "by classes": lambda client: {"clients": {(App, Client): client}},
     "store": lambda client: {"clients": Store(a=client)},
     "store of an app": lambda client: {"app": App(Store(a=client))},
     "result of a future": lambda client: {"app": App(future(client, is_done=True))},
@@ -331,6 +360,12 @@ def test_an_attribute_is_a_place_as_long_lived_as_the_process(program: Any, plac
         "by class and name",
         "list beside a function",
         "store in a list beside a function",
+        "dict of dicts beside a function",
+        "store of dicts beside a function",
+        "registry of the user's beside a function",
+        "registry of the user's in a closure",
+        "by strange key",
+        "by classes",
         "store",
         "store of an app",
         "callback of a future",

@@ -65,6 +65,9 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     def make(original: Any) -> Any:
         def born(channel: Any, *args: Any, **kwargs: Any) -> None:
             __tracebackhide__ = True
+            if not wall.on:  # in a forked child, too, where another thread's lock is held for ever
+                original(channel, *args, **kwargs)
+                return
             with making:
                 before = get_ready()
                 original(channel, *args, **kwargs)

@@ -10,7 +10,8 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any, Final, get_args
 
-from pytest_httpleak.asking import attribute, is_a, mro_of, own_attribute, slots_of
+from pytest_httpleak.asking import attribute, is_a, module_of, mro_of, own_attribute, slots_of
+from pytest_httpleak.sites import is_user_module
 
 # Of classes whose objects hand on, or take in, what they have. Whatever can be sent to is a function that has stopped.
 _OF_CONTAINERS: Final = frozenset({"__getitem__", "__iter__", "__len__", "add", "append", "push", "put", "send"})
@@ -58,9 +59,16 @@ def _is_namespace(thing: object) -> bool:
 
 
 def is_memo(thing: object) -> bool:
-    """Whether that stands for a function, the results of which it may keep, as what `functools.cache` gives does."""
+    """Whether that is a library's and stands for a function, the results of which it may keep, as `functools.cache` does."""
     stands_for = own_attribute(thing, _WRAPPED), dict(slots_of(thing)).get(_WRAPPED)
-    return any(is_a(function, (types.FunctionType, types.MethodType)) for function in stands_for)
+    if not any(is_a(function, (types.FunctionType, types.MethodType)) for function in stands_for):
+        return False
+    if is_a(thing, types.FunctionType):
+        function: Any = thing
+        return not is_user_module(str(function.__globals__.get("__name__")), function.__code__.co_filename)
+    module = module_of(thing)
+    file = attribute(sys.modules.get(module), "__file__")
+    return is_a(file, str) and not is_user_module(module, file)
 
 
 def is_mapping(thing: object) -> bool:
@@ -96,7 +104,11 @@ def _is_of_classes(key: Any) -> bool:
     """Whether a key is a class of a module, or is made up of such: `Client | None`, `(Client, None)`."""
     if is_a(key, type):
         return "<locals>" not in key.__qualname__
-    parts = [part for part in (key if is_a(key, tuple) else get_args(key)) if part is not None]
+    if is_a(key, tuple):
+        classes = [part for part in key if part is not None]
+        return len(classes) == 1 and is_a(classes[0], type) and _is_of_classes(classes[0])
+    is_alias = is_a(key, (types.UnionType, types.GenericAlias)) or module_of(key) == "typing"
+    parts = [part for part in (get_args(key) if is_alias else ()) if part is not None]
     return bool(parts) and all(map(_is_of_classes, parts))
 
 

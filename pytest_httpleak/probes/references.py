@@ -186,8 +186,10 @@ def _part(step: Step, owners: list[Any], seen: set[int], way: Way) -> Step | Non
     """The step to go on from; one of a mapping has what its dict contains."""
     part = _with_attributes(step, owners, seen)
     below = None if part is None or way.is_any else part.below
-    if part is not None and below is not None and below.contains and is_a(below.thing, dict) and is_mapping(part.thing):
-        part.contains, below.contains = True, False
+    if part is None or below is None or not below.contains or not is_a(below.thing, dict) or not is_mapping(part.thing):
+        return part
+    part.contains = True
+    below.contains = below.below is not None and below.below.contains  # one in another stays that
     return part
 
 

@@ -10,24 +10,27 @@ from pytest_httpleak.settings import Settings
 class Block:
     """The life of one block: it ends where it ran through, and is abandoned where it raised, or was never left.
 
-    Around it is the `parent`, or else whoever answers for what is made where it begins.
+    Around it is the `parent`, or else the test or fixture that answers for what is made where it begins.
     """
 
     def __init__(self, session: Session, settings: Settings, parent: Owner | None) -> None:
         self._session = session
         around = session.watch.owner() if parent is None else parent
+        if around.scope == "block":
+            around = around.parent or session.watch.root
         self._parent = None if around is session.watch.root else around
         self.check: Check = session.begin("<checked block>", "block", settings, parent=self._parent)
         # `begin` puts the owner on the stack, which a task or a helper thread does not look at.
         self._give_back = session.watch.lend(self.check.owner)
-        session.blocks.append(self)
-        session.block_begins()
+        if self._parent is not None:
+            session.blocks.append(self)
+        session.safely(session.block_begins)
 
     def _restore(self) -> None:
         """Let whoever was there before answer again, once: one that was abandoned may yet be left."""
-        if self in self._session.blocks:
-            self._session.blocks.remove(self)
-            self._give_back()
+        self._session.blocks = [each for each in self._session.blocks if each is not self]
+        give_back, self._give_back = self._give_back, lambda: None
+        give_back()
 
     def end(self) -> Check:
         """Judge what the block has left behind."""

@@ -109,7 +109,7 @@ class Session:
         self._growth: GrowthWatch | None = None
         self._finder: AfterImport | None = None
         self._pid = os.getpid()
-        self.blocks: list[Block] = []  # that have not been left
+        self.blocks: list[Block] = []  # of tests and wider fixtures, that have not been left
         self.block_begins: Callable[[], object] = lambda: None
         self._stranger: Owner | None = None  # in whose name the session around this one leaves things alone
 
@@ -208,9 +208,9 @@ class Session:
         """Let an owner answer from now on; whoever has answered until now keeps the descriptors that have appeared."""
         self.ledger.adopt(self.watch.stack[-1])
         self.watch.push(check.owner)
-        for block in self.blocks:
-            if block.check.owner.is_within(check.owner):
-                self.watch.push(block.check.owner)
+        for block in check.owner.inside:
+            if not block.over:
+                self.watch.push(block)
 
     def want_peaks(self, check: Check) -> None:
         """Count the highest numbers open at once from now on; costs a look at what is open at each birth."""
@@ -263,7 +263,7 @@ class Session:
 
     def _abandon_blocks(self, owner: Owner) -> None:
         """Let an owner answer for the blocks inside of it that nobody has left."""
-        for block in reversed(self.blocks):
+        for block in reversed(list(self.blocks)):
             if block.check.owner.is_within(owner):
                 block.abandon()
 

@@ -92,7 +92,9 @@ class Judging:
         ]
 
     def _after_a_moment(self, owner: Owner, suspects: list[Suspect], grace: float, tasks_before: int) -> list[Suspect]:
-        """What is suspected yet where another thread may just be ending it: a collection costs more than such a moment."""
+        """What is suspected yet where a thread may just be ending what C code has opened: all else costs more than a moment."""
+        if not all(suspect.key < 0 for suspect in suspects):
+            return suspects
         for pause in islice(pauses(grace), _LOOKS_AT_FIRST):
             if not _thread._count() or all(suspect.state is State.COLLECTED for suspect in suspects):
                 break

@@ -6,7 +6,7 @@ import _io
 import gc
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import CodeType
 from typing import Any, Final
 
@@ -45,9 +45,21 @@ class ThreadSuspects:
         result = []
         for each in suspects:
             is_known = each.kind is Kind.THREADS and each.key in records
-            told = self._with_loop(each, loops, suspects, records) if is_known else each
+            told = (
+                self._with_pipes(self._with_loop(each, loops, suspects, records), held, records) if is_known else each
+            )
             result.append(self._with_held(told, held, records) if each.kind is Kind.THREADS else told)
         return result
+
+    def _with_pipes(self, suspect: Suspect, held: list[Suspect], records: dict[int, Record]) -> Suspect:
+        """Add the pipes that a thread of `multiprocessing`'s writes to or manages for a queue or an executor."""
+        thread = records[suspect.key].ref()
+        pipes = {
+            fd for name in ("processes", "executors") for each in self._watch.table(name) for fd in _pipes(each, thread)
+        }
+        ending = [each for each in held if each.kind is Kind.FDS and -1 - each.key in pipes]
+        holds = (Held(each.kind, each.summary, -1 - each.key) for each in ending)
+        return replace(suspect, owns=suspect.owns | {each.key for each in ending}, holds=(*suspect.holds, *holds))
 
     def _with_loop(
         self, suspect: Suspect, loops: list[Suspect], suspects: Sequence[Suspect], records: dict[int, Record]
@@ -126,6 +138,11 @@ class ThreadSuspects:
     def _is_hub(self, thing: Any) -> bool:
         records = (table.get(thing) for table in self._watch.tables())
         return any(isinstance(record, Record) and record.kind in (Kind.CLIENTS, Kind.LOOPS) for record in records)
+
+
+def _pipes(record: Any, thread: Any) -> Iterator[int]:
+    pipes_of = attribute(record, "pipes_of")
+    return iter(()) if pipes_of is None or thread is None else pipes_of(thread)
 
 
 def _codes(thread: Suspect) -> set[CodeType]:
