@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from pytest_httpleak.interruptions import pass_on
@@ -43,7 +43,7 @@ def own_attribute(thing: object, name: str) -> Any:
 def slots_of(thing: object) -> Iterator[tuple[str, Any]]:
     """The attributes that an object keeps outside of its `__dict__`: in its slots, or in the fields of a compiled class."""
     for cls in mro_of(type(thing)):
-        for names in (vars(cls).get("__slots__", ()), vars(cls).get("__mypyc_attrs__", ())):
+        for names in (defined_in(cls).get("__slots__", ()), defined_in(cls).get("__mypyc_attrs__", ())):
             for name in (names,) if is_a(names, str) else tuple(names):
                 try:
                     is_private = name.startswith("__") and not name.endswith("__")
@@ -62,6 +62,15 @@ def mro_of(cls: type) -> tuple[type, ...]:
 
 
 _MRO: Final = type.__dict__["__mro__"].__get__
+
+
+def defined_in(cls: type) -> Mapping[str, Any]:
+    """What a class itself defines, without a question to its metaclass."""
+    names: Mapping[str, Any] = _NAMES(cls)
+    return names
+
+
+_NAMES: Final = type.__dict__["__dict__"].__get__
 
 
 def module_of(thing: object) -> str:

@@ -9,7 +9,7 @@ from itertools import islice
 from types import BuiltinFunctionType, FunctionType, GeneratorType, MappingProxyType, MethodType, ModuleType
 from typing import Any, Final
 
-from pytest_httpleak.asking import attributes_of, is_a, module_of, mro_of
+from pytest_httpleak.asking import attributes_of, defined_in, is_a, module_of, mro_of
 
 _OF_THE_INTERPRETER: Final = (FunctionType, MethodType, GeneratorType, BuiltinFunctionType, type)
 _SEQUENCES: Final = (list, tuple, set, frozenset)
@@ -127,8 +127,10 @@ def _may_make(value: object) -> bool:
     """Whether something may be made through an object: not a plain value, module or policy, which makes loops for anybody."""
     if is_a(value, _OF_THE_INTERPRETER):
         return True
-    if is_a(value, ModuleType) or any("set_event_loop" in vars(base) for base in mro_of(type(value))):
+    if is_a(value, ModuleType) or any("set_event_loop" in defined_in(base) for base in mro_of(type(value))):
         return False
-    if any("__wrapped__" in vars(base) for base in mro_of(type(value))):  # a proxy of C, whose class has no module
+    if any(
+        "__wrapped__" in defined_in(base) for base in mro_of(type(value))
+    ):  # a proxy of C, whose class has no module
         return True
     return value is not None and not module_of(value).startswith(("_pytest", "builtins"))

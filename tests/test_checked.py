@@ -316,3 +316,91 @@ def test_what_is_made_in_a_block_that_is_never_left_is_the_tests(inner: Inner) -
         test_raised_but_closed="clean",
         test_end="leaked",
     )
+
+
+SEVERAL = (
+    HEAD
+    + """
+import asyncio
+import threading
+
+@pytest.fixture(scope="module")
+def thread():
+    begun, end, ended = (threading.Event() for _ in range(3))
+
+    def watched():
+        with no_leaks():
+            begun.set()
+            end.wait(30)
+        ended.set()
+
+    thread = threading.Thread(target=watched)
+    thread.start()
+    begun.wait(30)
+    yield
+    sock = socket.socket()
+    end.set()
+    ended.wait(30)
+    sock.close()
+    thread.join()
+
+def test_the_outer_one_answers_for_an_inner_one_that_raises(httpleak):
+    for check in (httpleak.check, no_leaks):
+        with pytest.raises(LeakError), check():
+            with pytest.raises(ValueError), check():
+                leak()
+                raise ValueError
+        KEPT.pop().close()
+
+def test_the_outer_one_is_left_first():
+    outer, inner = no_leaks(), no_leaks()
+    outer.__enter__(), inner.__enter__()
+    with socket.socket():
+        outer.__exit__(None, None, None)
+    leak()
+    with pytest.raises(LeakError):
+        inner.__exit__(None, None, None)
+    KEPT.pop().close()
+
+def test_a_task_has_one_of_its_own():
+    async def background():
+        with no_leaks():
+            await asyncio.sleep(0.001)
+
+    async def main():
+        async with no_leaks():
+            asyncio.create_task(background())
+
+    asyncio.run(main())
+
+def test_a_fixtures_thread_has_one_of_its_own(thread):
+    pass
+"""
+)
+
+
+def test_blocks_that_overlap_answer_each_for_its_own(inner: Inner) -> None:
+    inner.write(test_a=SEVERAL)
+    result = inner.run("--httpleak-grace=0.5")
+    result.assert_outcomes(passed=4)
+    assert set(inner.outcomes().values()) == {"clean"}
+
+
+def test_a_leak_that_stops_the_tests_of_a_fixture_counts_once(inner: Inner) -> None:
+    inner.write(
+        test_a=HEAD
+        + """
+@pytest.fixture(scope="module")
+def checked():
+    with no_leaks():
+        leak()
+
+def test_first(checked):
+    pass
+
+def test_second(checked):
+    pass
+"""
+    )
+    inner.run()
+    assert inner.outcomes() == {"test_first": "leaked", "test_second": "clean"}

@@ -16,9 +16,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from marked import Leaks, Marked
+from marked import Leaks, Marked, in_kinds
 
 from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.owners import Owner
+from pytest_httpleak.session.core import Session
 
 # What is left open on purpose makes the interpreter warn, too.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -196,6 +198,25 @@ def test_a_queue_at_work_leaks_by_its_thread_alone(leaks: Leaks) -> None:
     assert leaks(lambda: (work(queues[0]), queues[0].close(), queues[0].join_thread())) == ()
     queues[-1].close()
     queues[-1].join_thread()
+
+
+def test_a_queue_whose_thread_is_not_told_leaks_by_its_pipe(leaks: Leaks, session: Session) -> None:
+    queues: list[Any] = []
+    other = Owner("other", "session")
+
+    def work_for(owner: Owner | None) -> None:
+        queues.append(multiprocessing.Queue())
+        with contextlib.nullcontext() if owner is None else session.watch.acting_for(owner):
+            queues[-1].put(1)
+
+    (of_another,) = leaks(lambda: work_for(other))
+    (not_watched,) = in_kinds(session, lambda: work_for(None), Kind.FDS)
+    assert [(finding.kind, finding.count) for finding in (of_another, not_watched)] == [(Kind.FDS, 2)] * 2
+    other.over = True
+    for queue in queues:
+        queue.get()
+        queue.close()
+        queue.join_thread()
 
 
 def test_an_executor_of_processes_leaks_by_its_threads_alone(leaks: Leaks) -> None:

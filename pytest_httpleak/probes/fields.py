@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any, Final, get_args
 
-from pytest_httpleak.asking import attribute, is_a, module_of, mro_of, own_attribute, slots_of
+from pytest_httpleak.asking import attribute, defined_in, is_a, module_of, mro_of, own_attribute, slots_of
 from pytest_httpleak.sites import is_user_module
 
 # Of classes whose objects hand on, or take in, what they have. Whatever can be sent to is a function that has stopped.
@@ -115,4 +115,4 @@ def _is_of_classes(key: Any) -> bool:
 def _names(cls: type) -> Iterator[str]:
     """The names that a class and its bases define, but for `object`."""
     for base in mro_of(cls)[:-1]:
-        yield from vars(base)
+        yield from defined_in(base)

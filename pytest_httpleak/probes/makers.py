@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from types import CellType, CodeType, FrameType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any, Final
 
-from pytest_httpleak.asking import attribute, attributes_of, is_a, mro_of
+from pytest_httpleak.asking import attribute, attributes_of, defined_in, is_a, mro_of
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.sites import Birth, is_installed_file, is_user_file, is_user_module
 
@@ -58,7 +58,7 @@ class Methods:
         return any(self._is_own(base) for base in mro_of(cls))
 
     def _is_own(self, cls: type) -> bool:
-        own = vars(cls)
+        own = defined_in(cls)
         names = list(own) if _is_users(cls) else [name for name in self._names if name in own]
         if any(code_of(function) in self._codes for name in names for function in _functions(own[name])):
             return True
@@ -118,7 +118,7 @@ class _Sort:
         self.cls = cls  # which keeps its identity its own
         self.number = 0
         self.is_plain = issubclass(cls, _PLAIN)
-        is_loop = any("call_soon_threadsafe" in vars(base) for base in mro_of(cls))
+        is_loop = any("call_soon_threadsafe" in defined_in(base) for base in mro_of(cls))
         self.is_led_through = not is_loop and not str(attribute(cls, "__module__", "")).startswith(_RUNNERS)
         # Not asked of a dict: there are classes without a hash, and hashes of somebody's own.
         self.code = "__code__" if cls is FunctionType else "gi_code" if cls is GeneratorType else None
@@ -128,9 +128,9 @@ class _Sort:
 
 def _kept_by(cls: type) -> list[Any]:
     if not _is_users(cls):
-        return [value for value in vars(cls).values() if is_a(value, _CACHE)]
+        return [value for value in defined_in(cls).values() if is_a(value, _CACHE)]
     values: list[Any] = []
-    for value in vars(cls).values():
+    for value in defined_in(cls).values():
         values += (value.__func__,) if is_a(value, (classmethod, staticmethod)) else _functions(value)
     functions = [value for value in values if type(value) is FunctionType]
     # Not the functions themselves, which are no sign that an object inside has made anything; nor what is the module's.

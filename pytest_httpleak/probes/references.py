@@ -18,7 +18,7 @@ from collections import defaultdict, deque
 from collections.abc import Container, Iterator
 from typing import Any, Final
 
-from pytest_httpleak.asking import attributes_of, is_a, module_of, own_attribute, slots_of
+from pytest_httpleak.asking import attributes_of, is_a, module_of, mro_of, own_attribute, slots_of
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.probes.fields import (
     has_fields,
@@ -298,7 +298,7 @@ def _variable(function: Any, below: Step) -> str:
 
 
 def _attribute_steps(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
-    for cls in (referrer if is_a(referrer, type) else type(referrer)).__mro__:
+    for cls in mro_of(referrer if is_a(referrer, type) else type(referrer)):
         if id(cls) in by_id:
             return [Step(referrer, "", by_id[id(cls)])]
     for name, value in attributes_of(referrer).items():

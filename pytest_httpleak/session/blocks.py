@@ -44,14 +44,17 @@ class Block:
         await self._session.end_async(self.check)
         return self.check
 
-    def abandon(self) -> None:
-        """Leave what was made to whoever is around the block: its error says enough, or it was never left."""
+    def abandon(self, heir: Owner | None = None) -> None:
+        """Leave what was made to the `heir`, or else to whoever is around the block: its error says enough."""
         self._restore()
-        owner, parent = self.check.owner, self._parent
-        if parent is not None and not self.check.judged:
-            for record in owner.records:
+        owner, watch = self.check.owner, self._session.watch
+        watch.pop(owner)
+        if heir is None:
+            heir = self._parent if watch.owner() is watch.root else watch.owner()
+        if heir is not None and not self.check.judged:
+            for record in list(owner.records):
                 if record.owner is owner:
-                    record.belong_to(parent)
-            parent.left += owner.left
-            self._session.watch.pass_on(owner, parent)
+                    record.belong_to(heir)
+            heir.left += owner.left
+            watch.pass_on(owner, heir)
         self._session.drop(self.check)

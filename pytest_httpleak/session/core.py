@@ -265,7 +265,7 @@ class Session:
         """Let an owner answer for the blocks inside of it that nobody has left."""
         for block in reversed(list(self.blocks)):
             if block.check.owner.is_within(owner):
-                block.abandon()
+                block.abandon(owner)
 
     def accept_defaults(self) -> None:
         """Let what a wider fixture has changed for the whole process, or put back, be no test's doing."""
