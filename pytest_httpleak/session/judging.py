@@ -131,7 +131,7 @@ class Judging:
 
     def _records(self, owner: Owner) -> dict[int, Record]:
         records = {record.key: record for record in self._watch.everything()}
-        return records | {id(record): record for record in owner.records}
+        return records | {id(record): record for record in list(owner.records)}
 
     def _excused(
         self,
@@ -180,8 +180,8 @@ class Judging:
         """What only the garbage collector has put right just now, where no thread of the owner's can have done it."""
         left = {suspect.key for suspect in after}
         gone = [suspect for suspect in before if suspect.key not in left]
-        records = {id(record): record for record in owner.records}
-        threads = (record for record in owner.records if record.kind is Kind.THREADS and record.is_open())
+        records = {id(record): record for record in list(owner.records)}
+        threads = (record for record in list(owner.records) if record.kind is Kind.THREADS and record.is_open())
         if not gone or self._watch.borrowed or any(True for _ in threads):
             return []
         freed = (records[suspect.key].freed(suspect) for suspect in gone if suspect.key in records)
