@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.session.core import Check, Session
 from pytest_httpleak.settings import Settings
@@ -28,7 +30,8 @@ class Block:
 
     def _restore(self) -> None:
         """Let whoever was there before answer again, once: one that was abandoned may yet be left."""
-        self._session.blocks = [each for each in self._session.blocks if each is not self]
+        with contextlib.suppress(ValueError):  # it has been restored, or is nobody's
+            self._session.blocks.remove(self)
         give_back, self._give_back = self._give_back, lambda: None
         give_back()
 
