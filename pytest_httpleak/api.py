@@ -221,7 +221,8 @@ def no_leaks(function: Callable[P, R] | None = None, /, **keywords: Any) -> Any:
 
     As a context manager, also an asynchronous one, `with no_leaks():`; as a decorator, `@no_leaks(sockets=1)`.
 
-    Takes the marker's keys. Raises `LeakError` where the code leaks; `TypeError` or `ValueError` for unusable keys.
+    Takes the marker's keys. Raises `LeakError` where the code leaks; `TypeError` or `ValueError` for unusable keys,
+    and for a function that gives a generator, whose code runs later.
     """
     check = _NoLeaks(keywords)
     return check if function is None else check(function)

@@ -11,9 +11,8 @@ class LeakError(AssertionError):
     def __init__(self, text: str, findings: tuple[Finding, ...] = ()) -> None:
         super().__init__(text)
         self.findings = findings
-        self.taken = (
-            ""  # the test whose row it has been put into: pytest raises that of a fixture for each of its tests
-        )
+        # The test whose row it has been put into: pytest raises that of a wider fixture for each of its tests.
+        self.taken = ""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
