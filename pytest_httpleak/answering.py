@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from types import CodeType, FrameType
 from typing import Any
 
-from pytest_httpleak.asking import attribute, module_of
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.records import RUNNER_TASKS, Table, Worker
-from pytest_httpleak.sites import Birth, capture, is_user_frame, is_user_module
+from pytest_httpleak.sites import Birth, capture, is_user_class, is_user_frame
 
 _active_threads: dict[int, Any] = getattr(threading, "_active", {})
 _get_ident, _getframe = threading.get_ident, sys._getframe
@@ -26,10 +25,7 @@ TaskOrigin = tuple[Birth, Owner, int]
 def runs_users_code(task: Any) -> bool:
     """Whether the coroutine that a task runs, or the class of the task, is the user's own."""
     frame = getattr(task.get_coro(), "cr_frame", None)
-    if frame is not None and is_user_frame(frame):
-        return True
-    module = module_of(task)
-    return is_user_module(module, attribute(sys.modules.get(module), "__file__"))
+    return (frame is not None and is_user_frame(frame)) or is_user_class(type(task))
 
 
 def _birth_below(outermost: FrameType | None, maker: Birth, depth: int) -> Birth:

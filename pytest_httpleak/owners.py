@@ -84,11 +84,8 @@ class Owner:
         return f"<Owner {self.scope} {self.name}>"
 
     def is_within(self, other: Owner) -> bool:
-        """Whether that is a block inside of the other one, however deep."""
-        around = self.parent
-        while around is not None and around is not other:
-            around = around.parent
-        return around is not None
+        """Whether that is a block of the other one's: around blocks is always a test or fixture, and no block."""
+        return self.parent is other
 
     def values_now(self) -> list[object]:
         """The objects through which a fixture that is set up may make something."""

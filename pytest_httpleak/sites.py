@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Final
 
+from pytest_httpleak.asking import attribute, is_a
+
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Site
 
@@ -265,6 +267,17 @@ def is_installed_file(filename: str) -> bool:
 def is_user_module(name: str, filename: str | None) -> bool:
     """Whether a module with that name and file is the user's own code."""
     return filename is not None and _classify(filename, name) == _USER
+
+
+def is_user_class(cls: type) -> bool:
+    """Whether a class is the user's own, by its module."""
+    return is_user_module(str(attribute(cls, "__module__")), file_of_class(cls))
+
+
+def file_of_class(cls: type) -> str | None:
+    """The file of the module that a class says it is of; None where there is none."""
+    file = attribute(sys.modules.get(str(attribute(cls, "__module__"))), "__file__")
+    return file if is_a(file, str) else None
 
 
 def calls_within() -> int:

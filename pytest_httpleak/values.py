@@ -129,8 +129,7 @@ def _may_make(value: object) -> bool:
         return True
     if is_a(value, ModuleType) or any("set_event_loop" in defined_in(base) for base in mro_of(type(value))):
         return False
-    if any(
-        "__wrapped__" in defined_in(base) for base in mro_of(type(value))
-    ):  # a proxy of C, whose class has no module
+    # A proxy of C says that its class is one of the interpreter's.
+    if any("__wrapped__" in defined_in(base) for base in mro_of(type(value))):
         return True
     return value is not None and not module_of(value).startswith(("_pytest", "builtins"))

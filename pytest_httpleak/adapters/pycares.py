@@ -80,9 +80,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         return born
 
     def get_ready() -> tuple[set[int], dict[int, Any]] | None:
-        """What is open before a channel is made, and known to the watch; None where nothing is to be noted."""
-        if not wall.on:
-            return None
+        """What is open before a channel is made, and known to the watch; None where that went wrong."""
         try:
             let_end()
             return set(_listing()), dict(watch.fds)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final, get_args
 
 from pytest_httpleak.asking import attribute, defined_in, is_a, module_of, mro_of, own_attribute, slots_of
-from pytest_httpleak.sites import is_user_module
+from pytest_httpleak.sites import file_of_class, is_user_class, is_user_module
 
 # Of classes whose objects hand on, or take in, what they have. Whatever can be sent to is a function that has stopped.
 _OF_CONTAINERS: Final = frozenset({"__getitem__", "__iter__", "__len__", "add", "append", "push", "put", "send"})
@@ -66,9 +66,7 @@ def is_memo(thing: object) -> bool:
     if is_a(thing, types.FunctionType):
         function: Any = thing
         return not is_user_module(str(function.__globals__.get("__name__")), function.__code__.co_filename)
-    module = module_of(thing)
-    file = attribute(sys.modules.get(module), "__file__")
-    return is_a(file, str) and not is_user_module(module, file)
+    return file_of_class(type(thing)) is not None and not is_user_class(type(thing))
 
 
 def is_mapping(thing: object) -> bool:

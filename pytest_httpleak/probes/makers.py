@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pytest_httpleak.asking import attribute, attributes_of, defined_in, is_a, mro_of
 from pytest_httpleak.clocks import Real
-from pytest_httpleak.sites import Birth, is_installed_file, is_user_file, is_user_module
+from pytest_httpleak.sites import Birth, file_of_class, is_installed_file, is_user_class, is_user_file
 
 
 def codes_of(birth: Birth | None, test: CodeType | None) -> set[CodeType]:
@@ -59,24 +59,15 @@ class Methods:
 
     def _is_own(self, cls: type) -> bool:
         own = defined_in(cls)
-        names = list(own) if _is_users(cls) else [name for name in self._names if name in own]
+        names = list(own) if is_user_class(cls) else [name for name in self._names if name in own]
         if any(code_of(function) in self._codes for name in names for function in _functions(own[name])):
             return True
         name = attribute(cls, "__qualname__")
-        return name in self._classes and (name, _file_of(cls)) in self._places
+        return name in self._classes and (name, file_of_class(cls)) in self._places
 
 
 def _functions(value: Any) -> tuple[Any, ...]:
     return (value.fget, value.fset, value.fdel) if is_a(value, property) else (value,)
-
-
-def _is_users(cls: type) -> bool:
-    return is_user_module(str(attribute(cls, "__module__")), _file_of(cls))
-
-
-def _file_of(cls: type) -> str | None:
-    file = attribute(sys.modules.get(str(attribute(cls, "__module__"))), "__file__")
-    return file if is_a(file, str) else None
 
 
 def code_of(function: Any) -> CodeType | None:
@@ -127,7 +118,7 @@ class _Sort:
 
 
 def _kept_by(cls: type) -> list[Any]:
-    if not _is_users(cls):
+    if not is_user_class(cls):
         return [value for value in defined_in(cls).values() if is_a(value, _CACHE)]
     values: list[Any] = []
     for value in defined_in(cls).values():

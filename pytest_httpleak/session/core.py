@@ -100,9 +100,8 @@ class Session:
         self.seconds = 0.0
         self.is_last = False  # the test that is running: after it, fixtures of all scopes are torn down
         self.code_of_test: Callable[[], CodeType | None] = lambda: None  # of the function of the test that is running
-        self.runs_examples: Callable[[], bool] = lambda: (
-            False
-        )  # whether that calls it over and over, as hypothesis does
+        # Whether the test's function is called over and over, as hypothesis does.
+        self.runs_examples: Callable[[], bool] = lambda: False
         self.let_go: Callable[[], object] = lambda: None  # of what only the test runner keeps, before a leak is judged
         self._tests = 0
         self._births = 0  # of all tests together, those that are over

@@ -96,7 +96,7 @@ class Judging:
         if not all(suspect.key < 0 for suspect in suspects):
             return suspects
         for pause in islice(pauses(grace), _LOOKS_AT_FIRST):
-            if not _thread._count() or all(suspect.state is State.COLLECTED for suspect in suspects):
+            if not suspects or not _thread._count():
                 break
             Real.sleep(pause)
             suspects = self._looking.look(owner, tasks_before)
