@@ -76,6 +76,7 @@ def record_loops(cls: Any, hooks: Any) -> None:
     events: Any = sys.modules["asyncio.events"]
 
     def born(_: None, loop: Any, /, *args: Any, **kwargs: Any) -> None:
+        watch.loops_come()
         record = LoopRecord(type(loop))
         record.library = library
         loops.put(loop, record)

@@ -34,12 +34,8 @@ class Taken:
     def says(self, message: str, hint: str, birth: Birth) -> bool:
         """Whether it is the same once more: then neither another stack is kept, nor another place is told."""
         mine = self.birth
-        return (
-            birth.frames == mine.frames
-            and birth.parent is mine.parent
-            and message == self.message
-            and hint == self.hint
-        )
+        is_same = birth is mine or (birth.frames == mine.frames and birth.parent is mine.parent)
+        return is_same and message == self.message and hint == self.hint
 
 
 class Owner:

@@ -67,10 +67,16 @@ def fork_server() -> Iterator[ForkServer | None]:
 
 
 @pytest.fixture
-def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, fork_server: ForkServer | None) -> Inner:
+def inner(fresh: Inner, monkeypatch: pytest.MonkeyPatch, fork_server: ForkServer | None) -> Inner:
     """Inner runs without any plugin but those that are named."""
     if fork_server is not None:
-        monkeypatch.setattr(pytester, "popen", partial(fork_server.popen, pytester))
+        monkeypatch.setattr(fresh.pytester, "popen", partial(fork_server.popen, fresh.pytester))
+    return fresh
+
+
+@pytest.fixture
+def fresh(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Inner:
+    """The same in processes that have imported nothing before, which take half a second to begin."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     for name in ("BUILD_NUMBER", "CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "PYTEST_ADDOPTS"):
         monkeypatch.delenv(name, raising=False)

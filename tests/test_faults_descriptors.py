@@ -102,6 +102,15 @@ def test_a_test_that_takes_the_last_descriptor_is_judged_like_any_other(inner: I
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
 
 
+def test_what_judges_the_first_leak_can_still_be_imported(fresh: Inner) -> None:
+    fresh.write(test_a=EXHAUSTED.partition("def test_is_clean_while")[0])
+    result = fresh.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.no_fnmatch_line("*switched off*")
+    (finding,) = fresh.report["tests"][0]["findings"]
+    assert (finding["created"]["function"], finding["kind"]) == ("exhaust", "sockets")
+
+
 def test_a_line_that_leaks_hundreds_asks_for_few_scans_of_the_heap(
     leaks: Leaks, kept: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

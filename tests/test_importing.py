@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from inner import Inner
 
 from pytest_httpleak import adapters
 from pytest_httpleak.importing import AfterImport
@@ -115,3 +116,39 @@ def test_what_shows_notes_does_not_import_what_shows_findings(module: str, findi
     code += "shown.safe('http://me:secret@host/'); print('pytest_httpleak.reports.redaction' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout.split(), done.stderr) == ([str(findings), "False", "True"], "")
+
+
+CLEAN = """
+import asyncio
+import os
+import sys
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def end():
+    ends = os.pipe()
+    yield ends[0]
+    for each in ends:
+        os.close(each)
+
+
+def test_uses_what_a_fixture_has_open(end):
+    pass
+
+
+def test_nothing_of_that_was_imported():
+    wanted = "psutil", "pytest_httpleak.session.tasksuspects", "pytest_httpleak.session.loopends"
+    assert not [name for name in wanted if name in sys.modules]
+
+
+def test_a_loop():
+    asyncio.new_event_loop().close()
+    assert "pytest_httpleak.session.loopends" in sys.modules
+"""
+
+
+def test_a_clean_run_does_not_import_what_tells_leaks_nor_what_asks_loops_that_there_are_none_of(fresh: Inner) -> None:
+    fresh.write(test_a=CLEAN)
+    fresh.run().assert_outcomes(passed=3)

@@ -7,6 +7,8 @@ import sys
 import pytest
 from inner import Inner
 
+from pytest_httpleak.probes import nativethreads
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the calls are Linux's")
 
 RUNTIME = """
@@ -80,3 +82,9 @@ def test_threads_of_pythons_are_none(inner: Inner) -> None:
         """
     )
     inner.run().assert_outcomes(passed=1)
+
+
+def test_where_the_system_lists_no_threads_psutil_counts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = nativethreads._number()
+    monkeypatch.setattr(nativethreads, "_LISTING", "/nowhere")
+    assert nativethreads._number() == listed >= 1

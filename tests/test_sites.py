@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pytest_httpleak import sites
-from pytest_httpleak.sites import Birth, capture, is_user_module
+from pytest_httpleak.sites import Birth, capture, capture_repeated, is_user_module
 
 PACKAGES = sysconfig.get_path("purelib")
 STANDARD = sysconfig.get_path("stdlib")
@@ -136,3 +136,114 @@ def test_a_script_that_is_run_is_no_import(tmp_path: Path, depth: int) -> None:
     script = tmp_path / "script.py"
     script.write_text(CALLING + DEEP.format(place="os", depth=depth).replace("from os import deep", ""))
     assert not runpy.run_path(str(script))["BIRTH"].is_import()
+
+
+# -- the same line once more -------------------------------------------------------------------------------------------
+
+LIBRARY = """
+def get(*, depth=0):
+    return get(depth=depth - 1) if depth else inner()
+
+
+def post():
+    return inner()
+
+
+def inner():
+    return CAPTURE(1)
+"""
+USERS = """
+def once(library, **how):
+    return library["get"](**how)
+
+
+def other(library):
+    return library["post"]()
+
+
+def by(helper, library):
+    return helper(library)
+
+
+def by_another_line(helper, library):
+    return helper(library)
+"""
+RUNNER = """
+def run(test, *args, **kwargs):
+    return test(*args, **kwargs)
+"""
+
+
+class Program:
+    """A library, its user and a test runner, each with a file of its own; `births` of what one line of each asks for."""
+
+    def __init__(self, capture: Any) -> None:
+        self.library: dict[str, Any] = {"__name__": "library", "CAPTURE": capture}
+        self.users: dict[str, Any] = {"__name__": "mine"}
+        self.runner: dict[str, Any] = {"__name__": "_pytest.python"}
+        exec(compile(LIBRARY, f"{STANDARD}/a_library.py", "exec"), self.library)
+        exec(compile(USERS, "/some/of_a_user.py", "exec"), self.users)
+        exec(compile(RUNNER, f"{PACKAGES}/_pytest/a_runner.py", "exec"), self.runner)
+
+    def run(self, name: str, *args: Any, **kwargs: Any) -> Birth:
+        helpers = [self.users[each] if isinstance(each, str) else each for each in args]
+        birth: Birth = self.runner["run"](self.users[name], *helpers, self.library, **kwargs)
+        return birth
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> Program:
+    monkeypatch.setattr(sites, "_latest", {})
+    return Program(capture_repeated)
+
+
+def test_the_same_line_has_the_birth_of_last_time(program: Program) -> None:
+    first = program.run("once")
+    assert program.run("once") is first
+    assert [code.co_name for code, _ in first.frames] == ["inner", "get", "once"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("once",), ("other",)),
+        (("by", "once"), ("by_another_line", "once")),
+        (("by", "once"), ("once",)),
+        (("once",), ("by", "once")),
+    ],
+    ids=["another line", "the line of another caller", "without its caller", "with a caller"],
+)
+def test_another_line_has_a_birth_of_its_own(program: Program, first: tuple[str, ...], second: tuple[str, ...]) -> None:
+    program.run(*first)
+    birth = program.run(*second)
+    names = [code.co_name for code, _ in birth.frames]
+    assert [name for name in names if name in program.users] == list(reversed(second))
+
+
+def test_another_way_through_the_library_has_a_birth_of_its_own(program: Program) -> None:
+    program.run("once")
+    assert [code.co_name for code, _ in program.run("once", depth=2).frames].count("get") == 3
+
+
+def test_a_stack_that_is_less_deep_has_a_birth_of_its_own(program: Program) -> None:
+    program.run("once", depth=900)
+    assert [code.co_name for code, _ in program.run("once").frames].count("get") == 1
+
+
+def test_outside_of_the_test_runner_nothing_is_kept(program: Program) -> None:
+    birth = program.users["once"](program.library)
+    assert program.users["once"](program.library) is not birth
+
+
+def test_another_root_forgets_the_births(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sites, "_user_root", sites._user_root)
+    birth = program.run("once")
+    sites.set_user_root(str(sites._user_root))
+    assert program.run("once") is not birth
+
+
+def test_no_more_births_are_kept_than_some(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sites, "_MOST_LATEST", 1)
+    for _ in range(3):
+        Program(capture_repeated).run("once")
+        assert len(sites._latest) == 1

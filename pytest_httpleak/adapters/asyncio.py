@@ -57,7 +57,6 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 
     # The one place that every runner passes when a loop ends: after the asynchronous fixtures, before cancellation.
     hooks.before(module.runners, "_cancel_all_tasks", cancelling)
-    watch.loops_come()
     watch.passages = (module.create_task.__code__, module.TaskGroup.create_task.__code__)
     watch.running_loop = module._get_running_loop
     watch.current_task = module.current_task

@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.asking import attribute, is_a
-from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.probes import descriptors as descriptors_probe
+
+if TYPE_CHECKING:
+    from pytest_httpleak.model.findings import Suspect
 
 # Packages whose own threads and descriptors are the tool's, whatever test first set them off.
 _TOOLS: Final = frozenset(

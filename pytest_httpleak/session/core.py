@@ -118,7 +118,7 @@ class Session:
         """Patch what is imported already, and whatever will be."""
         self._stand_aside()
         set_user_root(self.rootdir)
-        self.watch.loops_come = self._expect_loops
+        self._await_loops()
         self._finder = finder_for(self.watch, extra, audit=self._audit)
         self._finder.install()
         self.safely(bind_again, self.watch.patches, self.rootdir)
@@ -130,13 +130,30 @@ class Session:
         _running.append(self)
         self.ledger.start()
 
-    def _expect_loops(self) -> None:
-        """Import with asyncio what is asked when a loop ends, as a test that ends one may have left nothing to import with."""
-        from pytest_httpleak.session.loopends import LoopEnds
+    def _await_loops(self) -> None:
+        """Import with the first loop what is asked when one ends: many runs have none, though pytest's plugins import asyncio.
 
-        self.looking.get_ready()
-        ends = LoopEnds(self.watch, self.looking)
-        self.watch.loop_closing, self.watch.task_destroyed = ends.loop_closing, ends.task_destroyed
+        A test that ends one may have left nothing to import with. One that is older than the watch is met when it ends.
+        """
+        watch = self.watch
+
+        def loops_come() -> None:
+            self.looking.get_ready()
+            from pytest_httpleak.session.loopends import LoopEnds
+
+            ends = LoopEnds(watch, self.looking)
+            watch.loop_closing, watch.task_destroyed = ends.loop_closing, ends.task_destroyed
+            watch.loops_come = lambda: None
+
+        def loop_closing(loop: Any, *, cancelled: bool) -> None:
+            loops_come()
+            watch.loop_closing(loop, cancelled=cancelled)
+
+        def task_destroyed(task: Any) -> None:
+            loops_come()
+            watch.task_destroyed(task)
+
+        watch.loops_come, watch.loop_closing, watch.task_destroyed = loops_come, loop_closing, task_destroyed
 
     def stop(self) -> None:
         """Undo everything that was patched."""

@@ -6,8 +6,9 @@ import contextlib
 import os
 import sys
 from types import ModuleType
+from typing import Any
 
-from pytest_httpleak.asking import attributes_of, is_a, own_attribute
+from pytest_httpleak.asking import attributes_of, is_a
 from pytest_httpleak.patches import Patches
 from pytest_httpleak.sites import is_user_module
 
@@ -17,9 +18,11 @@ def bind_again(patches: Patches, rootdir: str) -> None:
     stand_ins = patches.of_modules()
     root = rootdir.rstrip(os.sep) + os.sep
     for name, module in list(sys.modules.items()):
-        file = own_attribute(module, "__file__")
+        # Those that are nothing else can be asked at once; there are hundreds, in each run.
+        names = module.__dict__ if type(module) is ModuleType else attributes_of(module)
+        file: Any = names.get("__file__")
         if is_a(file, str) and file.startswith(root) and is_a(module, ModuleType) and is_user_module(name, file):
-            for attribute, value in attributes_of(module).items():
+            for attribute, value in list(names.items()):
                 stand_in = stand_ins.get(id(value))
                 if stand_in is not None:
                     with contextlib.suppress(Exception):  # a class of somebody's, which lets nothing be set

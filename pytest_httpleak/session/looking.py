@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.answering import runs_users_code
+from pytest_httpleak.asking import attribute
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
@@ -18,6 +20,9 @@ from pytest_httpleak.sites import Birth
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Suspect
     from pytest_httpleak.session.tasksuspects import TaskSuspects
+
+
+_NONE_LEFT: Final = (errno.EMFILE, errno.ENFILE)  # no descriptor to import with what suspects are made of
 
 
 class _Noted(Wall):
@@ -61,7 +66,7 @@ class Looking:
 
     def look(self, owner: Owner, tasks_before: int, *, moved: bool = True) -> list[Suspect]:
         """What an owner is suspected of at this moment; `moved` is False where no descriptor can have been added."""
-        if not self._is_ready and (owner.records or self._watch.births_of_tasks != tasks_before):
+        if not self._is_ready and self._watch.births_of_tasks != tasks_before:
             self.get_ready()
         suspects = list(owner.left)
         for record in list(owner.records):
@@ -81,8 +86,7 @@ class Looking:
         suspects = [suspect for suspect in suspects if not self._is_explained(suspect, explained)]
         if unaccounted:
             explained |= set(self._held_descriptors(sockets=True))
-            explained |= self._of_native_loops(owner)
-            suspects += self._ledger.suspects(unaccounted, explained)
+            suspects += self._without_native(self._ledger.suspects(unaccounted, explained), owner)
         suspects = [suspect for suspect in suspects if not infrastructure.is_of_a_tool(suspect)]
         blind = frozenset().union(*(wall.packages for wall in self._watch.walls if wall.error is not None))
         return [suspect for suspect in suspects if not _is_out_of_sight(suspect, blind)] if blind else suspects
@@ -100,6 +104,9 @@ class Looking:
                 return None
             return None if suspect is not None and self._is_a_tools(suspect, record) else suspect
         except Exception as error:  # noqa: BLE001  # a library's objects may be half-way dead, or not what they were
+            if not self._is_ready and attribute(error, "errno") in _NONE_LEFT:
+                self.get_ready()
+                return self._look_at(record)
             self.wall.note(error)
             return None
 
@@ -133,6 +140,11 @@ class Looking:
 
             suspects = ThreadSuspects(self._watch).with_holdings(suspects)
         return self.tasks.with_holdings(suspects, suspects)
+
+    def _without_native(self, suspects: list[Suspect], owner: Owner) -> list[Suspect]:
+        """The descriptors that remain where code in C may have opened some; asked only where any are suspected."""
+        native = self._of_native_loops(owner) if suspects else set()
+        return [each for each in suspects if each.claims.isdisjoint(("fd", fd) for fd in native)]
 
     def _of_native_loops(self, owner: Owner) -> set[int]:
         """What a loop that is written in C opens out of sight: its poller, its signals, its wake-up; some at first use.
