@@ -77,13 +77,18 @@ def once_for_the_process() -> None:
 
 
 @pytest.fixture
-def session(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, once_for_the_process: None
-) -> Iterator[Session]:
-    """A watch of its own, in this process, which passes over what was there before, as that is searched for each leak."""
+def small_heap(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a watch in this process pass over what was there before, as all that there is is searched for each leak."""
     gc.freeze()
     if "whole_heap" not in request.fixturenames:
         monkeypatch.setattr(gc, "unfreeze", lambda: None)
+
+
+@pytest.fixture
+def session(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, small_heap: None, once_for_the_process: None
+) -> Iterator[Session]:
+    """A watch of its own, in this process."""
     monkeypatch.setattr(nativethreads, "are_running", lambda: False)  # those of other tests' libraries may be
     session = Session(rootdir=str(request.path.parent))
     session.start()

@@ -22,7 +22,7 @@ Noted = Callable[[Callable[[], object]], dict[str, AuditNote]]
 
 
 @pytest.fixture
-def all_noted(request: pytest.FixtureRequest) -> Any:
+def all_noted(request: pytest.FixtureRequest, small_heap: None) -> Any:
     """Runs a function as if it were a test, and gives its audit notes."""
     session = Session(rootdir=str(request.path.parent), audit=True)
     session.start()

@@ -365,6 +365,7 @@ def watched(session: Session, kept: list[Any]) -> tuple[str, tuple[Finding, ...]
     return result, check.findings
 
 
+@pytest.mark.usefixtures("small_heap")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize(("place", "name"), PROBES, ids=lambda value: getattr(value, "__name__", str(value)))
 def test_an_error_in_a_probe_or_a_record_goes_no_further_and_is_named_once(
@@ -390,6 +391,7 @@ def test_an_error_in_a_probe_or_a_record_goes_no_further_and_is_named_once(
 ADAPTERS = {adapter.__name__.rpartition(".")[2]: adapter for adapter in adapters.found()}
 
 
+@pytest.mark.usefixtures("small_heap")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_an_adapter_that_cannot_be_attached_is_named_once_and_the_others_go_on(
@@ -411,6 +413,7 @@ def test_an_adapter_that_cannot_be_attached_is_named_once_and_the_others_go_on(
     assert all("Injected: on purpose" in error for error in session.errors())
 
 
+@pytest.mark.usefixtures("small_heap")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("name", ["add", "task_made", "descriptor_made", "owner", "birth", "give"])
 def test_an_error_while_something_is_recorded_goes_no_further(monkeypatch: pytest.MonkeyPatch, name: str) -> None:

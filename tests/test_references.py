@@ -22,6 +22,8 @@ import pytest
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.probes import makers, references
 
+pytestmark = pytest.mark.usefixtures("small_heap")
+
 
 class Client:
     """What is looked for."""
@@ -294,6 +296,7 @@ class Cached:
         return self._made()
 
 
+@pytest.mark.usefixtures("whole_heap")
 @pytest.mark.parametrize(
     "place",
     [
@@ -673,6 +676,7 @@ def test_a_dict_that_makes_what_it_holds_can_still_grow(program: Any) -> None:
     assert references.process_wide(program.clients["a"]) is None
 
 
+@pytest.mark.usefixtures("whole_heap")
 def test_what_only_passes_through_a_package_is_at_home_elsewhere(program: Any) -> None:
     client = put(program, "module")
     Settings.client = App(client)
@@ -691,6 +695,7 @@ def test_a_search_that_ends_elsewhere_tells_of_no_object(program: Any) -> None:
     assert root.end is None
 
 
+@pytest.mark.usefixtures("whole_heap")
 @pytest.mark.parametrize(
     ("place", "text"),
     [
@@ -765,6 +770,7 @@ def test_the_frame_that_a_traceback_keeps_is_told_where_nothing_else_is() -> Non
     assert "fail (test_references.py:" in text
 
 
+@pytest.mark.usefixtures("whole_heap")
 def test_the_finalizers_of_a_fixture_are_told_from_its_value(request: pytest.FixtureRequest) -> None:
     client = Client()
     reference = weakref.ref(client)
@@ -785,6 +791,7 @@ def test_the_shortest_path_is_told(program: Any) -> None:
     assert references.held_by(client) == "module attribute program.client"
 
 
+@pytest.mark.usefixtures("whole_heap")
 def test_the_value_of_a_fixture_is_told(request: pytest.FixtureRequest) -> None:
     client = Client()
     definition = request._get_active_fixturedef("program")
@@ -795,6 +802,7 @@ def test_the_value_of_a_fixture_is_told(request: pytest.FixtureRequest) -> None:
     definition.cached_result = kept
 
 
+@pytest.mark.usefixtures("whole_heap")
 @pytest.mark.parametrize("has_dict", [False, True])
 def test_what_a_test_was_given_is_told_by_the_name_of_its_fixture(
     request: pytest.FixtureRequest, has_dict: bool
@@ -831,6 +839,7 @@ def test_an_object_with_a_broken_dict_is_passed_over(program: Any) -> None:
     references.process_wide(client)
 
 
+@pytest.mark.usefixtures("whole_heap")
 def test_the_attribute_of_a_running_thread_is_told(program: Any) -> None:
     stop = threading.Event()
     thread: Any = threading.Thread(target=stop.wait)
@@ -849,6 +858,7 @@ def wait(stop: threading.Event, *args: object, **keywords: object) -> None:
     stop.wait()
 
 
+@pytest.mark.usefixtures("whole_heap")
 @pytest.mark.parametrize(
     ("given", "words"),
     [
