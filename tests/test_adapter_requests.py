@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import importlib.util
 import io
 import sys
 import threading
@@ -466,8 +467,22 @@ def test_a_session_of_a_module_a_class_or_a_cache_is_the_process(
         session.close()
 
 
-def test_a_session_in_a_thread_local_attribute_is_the_process(marked: Marked, server: str, lazy: Any) -> None:
-    lazy.local = threading.local()
+def another_local() -> Any:
+    """The class of another copy of its module, as eventlet has one."""
+    spec = importlib.util.find_spec("_thread")
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module._local is not threading.local
+    return module._local()
+
+
+@pytest.mark.parametrize("make", [threading.local, another_local])
+def test_a_session_in_a_thread_local_attribute_is_the_process(
+    marked: Marked, server: str, lazy: Any, make: Callable[[], Any]
+) -> None:
+    lazy.local = make()
 
     def using() -> None:
         lazy.local.session = requests.Session()

@@ -96,6 +96,20 @@ class Lazy:
         self.things.clear()
 
 
+class Named:
+    """Keeps what it opens in an attribute of that name."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path = path
+        self.name = name
+
+    def open(self) -> None:
+        setattr(self, self.name, os.open(self.path, os.O_RDONLY))
+
+    def close(self) -> None:
+        os.close(getattr(self, self.name))
+
+
 class Slotted(Lazy):
     __slots__ = ("inner",)
 
@@ -141,6 +155,27 @@ def test_what_a_wider_value_opens_on_demand_is_no_leak_of_the_test(marked: Marke
         assert marked.found(lambda: WAYS[way](lazy)) == ()
         with life.during():
             lazy.close()
+
+
+@pytest.mark.parametrize("name", ["fd", "index_fd", "portHandle", "storage", "report", "terminal"])
+def test_an_attribute_may_keep_a_number_unless_its_name_is_that_of_an_amount(
+    marked: Marked, lazy: Lazy, name: str
+) -> None:
+    named = Named(lazy.path, name)
+    with marked.fixture() as life:
+        life.keep(named)
+        assert marked.found(named.open) == ()
+        with life.during():
+            named.close()
+
+
+@pytest.mark.parametrize("name", ["index", "maxsize", "retryCount", "wait_seconds"])
+def test_an_amount_keeps_no_number(marked: Marked, lazy: Lazy, name: str) -> None:
+    named = Named(lazy.path, name)
+    with marked.fixture() as life:
+        life.keep(named)
+        (finding,) = marked.found(named.open)
+        assert finding.kind is Kind.FDS
 
 
 def test_what_the_parts_of_a_wider_value_open_is_its_own(marked: Marked, lazy: Lazy) -> None:

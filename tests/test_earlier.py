@@ -107,6 +107,47 @@ def test_a_leak_of_a_module_that_a_conftest_has_imported_is_told_at_its_line(inn
     assert (finding["created"]["file"], finding["created"]["line"]) == ("program.py", 3)
 
 
+@pytest.mark.parametrize(
+    "opening", ['tarfile.open("a.tar", "w")', 'bz2.open("a.bz2", "wb")', "tokenize.open(__file__)"]
+)
+def test_what_opens_files_by_a_name_of_its_own_is_watched(inner: Inner, opening: str) -> None:
+    test = f"""
+        import bz2
+        import tarfile
+        import tokenize
+
+        import pytest
+
+        KEPT = []
+
+        class Lazy:
+            file = None
+
+            def get(self):
+                self.file = self.file or {opening}
+
+        @pytest.fixture(scope="module")
+        def lazy():
+            lazy = Lazy()
+            yield lazy
+            lazy.file.close()
+
+        def test_leaks():
+            KEPT.append({opening})
+
+        def test_closes():
+            with {opening}:
+                pass
+
+        def test_leaves_it_to_the_fixture(lazy):
+            lazy.get()
+        """
+    inner.write(conftest="import bz2, tarfile, tokenize", test_a=test)
+    inner.judge(test_leaks="leaked", test_closes="clean", test_leaves_it_to_the_fixture="clean")
+    (finding,) = inner.report["tests"][0]["findings"]
+    assert finding["created"]["function"] == "test_leaks"
+
+
 class Frozen(ModuleType):
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{name} is frozen")

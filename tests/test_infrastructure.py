@@ -385,3 +385,51 @@ def test_what_a_tool_keeps_for_itself_is_nobodys_leak(
     monkeypatch.setenv("WRAPPERS", wrappers)
     tooled.write(test_a=OWN)
     tooled.judge(test_worker="clean", test_timer="clean", test_task="clean")
+
+
+MANAGERS = """
+    import multiprocessing
+
+    import pytest
+
+    CONTEXT = multiprocessing.get_context("fork")
+    KEPT = []
+
+    @pytest.fixture(scope="session", autouse=True)
+    def put_away():
+        yield
+        while KEPT:
+            KEPT.pop().shutdown()
+
+    @pytest.fixture
+    def shared():
+        with CONTEXT.Manager() as manager:
+            yield manager.dict()
+
+    @pytest.fixture(scope="module")
+    def wide():
+        with CONTEXT.Manager() as manager:
+            yield manager.dict()
+
+    def test_proxy_of_a_fixture(shared):
+        shared["a"] = 1
+
+    def test_proxy_of_a_wider_fixture(wide):
+        wide["a"] = 1
+
+    def test_manager_that_is_left_running():
+        KEPT.append(CONTEXT.Manager())
+        KEPT[0].dict()["a"] = 1
+    """
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
+def test_the_connection_of_a_proxy_is_multiprocessings(inner: Inner) -> None:
+    inner.write(test_a=MANAGERS)
+    result = inner.run()
+    outcomes = {"proxy_of_a_fixture": "clean", "proxy_of_a_wider_fixture": "clean"}
+    assert inner.outcomes() == {
+        **{f"test_{name}": outcome for name, outcome in outcomes.items()},
+        "test_manager_that_is_left_running": "leaked",
+    }
+    result.assert_outcomes(passed=2, failed=1)

@@ -175,15 +175,54 @@ def test_a_pattern_ignores_no_other_thread(leaks: Leaks, stop: Stop) -> None:
     assert [finding.verdict for finding in leaks(leaking, ignore=["threads:worker-*"])] == ["leaked"]
 
 
-@pytest.mark.parametrize(
-    "name", ["pytest_timeout item", "pydevd.Writer", "AnyIO worker thread", "Trio thread 3", "asyncio_0"]
-)
-def test_threads_of_tools_and_cached_workers_are_never_a_leak(leaks: Leaks, stop: Stop, name: str) -> None:
+@pytest.mark.parametrize("name", ["pytest_timeout item", "pydevd.Writer"])
+def test_threads_of_tools_are_never_a_leak(leaks: Leaks, stop: Stop, name: str) -> None:
     def starting() -> None:
         stop.over.append(threading.Thread(target=stop.wait, name=name))
         stop.over[0].start()
 
     assert leaks(starting) == ()
+
+
+CACHED = {
+    "AnyIO worker thread": "anyio._backends._asyncio",
+    "Trio thread 3": "trio._core._thread_cache",
+    "asyncio-waitpid-7": "asyncio.unix_events",
+    "asyncio_0": "concurrent.futures.thread",
+}
+
+
+@pytest.mark.parametrize("name", CACHED)
+def test_cached_workers_are_never_a_leak(leaks: Leaks, stop: Stop, name: str) -> None:
+    def work() -> None:
+        stop.wait()
+
+    def starting() -> None:
+        stop.over.append(threading.Thread(target=work, name=name))
+        stop.over[0].start()
+
+    work.__module__ = CACHED[name]
+    assert leaks(starting) == ()
+
+
+@pytest.mark.parametrize("name", [*CACHED, "asyncio_loop"])
+def test_a_thread_that_only_has_such_a_name_leaks(marked: Marked, stop: Stop, name: str) -> None:
+    def leaking() -> None:
+        stop.over.append(threading.Thread(target=stop.wait, name=name))
+        stop.over[0].start()  # leak: threads
+
+    marked(leaking)
+
+
+def test_the_workers_of_an_executor_leak_whatever_they_are_called(marked: Marked) -> None:
+    executors: list[concurrent.futures.ThreadPoolExecutor] = []
+
+    def leaking() -> None:
+        executors.append(concurrent.futures.ThreadPoolExecutor(1, "asyncio_jobs"))
+        executors[0].submit(int).result()  # leak: threads
+
+    marked(leaking)
+    executors[0].shutdown()
 
 
 # -- bare threads ------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import weakref
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 
 MODULES = ("threading", "_thread")
 
-# Workers that a library keeps for whoever asks next; what they do is done for whoever is being run.
-_CACHED_NAMES = ("AnyIO worker thread", "Trio thread ", "asyncio_", "asyncio-waitpid-")
+# Workers that a library keeps for whoever asks next, by their names and its own; what they do is done for whoever is being run.
+_CACHED_NAMES = (("AnyIO worker thread", "anyio"), ("Trio thread ", "trio"), ("asyncio-waitpid-", "asyncio"))
+_OF_DEFAULT_EXECUTOR = re.compile(
+    r"asyncio_\d+"
+)  # of a loop; anybody's own executor may have such a name, and more to it
 _POOLED_MODULES = ("concurrent.futures.thread", "trio._core._thread_cache", "anyio._backends._asyncio")
 # Where a worker waits for its next job; a user's function of that name calls something to wait, whose frame is the innermost.
 _WAITING = ("_worker",)
@@ -59,7 +63,7 @@ class ThreadRecord(Record):
         thread = self.ref()
         if thread is None or not thread.is_alive() or thread is threading.current_thread():
             return None
-        if thread.name.startswith(_CACHED_NAMES) or self._serves_a_living_client(thread):
+        if _is_cached(thread) or self._serves_a_living_client(thread):
             return None
         daemon = ", daemon" if thread.daemon else ""
         what = attribute(attribute(thread, "_target"), "__qualname__") or type_name(thread)
@@ -71,6 +75,15 @@ class ThreadRecord(Record):
         """Whether it is a server's, for one connection that its client in this process has left open: that is the cause."""
         given = (*(getattr(thread, "_args", None) or ()), *vars(thread).values())
         return any(serves_a_living_client(each, self.sockets) for each in given)
+
+
+def _is_cached(thread: Any) -> bool:
+    """Whether it is such a worker: by its name, and by the module of its class or of what it runs."""
+    modules = [type(thread).__module__, str(attribute(attribute(thread, "_target"), "__module__"))]
+    if _OF_DEFAULT_EXECUTOR.fullmatch(thread.name):
+        return "concurrent.futures.thread" in modules
+    package = next((package for name, package in _CACHED_NAMES if thread.name.startswith(name)), None)
+    return any(module.partition(".")[0] == package for module in modules)
 
 
 def attach(module: ModuleType, hooks: Hooks) -> None:

@@ -7,6 +7,7 @@ at work when the descriptor was opened belongs, since it keeps what that method 
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import compress
 from types import CodeType
@@ -105,17 +106,21 @@ def _methods(birth: Birth) -> Iterator[CodeType]:
 # Which have no weak references, so that nobody knows them by their birth.
 _POLLERS = ("epoll", "kqueue", "devpoll")
 
-# What attributes of other small numbers are called: 30 may as well be so many seconds, and no descriptor.
-_AMOUNTS = (
-    "age", "count", "delay", "index", "interval", "length", "level", "limit", "max", "min", "number", "port", "retr",
-    "second", "size", "timeout", "total", "ttl", "wait", "width",
-)  # fmt: skip
+# What attributes of other small numbers are called, by their words: 30 may as well be so many seconds, and no descriptor.
+# Where another word says that it is one, that counts.
+_AMOUNTS = frozenset(
+    "age count delay index interval length level limit max maximum min minimum number page port retries retry second size "
+    "timeout total ttl wait width".split()
+)
+_ENDINGS = ("length", "limit", "size", "timeout", "width")  # of words like `maxsize`
+_DESCRIPTORS = frozenset("fd fds descriptor descriptors filedescriptor fileno fildes handle handles".split())
+_WORDS = re.compile("[A-Z]*[a-z]+|[A-Z]+")
 
 
 def _place(thing: object, fd: int) -> str | None:
     """Where in an object's attributes the number stands, alone or with others that were opened with it."""
     for name, value in _attributes(thing):
-        if any(word in name.lower() for word in _AMOUNTS):
+        if _is_of_an_amount(name):
             continue
         if _is_number(value, fd):
             return f".{name}"
@@ -123,6 +128,16 @@ def _place(thing: object, fd: int) -> str | None:
             if _is_number(each, fd):
                 return f".{name}[{key!r}]"
     return None
+
+
+def _is_of_an_amount(name: str) -> bool:
+    """Whether an attribute has the name of what is counted or measured."""
+    words = [word.lower() for word in _WORDS.findall(name)]
+    return _DESCRIPTORS.isdisjoint(words) and any(map(_is_amount, words))
+
+
+def _is_amount(word: str) -> bool:
+    return word in _AMOUNTS or word.removesuffix("s") in _AMOUNTS or word.endswith(_ENDINGS)
 
 
 def _is_number(value: Any, fd: int) -> bool:

@@ -132,13 +132,24 @@ def descriptors() -> set[int]:
 
 
 def of_multiprocessing() -> set[int]:
-    """Descriptors of multiprocessing's tracker, fork server and shared memory."""
-    found = _shared_memory()
+    """Descriptors of multiprocessing's tracker, fork server and shared memory, and what a manager's proxies are connected by."""
+    found = _shared_memory() | _of_proxies()
     tracker = attribute(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker")
     server = attribute(sys.modules.get("multiprocessing.forkserver"), "_forkserver")
     for place, names in ((tracker, ("_fd",)), (server, ("_forkserver_fd", "_forkserver_alive_fd"))):
         found |= {fd for name in names if is_a(fd := attribute(place, name), int)}
     return found
+
+
+def _of_proxies() -> set[int]:
+    """The connections to managers, one for each thread: they end with the last proxy, which has nothing to close them with."""
+    util = sys.modules.get("multiprocessing.util")
+    local: Any = attribute(util, "ForkAwareLocal")
+    if local is None:
+        return set()
+    finalizers = list(attribute(util, "_finalizer_registry", {}).values())
+    kept = (part for each in finalizers for part in attribute(each, "_args") or () if is_a(part, local))
+    return {fd for each in kept if is_a(fd := attribute(attribute(each, "connection"), "_handle"), int)}
 
 
 def _shared_memory() -> set[int]:

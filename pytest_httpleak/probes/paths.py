@@ -11,10 +11,9 @@ import threading
 import types
 from typing import Any, Final, NamedTuple
 
-from pytest_httpleak.asking import attribute, is_a, module_of, own_attribute
+from pytest_httpleak.asking import attribute, is_a, module_of, mro_of, own_attribute
 
 CACHE: Final = type(functools.lru_cache(lambda: None))
-_LOCAL: Final = threading.local
 _LONGEST_KEY: Final = 60
 _ITEM: Final = re.compile(r"^\[(.*?)\]")
 _KEY: Final = "\0"  # begins the text of a key that may yet be an attribute
@@ -244,4 +243,9 @@ def _local_of(mapping: Any) -> Any:
     """The `threading.local` that keeps its attributes in each thread in a dict of dicts, else None."""
     if not is_a(mapping, dict) or type(next(iter(mapping), None)).__name__ not in ("ReferenceType", "_localdummy"):
         return None
-    return next((each for each in gc.get_referrers(mapping) if is_a(each, _LOCAL)), None)
+    return next((each for each in gc.get_referrers(mapping) if any(map(_is_local, mro_of(type(each))))), None)
+
+
+def _is_local(cls: type) -> bool:
+    """Whether a class is that of thread-local data; by its name, as each copy of its module that is imported has its own."""
+    return cls.__name__ == "_local" and cls.__module__ == "_thread"

@@ -1,4 +1,4 @@
-"""What the user's modules have bound before the watch began, as with `from sqlite3 import connect` in a `conftest.py`."""
+"""What was bound before the watch began: by the user, as `from sqlite3 import connect` in a `conftest.py`, and by a few modules."""
 
 from __future__ import annotations
 
@@ -6,16 +6,23 @@ import contextlib
 import os
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
-from pytest_httpleak.asking import attributes_of, is_a
+from pytest_httpleak.asking import attributes_of, is_a, own_attribute
 from pytest_httpleak.patches import Patches
 from pytest_httpleak.sites import is_user_module
 
+# Modules of the standard library that call `open` by a name of their own.
+_OPENERS: Final = (("bz2", "_builtin_open"), ("tarfile", "bltn_open"), ("tokenize", "_builtin_open"))
+
 
 def bind_again(patches: Patches, rootdir: str) -> None:
-    """Let names in the user's modules stand for what stands now for a function of C, or for a class that is in C."""
+    """Let names in these modules stand for what stands now for a function of C, or for a class that is in C."""
     stand_ins = patches.of_modules()
+    for name, attribute in _OPENERS:
+        opener = own_attribute(sys.modules.get(name), attribute)
+        if id(opener) in stand_ins:
+            patches.put(sys.modules[name], attribute, stand_ins[id(opener)])
     root = rootdir.rstrip(os.sep) + os.sep
     for name, module in list(sys.modules.items()):
         # Those that are nothing else can be asked at once; there are hundreds, in each run.
