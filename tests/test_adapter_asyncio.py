@@ -92,6 +92,44 @@ def test_a_task_that_is_left_pending_leaks(marked: Marked, loop: Loop, name: str
     assert (finding.library, finding.type) == ("asyncio", "asyncio.Task")
 
 
+async def ticks() -> AsyncIterator[int]:
+    while True:
+        await asyncio.sleep(60)
+        yield 1
+
+
+@pytest.mark.parametrize("step", [anext, lambda generator: generator.asend(None)], ids=["anext", "asend"])
+def test_a_task_that_waits_for_a_generators_next_item_leaks(
+    marked: Marked, loop: Loop, step: Callable[[Any], Any]
+) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            loop.loop.create_task(step(ticks()), name="next")  # leak: tasks
+
+        loop.run(main())
+
+    (finding,) = marked(leaking)
+    assert finding.summary.startswith("'next' running ticks(), waiting in ticks (test_adapter_asyncio.py:")
+
+
+@pytest.mark.parametrize("step", [anext, lambda generator: generator.asend(None)], ids=["anext", "asend"])
+def test_a_task_that_has_waited_for_a_generators_next_item_is_clean(
+    marked: Marked, loop: Loop, step: Callable[[Any], Any]
+) -> None:
+    def waiting() -> None:
+        async def main() -> None:
+            generator = ticks()
+            task = loop.loop.create_task(step(generator))
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            await generator.aclose()
+
+        loop.run(main())
+
+    marked(waiting)
+
+
 def test_a_finding_tells_name_and_coroutine_and_where_the_task_waits(leaks: Leaks, loop: Loop) -> None:
     async def outer() -> None:
         await stuck()

@@ -110,6 +110,31 @@ class Named:
         os.close(getattr(self, self.name))
 
 
+class Taker:
+    """What a number is handed on to."""
+
+    def __init__(self, **numbers: int) -> None:
+        vars(self).update(numbers)
+
+
+class Handing(Lazy):
+    """Hands on what it opens."""
+
+    def to_a_handle(self) -> None:
+        self.handle = Taker(fd=os.open(self.path, os.O_RDONLY))
+
+    def to_a_stack(self) -> None:
+        self.stack = contextlib.ExitStack()
+        self.stack.callback(os.close, os.open(self.path, os.O_RDONLY))
+
+    def to_another_handle(self) -> None:
+        self.handle = Taker(weight=os.open(self.path, os.O_RDONLY))
+
+    def to_nobody(self) -> int:
+        self.stack = contextlib.ExitStack()
+        return os.open(self.path, os.O_RDONLY)
+
+
 class Slotted(Lazy):
     __slots__ = ("inner",)
 
@@ -175,6 +200,28 @@ def test_an_amount_keeps_no_number(marked: Marked, lazy: Lazy, name: str) -> Non
     with marked.fixture() as life:
         life.keep(named)
         (finding,) = marked.found(named.open)
+        assert finding.kind is Kind.FDS
+
+
+@pytest.mark.parametrize("way", ["to_a_handle", "to_a_stack"])
+def test_what_a_wider_value_opens_and_hands_on_is_its_own(marked: Marked, lazy: Lazy, way: str) -> None:
+    handing = Handing(lazy.path)
+    with marked.fixture() as life:
+        life.keep(handing)
+        assert marked.found(getattr(handing, way)) == ()
+        with life.during():
+            if way == "to_a_stack":
+                handing.stack.close()
+            else:
+                os.close(handing.handle.fd)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("way", ["to_another_handle", "to_nobody"])
+def test_what_a_wider_value_opens_and_does_not_keep_is_the_tests_leak(marked: Marked, lazy: Lazy, way: str) -> None:
+    handing = Handing(lazy.path)
+    with marked.fixture() as life:
+        life.keep(handing)
+        (finding,) = marked.found(getattr(handing, way))
         assert finding.kind is Kind.FDS
 
 

@@ -14,8 +14,9 @@ from types import CodeType
 from typing import Any
 
 from pytest_httpleak import databases
-from pytest_httpleak.asking import attributes_of, is_a, slots_of
+from pytest_httpleak.asking import attribute, attributes_of, is_a, slots_of
 from pytest_httpleak.probes import descriptors
+from pytest_httpleak.probes.fields import is_stack
 from pytest_httpleak.probes.makers import Methods
 from pytest_httpleak.records import Address
 from pytest_httpleak.sites import Birth
@@ -55,10 +56,10 @@ class Holders:
             return None
         methods = Methods(codes)
         for seen in self._look():
-            place = _place(seen.thing, fd) if methods.are_in(type(seen.thing)) else None
-            if place is not None:
-                self.places[fd] = place
-                return seen.thing
+            found = _found(seen.thing, fd) if methods.are_in(type(seen.thing)) else None
+            if found is not None:
+                self.places[fd], keeper = found
+                return keeper
         return None
 
     def is_closed(self, fd: int, identity: object) -> bool:
@@ -117,6 +118,26 @@ _DESCRIPTORS = frozenset("fd fds descriptor descriptors filedescriptor fileno fi
 _WORDS = re.compile("[A-Z]*[a-z]+|[A-Z]+")
 
 
+def _found(thing: object, fd: int) -> tuple[str, object] | None:
+    """Where the number of a descriptor stands that an object has opened: in itself, or in what it has handed it on to."""
+    place = _place(thing, fd)
+    if place is not None:
+        return place, thing
+    for _, part in _attributes(thing):
+        if is_stack(part) and _is_closed_by(part, fd):
+            return "", part
+        for name, value in () if is_a(part, type) else _attributes(part):
+            if _is_number(value, fd) and not _DESCRIPTORS.isdisjoint(_words(name)):
+                return f".{name}", part
+    return None
+
+
+def _is_closed_by(stack: Any, fd: int) -> bool:
+    """Whether an `ExitStack` has the number among what it will call its functions with."""
+    cells = (cell for _, function in stack._exit_callbacks for cell in attribute(function, "__closure__") or ())
+    return any(type(part := attribute(cell, "cell_contents")) is tuple and fd in part for cell in cells)
+
+
 def _place(thing: object, fd: int) -> str | None:
     """Where in an object's attributes the number stands, alone or with others that were opened with it."""
     for name, value in _attributes(thing):
@@ -132,8 +153,12 @@ def _place(thing: object, fd: int) -> str | None:
 
 def _is_of_an_amount(name: str) -> bool:
     """Whether an attribute has the name of what is counted or measured."""
-    words = [word.lower() for word in _WORDS.findall(name)]
+    words = _words(name)
     return _DESCRIPTORS.isdisjoint(words) and any(map(_is_amount, words))
+
+
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in _WORDS.findall(name)]
 
 
 def _is_amount(word: str) -> bool:

@@ -36,7 +36,7 @@ def is_infrastructure(task: Any) -> bool:
     name = getattr(coroutine, "__qualname__", "")
     if name in RUNNER_TASKS or name in LOOP_TASKS or _is_a_watcher(coroutine):
         return True
-    return type(coroutine).__name__.startswith("async_generator_")
+    return type(coroutine).__name__ == "async_generator_athrow"
 
 
 def _is_a_watcher(coroutine: Any) -> bool:
@@ -95,12 +95,18 @@ def _run(loop: Any, stop: Any) -> None:
 
 def describe(task: Any) -> str:
     """The task's name, its coroutine, and the chain of awaits in which it waits now, outermost first."""
-    coroutine = task.get_coro()
-    name = getattr(coroutine, "__qualname__", None) or repr(coroutine)
+    name = _name(task.get_coro())
     waits = [f"{site.function} ({_short(site.file)}:{site.line})" for site in waiting_at(task)]
     if len(waits) > _OUTERMOST + 1 + _INNERMOST:
         waits[_OUTERMOST:-_INNERMOST] = ["..."]
     return f"{task.get_name()!r} running {name}()" + (f", waiting in {' > '.join(waits)}" if waits else "")
+
+
+def _name(coroutine: Any) -> str:
+    """What a task runs: a coroutine, or the next step of an asynchronous generator."""
+    name = getattr(coroutine, "__qualname__", None)
+    frame = None if name else next((frame_of(each) for each in awaits(coroutine)), None)
+    return name or (repr(coroutine) if frame is None else frame.f_code.co_qualname)
 
 
 def waiting_at(task: Any) -> list[Site]:
@@ -117,7 +123,7 @@ def waiting_at(task: Any) -> list[Site]:
 
 def names(task: Any) -> tuple[str, ...]:
     """What ignore patterns may call a task: its name, and its coroutine function."""
-    qualname = getattr(task.get_coro(), "__qualname__", "")
+    qualname = _name(task.get_coro())
     return task.get_name(), qualname, qualname.rpartition(".")[2]
 
 

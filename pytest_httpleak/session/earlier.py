@@ -1,4 +1,4 @@
-"""What was bound before the watch began: by the user, as `from sqlite3 import connect` in a `conftest.py`, and by a few modules."""
+"""What was bound before the watch began: by the user, as `from os import pipe` in a `conftest.py`, and by a few modules."""
 
 from __future__ import annotations
 
