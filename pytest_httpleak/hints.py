@@ -45,6 +45,9 @@ _DATABASE: Final = (
 _LIBRARYS_DATABASE: Final = "close or dispose of what {} has opened it for (a connection, an engine), in a `finally`"
 _POLLER: Final = "anon_inode:[eventpoll]"
 _WEBSOCKET: Final = "use `async with session.ws_connect(...) as websocket:`, or `await websocket.close()`"
+_RUNNING_LOOP: Final = (
+    "stop it with `loop.call_soon_threadsafe(loop.stop)`, `join()` its thread, then call `loop.close()`"
+)
 _NATIVE: Final = (
     "close what has opened it; what a library opens once, and keeps, `--httpleak-confirm=1` tells from a leak"
 )
@@ -110,6 +113,8 @@ def _hint(suspect: Suspect, holder: object) -> str:
         return _CLOSE_CLIENT.get(suspect.library, _BY_KIND[Kind.CLIENTS])
     if suspect.library == "os" and not suspect.stack:
         return _NATIVE
+    if suspect.kind is Kind.LOOPS and suspect.state is State.RUNNING:
+        return _RUNNING_LOOP
     if suspect.type == "threading.Timer":
         return "call `timer.cancel()` before the test ends"
     return _by_maker(suspect) or _by_holder(suspect, holder) or _BY_KIND[suspect.kind]

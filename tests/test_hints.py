@@ -60,6 +60,30 @@ def test_a_connection_is_closed_through_its_transport(hints_of: Any, loop: Loop,
     assert hints_of(leaking) == {"call `transport.close()` in a `finally`"}
 
 
+def test_a_loop_that_a_thread_runs_is_stopped_before_it_is_closed(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    def leaking() -> None:
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        ending.callback(loop.close)
+        ending.callback(thread.join)
+        ending.callback(loop.call_soon_threadsafe, loop.stop)
+
+    assert {hint.partition(",")[0] for hint in hints_of(leaking)} == {
+        "stop it with `loop.call_soon_threadsafe(loop.stop)`",
+        "tell the thread to stop and `join()` it before the test ends",
+    }
+
+
+def test_a_loop_that_stands_still_is_closed(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    def leaking() -> None:
+        loop = asyncio.new_event_loop()
+        ending.callback(loop.close)
+
+    (hint,) = hints_of(leaking)
+    assert hint.startswith("call `loop.close()`")
+
+
 @pytest.mark.parametrize("way", ["streams", "loop"])
 def test_a_server_of_asyncio_is_closed_itself(hints_of: Any, loop: Loop, way: str) -> None:
     def leaking() -> None:
