@@ -23,10 +23,10 @@ from pytest_httpleak.settings import default_settings, settings_from_keywords
 
 pytest_plugins = ["pytester", "inner", "loops"]
 
-_CERTIFICATE = Path(__file__).with_name("data") / "localhost.pem"
+_DATA = Path(__file__).with_name("data")
 # Each client of httpx's reads all authorities that the process trusts, and so do aiohttp and requests when they are imported:
 # the hundred and more of the system's take a fifth of the time of all tests.
-os.environ["SSL_CERT_FILE"] = os.environ["REQUESTS_CA_BUNDLE"] = str(_CERTIFICATE)
+os.environ["SSL_CERT_FILE"] = os.environ["REQUESTS_CA_BUNDLE"] = str(_DATA / "authority.pem")
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +46,7 @@ def own_server() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def tls_server() -> Iterator[str]:
     """The base URL of the same server behind TLS; `data/localhost.pem` vouches for it."""
-    with _running(str(_CERTIFICATE)) as port:
+    with _running(str(_DATA / "localhost.pem")) as port:
         yield f"https://127.0.0.1:{port}"
 
 

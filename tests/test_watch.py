@@ -243,7 +243,7 @@ def test_a_task_at_the_address_of_an_older_one_is_not_of_that_ones_maker(
     assert watch.owner() is thing.owner is test
 
 
-@pytest.mark.parametrize(("name", "by_context"), [("work", True), *((name, False) for name in RUNNER_TASKS)])
+@pytest.mark.parametrize(("name", "by_context"), [("work", True), *((name, False) for name in sorted(RUNNER_TASKS))])
 def test_a_task_that_nobody_saw_being_made_is_of_its_context_unless_it_is_the_runners(
     watch: Watch, test: Owner, other: Owner, name: str, by_context: bool
 ) -> None:
