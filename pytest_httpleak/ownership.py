@@ -14,7 +14,7 @@ from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.owners import Owner, Taken, TaskRecord
 from pytest_httpleak.patches import Patches, Wall
 from pytest_httpleak.records import Address, Record, Table, reference
-from pytest_httpleak.sites import Birth, capture_repeated
+from pytest_httpleak.sites import Birth, capture
 
 _fstat, _getframe, _get_ident = os.fstat, sys._getframe, threading.get_ident
 
@@ -45,7 +45,7 @@ class Watch(Answering):
         self.heirs: dict[int, Heir] = {}
         self.maps: dict[int, tuple[Birth, int, Birth]] = {}
         self.loops: dict[int, Any] = {}
-        self.loops_come: Callable[[], object] = lambda: None  # called with each loop that is made
+        self.loops_come: Callable[[], object] = lambda: None
         self.loop_closing: Callable[..., None] = lambda loop, *, cancelled: None
         self.task_destroyed: Callable[[Any], None] = lambda task: None
         self.peaking = 0
@@ -78,7 +78,7 @@ class Watch(Answering):
     def _place(self, record: Record, depth: int) -> Owner:
         """Give a record its birth and its maker; the answer is whoever is running."""
         if self.running_loop() is None and self._is_plain():
-            record.birth, record.maker = capture_repeated(depth), None
+            record.birth, record.maker = capture(depth), None
             return self.stack[-1]
         record.birth, owner = self._origin(depth + 1)
         record.maker = self.maker()
@@ -174,7 +174,7 @@ class Watch(Answering):
 
     def _of_descriptor(self, depth: int) -> tuple[Birth, Owner]:
         if self.running_loop() is None and self._is_plain():
-            birth, owner = capture_repeated(depth - 1), self.stack[-1]
+            birth, owner = capture(depth - 1), self.stack[-1]
         else:
             birth, owner = self.birth(depth), self._answering()
         if owner.over or (not birth.frames and birth.parent is None):  # the latter is the test runner's own

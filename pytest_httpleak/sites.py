@@ -59,7 +59,6 @@ def set_user_root(path: str) -> None:
     """Counts the files below `path` (pytest's rootdir) as user code even where it lies among installed packages."""
     global _user_root  # noqa: PLW0603  # one rootdir for the process; births are too many to carry it
     _user_root = path.rstrip(os.sep) + os.sep
-    _latest.clear()
     for filename, module in list(_modules.items()):  # of births that are older, and may still have to be told
         _sorts[filename] = _classify(filename, module)
 
@@ -69,11 +68,10 @@ class Birth:
 
     `parent` is the birth of the task or thread that made it, for stacks that have no frame of the user's. `within` has the
     frames of the birth of that task or thread in any case, and of the last few that have led to it. `importing` says of the
-    frames that were left out whether a module is imported by them; None where they are the test runner's. `first` is the
-    number of the innermost frame of the user's.
+    frames that were left out whether a module is imported by them; None where they are the test runner's.
     """
 
-    __slots__ = ("first", "frames", "has_user", "importing", "parent", "within")
+    __slots__ = ("frames", "has_user", "importing", "parent", "within")
 
     def __init__(
         self,
@@ -87,7 +85,6 @@ class Birth:
         self.has_user = has_user
         self.parent = parent
         self.importing = importing
-        self.first = 0
         self.within: tuple[list[tuple[CodeType, int]], ...] = ()
 
     def came_from(self, maker: Birth) -> None:
@@ -110,22 +107,6 @@ class Birth:
                     return frame
             birth = birth.parent
         return None
-
-    def is_repeated(self, depth: int) -> bool:
-        """Whether the same lines of the user's make the same call of a library, as far away from `depth` frames up as then.
-
-        The library's frames from there to here are not compared, but for the one that is called by the user's line.
-        """
-        called = self.first - 1
-        try:
-            frame: Any = _getframe(depth + called)
-        except ValueError:  # the stack is not that deep
-            return False
-        for code, instruction in self.frames[called:]:
-            if frame is None or frame.f_code is not code or frame.f_lasti != instruction:
-                return False
-            frame = frame.f_back
-        return frame is not None and _sorts.get(frame.f_code.co_filename) == _RUNNER
 
     def is_of_protocol(self) -> bool:
         """Whether a library's protocol made it when its connection was made or heard something: a server's handler.
@@ -186,7 +167,7 @@ def capture(depth: int, outermost: FrameType | None = None) -> Birth:
     frame: Any = _getframe(depth)
     frames: list[tuple[CodeType, int]] = []
     sorts, append = _sorts, frames.append
-    users = first = 0
+    users = 0
     for _ in _DEPTHS:
         code = frame.f_code
         try:
@@ -197,8 +178,6 @@ def capture(depth: int, outermost: FrameType | None = None) -> Birth:
             if sort == _RUNNER:
                 break
             users += 1
-            if users == 1:
-                first = len(frames)
             if users == _USER_FRAMES:
                 append((code, frame.f_lasti))
                 return Birth(frames, True, None, importing=_is_imported(frame, outermost))
@@ -210,30 +189,7 @@ def capture(depth: int, outermost: FrameType | None = None) -> Birth:
             return Birth(frames, users > 0, None, importing=False)
     else:
         return Birth(frames, users > 0, None, importing=_is_imported(frame, outermost))
-    birth = Birth(frames, users > 0, None)
-    birth.first = first
-    return birth
-
-
-def capture_repeated(depth: int) -> Birth:
-    """The same, or the birth of last time at this place, where the same line of a test leads here again, as in a loop.
-
-    That costs a third. What is given must not be changed, as others may have it too.
-    """
-    place = id(_getframe(depth).f_code)
-    last = _latest.get(place)
-    if last is not None and last.is_repeated(depth + 1):
-        return last
-    birth = capture(depth + 1)
-    if birth.first and birth.importing is None:
-        if len(_latest) >= _MOST_LATEST:
-            _latest.clear()
-        _latest[place] = birth
-    return birth
-
-
-_latest: dict[int, Birth] = {}  # by the code that is at the place; each keeps that code alive
-_MOST_LATEST: Final = 256
+    return Birth(frames, users > 0, None)
 
 
 def _imports(module: tuple[CodeType, int], caller: tuple[CodeType, int] | None) -> bool:

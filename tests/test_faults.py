@@ -80,11 +80,11 @@ def alarm():
 def within(monkeypatch, alarm):
     \"\"\"The alarm goes off while the plugin notes a birth.\"\"\"
     from pytest_httpleak import ownership
-    capture = ownership.capture_repeated
+    capture = ownership.capture
     def interrupted(*args, **kwargs):
         signal.raise_signal(signal.SIGALRM)
         return capture(*args, **kwargs)
-    monkeypatch.setattr(ownership, "capture_repeated", interrupted)
+    monkeypatch.setattr(ownership, "capture", interrupted)
 
 
 def test_its_timeout_reaches_it(within):

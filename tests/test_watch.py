@@ -811,7 +811,7 @@ def test_a_descriptor_that_a_task_makes_is_of_the_tasks_maker(watch: Watch, test
 def test_a_descriptor_of_no_code_at_all_is_the_test_runners(
     watch: Watch, test: Owner, fd: int, birth: Birth, is_runners: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ownership, "capture_repeated", lambda depth: birth)
+    monkeypatch.setattr(ownership, "capture", lambda depth: birth)
     watch.descriptor_made(fd)
     assert watch.fds[fd][1] is (watch.root if is_runners else test)
 
