@@ -76,7 +76,6 @@ def record_loops(cls: Any, hooks: Any) -> None:
     events: Any = sys.modules["asyncio.events"]
 
     def born(_: None, loop: Any, /, *args: Any, **kwargs: Any) -> None:
-        watch.loops_come()
         record = LoopRecord(type(loop))
         record.library = library
         loops.put(loop, record)
@@ -86,6 +85,7 @@ def record_loops(cls: Any, hooks: Any) -> None:
             if code is changed or (code.co_name == "get_event_loop" and code.co_filename == events.__file__):
                 record.owner = watch.root  # asyncio's own for the thread, which the next one to ask will be given too
         watch.loops[id(loop)] = weakref.ref(loop)
+        watch.loops_come()
 
     def closing(loop: Any) -> None:
         record = loops.get(loop)

@@ -20,6 +20,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from marked import Leaks, Marked
@@ -117,6 +118,22 @@ class Taker:
         vars(self).update(numbers)
 
 
+class Odd:
+    """Not to be compared."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("neither equal nor not")
+
+    __hash__ = object.__hash__
+
+
+class NoStack(contextlib.ExitStack):
+    """Was never made as one."""
+
+    def __init__(self) -> None:
+        pass
+
+
 class Handing(Lazy):
     """Hands on what it opens."""
 
@@ -126,6 +143,19 @@ class Handing(Lazy):
     def to_a_stack(self) -> None:
         self.stack = contextlib.ExitStack()
         self.stack.callback(os.close, os.open(self.path, os.O_RDONLY))
+
+    def to_a_limit(self) -> None:
+        self.handle = Taker(max_fds=os.open(self.path, os.O_RDONLY))
+
+    def to_a_stack_of_others(self) -> None:
+        self.stack = contextlib.ExitStack()
+        fd = os.open(self.path, os.O_RDONLY)
+        for function, argument in ((print, fd), (self.close, float(fd)), (self.close, ANY), (self.close, Odd())):
+            self.stack.callback(function, argument)
+
+    def to_a_stack_that_is_none(self) -> None:
+        self.stack = NoStack()
+        self.fd = os.open(self.path, os.O_RDONLY) + 1  # which is not that number
 
     def to_another_handle(self) -> None:
         self.handle = Taker(weight=os.open(self.path, os.O_RDONLY))
@@ -194,7 +224,10 @@ def test_an_attribute_may_keep_a_number_unless_its_name_is_that_of_an_amount(
             named.close()
 
 
-@pytest.mark.parametrize("name", ["index", "maxsize", "retryCount", "wait_seconds"])
+@pytest.mark.parametrize(
+    "name",
+    ["index", "maxsize", "maxconnections", "counter", "levelno", "max_fds", "fd_limit", "handleCount", "wait_seconds"],
+)
 def test_an_amount_keeps_no_number(marked: Marked, lazy: Lazy, name: str) -> None:
     named = Named(lazy.path, name)
     with marked.fixture() as life:
@@ -216,7 +249,9 @@ def test_what_a_wider_value_opens_and_hands_on_is_its_own(marked: Marked, lazy: 
                 os.close(handing.handle.fd)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("way", ["to_another_handle", "to_nobody"])
+@pytest.mark.parametrize(
+    "way", ["to_another_handle", "to_a_limit", "to_a_stack_of_others", "to_a_stack_that_is_none", "to_nobody"]
+)
 def test_what_a_wider_value_opens_and_does_not_keep_is_the_tests_leak(marked: Marked, lazy: Lazy, way: str) -> None:
     handing = Handing(lazy.path)
     with marked.fixture() as life:

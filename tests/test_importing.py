@@ -152,3 +152,48 @@ def test_a_loop():
 def test_a_clean_run_does_not_import_what_tells_leaks_nor_what_asks_loops_that_there_are_none_of(fresh: Inner) -> None:
     fresh.write(test_a=CLEAN)
     fresh.run().assert_outcomes(passed=3)
+
+
+BLOCKED = """
+import asyncio
+import sys
+
+KEPT = []
+
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        raise ImportError(name)
+
+
+def test_makes_the_first_loop_where_nothing_can_be_imported(monkeypatch):
+    monkeypatch.setattr(sys, "meta_path", [Blocker()])
+    asyncio.new_event_loop().close()
+
+
+def test_leaves_a_loop():
+    KEPT.append(asyncio.new_event_loop())
+
+
+def test_leaves_a_task():
+    async def main():
+        KEPT.append(asyncio.create_task(asyncio.sleep(60)))
+
+    KEPT[0].run_until_complete(main())
+
+
+def test_closes_the_loop():
+    KEPT[1].cancel()
+    KEPT[0].run_until_complete(asyncio.wait([KEPT[1]]))
+    KEPT[0].close()
+"""
+
+
+def test_the_first_loop_may_be_made_where_nothing_can_be_imported(fresh: Inner) -> None:
+    fresh.write(test_a=BLOCKED)
+    fresh.judge(
+        test_makes_the_first_loop_where_nothing_can_be_imported="clean",
+        test_leaves_a_loop="leaked",
+        test_leaves_a_task="leaked",
+        test_closes_the_loop="clean",
+    )

@@ -10,11 +10,11 @@ import gc
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import compress
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
 from pytest_httpleak import databases
-from pytest_httpleak.asking import attribute, attributes_of, is_a, slots_of
+from pytest_httpleak.asking import attribute, attributes_of, is_a, own_attribute, slots_of
 from pytest_httpleak.probes import descriptors
 from pytest_httpleak.probes.fields import is_stack
 from pytest_httpleak.probes.makers import Methods
@@ -108,34 +108,43 @@ def _methods(birth: Birth) -> Iterator[CodeType]:
 _POLLERS = ("epoll", "kqueue", "devpoll")
 
 # What attributes of other small numbers are called, by their words: 30 may as well be so many seconds, and no descriptor.
-# Where another word says that it is one, that counts.
-_AMOUNTS = frozenset(
-    "age count delay index interval length level limit max maximum min minimum number page port retries retry second size "
-    "timeout total ttl wait width".split()
+_AMOUNT = re.compile(
+    "max|min(imum)?$|limit|timeout|size|total|counts?$|counter|retr|.*(length|limit|size|timeout|width)s?$"
 )
-_ENDINGS = ("length", "limit", "size", "timeout", "width")  # of words like `maxsize`
+# Those count for less than a word that says that it is one: `index_fd`.
+_ALSO = frozenset("age delay index interval level levelno number page port second ttl wait waiting".split())
 _DESCRIPTORS = frozenset("fd fds descriptor descriptors filedescriptor fileno fildes handle handles".split())
 _WORDS = re.compile("[A-Z]*[a-z]+|[A-Z]+")
 
 
 def _found(thing: object, fd: int) -> tuple[str, object] | None:
-    """Where the number of a descriptor stands that an object has opened: in itself, or in what it has handed it on to."""
+    """Where the number of a descriptor stands that an object has opened: in itself, or in what it has handed it on to.
+
+    In an `ExitStack` there is no name for the place.
+    """
     place = _place(thing, fd)
     if place is not None:
         return place, thing
     for _, part in _attributes(thing):
         if is_stack(part) and _is_closed_by(part, fd):
             return "", part
-        for name, value in () if is_a(part, type) else _attributes(part):
-            if _is_number(value, fd) and not _DESCRIPTORS.isdisjoint(_words(name)):
+        if is_a(part, (type, ModuleType)):
+            continue
+        for name, value in _attributes(part):
+            if _is_number(value, fd) and _says_descriptor(name):
                 return f".{name}", part
     return None
 
 
 def _is_closed_by(stack: Any, fd: int) -> bool:
-    """Whether an `ExitStack` has the number among what it will call its functions with."""
-    cells = (cell for _, function in stack._exit_callbacks for cell in attribute(function, "__closure__") or ())
-    return any(type(part := attribute(cell, "cell_contents")) is tuple and fd in part for cell in cells)
+    """Whether an `ExitStack` will call a function with that number alone, whose name says that it closes."""
+    for entry in list(own_attribute(stack, "_exit_callbacks") or ()):
+        function = entry[-1] if type(entry) is tuple and entry else None
+        parts = [attribute(cell, "cell_contents") for cell in attribute(function, "__closure__") or ()]
+        is_given = any(type(part) is tuple and len(part) == 1 and _is_number(part[0], fd) for part in parts)
+        if is_given and any("close" in str(attribute(part, "__name__")) for part in parts):
+            return True
+    return False
 
 
 def _place(thing: object, fd: int) -> str | None:
@@ -154,15 +163,17 @@ def _place(thing: object, fd: int) -> str | None:
 def _is_of_an_amount(name: str) -> bool:
     """Whether an attribute has the name of what is counted or measured."""
     words = _words(name)
-    return _DESCRIPTORS.isdisjoint(words) and any(map(_is_amount, words))
+    if any(map(_AMOUNT.match, words)):
+        return True
+    return _DESCRIPTORS.isdisjoint(words) and any(word in _ALSO or word.removesuffix("s") in _ALSO for word in words)
+
+
+def _says_descriptor(name: str) -> bool:
+    return not _DESCRIPTORS.isdisjoint(_words(name)) and not _is_of_an_amount(name)
 
 
 def _words(name: str) -> list[str]:
     return [word.lower() for word in _WORDS.findall(name)]
-
-
-def _is_amount(word: str) -> bool:
-    return word in _AMOUNTS or word.removesuffix("s") in _AMOUNTS or word.endswith(_ENDINGS)
 
 
 def _is_number(value: Any, fd: int) -> bool:

@@ -248,4 +248,4 @@ def _local_of(mapping: Any) -> Any:
 
 def _is_local(cls: type) -> bool:
     """Whether a class is that of thread-local data; by its name, as each copy of its module that is imported has its own."""
-    return cls.__name__ == "_local" and cls.__module__ == "_thread"
+    return (attribute(cls, "__module__"), attribute(cls, "__name__")) == ("_thread", "_local")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.clocks import Real
+from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
@@ -133,27 +134,33 @@ class Session:
     def _await_loops(self) -> None:
         """Import with the first loop what is asked when one ends: many runs have none, though pytest's plugins import asyncio.
 
-        A test that ends one may have left nothing to import with. One that is older than the watch is met when it ends.
+        A test that ends one may have left nothing to import with. A loop that is older than the watch is met when it ends.
+        Where a test lets nothing be imported, it is tried again with the next one.
         """
         watch = self.watch
 
-        def loops_come() -> None:
-            self.looking.get_ready()
-            from pytest_httpleak.session.loopends import LoopEnds
-
+        def get_ready() -> None:
+            try:
+                self.looking.get_ready()
+                from pytest_httpleak.session.loopends import LoopEnds
+            except Exception as error:  # noqa: BLE001  # whatever the tested code has put in the way of an import
+                pass_on(error)
+                return
             ends = LoopEnds(watch, self.looking)
             watch.loop_closing, watch.task_destroyed = ends.loop_closing, ends.task_destroyed
             watch.loops_come = lambda: None
 
         def loop_closing(loop: Any, *, cancelled: bool) -> None:
-            loops_come()
-            watch.loop_closing(loop, cancelled=cancelled)
+            get_ready()
+            if watch.loop_closing is not loop_closing:
+                watch.loop_closing(loop, cancelled=cancelled)
 
         def task_destroyed(task: Any) -> None:
-            loops_come()
-            watch.task_destroyed(task)
+            get_ready()
+            if watch.task_destroyed is not task_destroyed:
+                watch.task_destroyed(task)
 
-        watch.loops_come, watch.loop_closing, watch.task_destroyed = loops_come, loop_closing, task_destroyed
+        watch.loops_come, watch.loop_closing, watch.task_destroyed = get_ready, loop_closing, task_destroyed
 
     def stop(self) -> None:
         """Undo everything that was patched."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.answering import runs_users_code
 from pytest_httpleak.asking import attribute
+from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
@@ -104,11 +105,20 @@ class Looking:
                 return None
             return None if suspect is not None and self._is_a_tools(suspect, record) else suspect
         except Exception as error:  # noqa: BLE001  # a library's objects may be half-way dead, or not what they were
-            if not self._is_ready and attribute(error, "errno") in _NONE_LEFT:
-                self.get_ready()
+            if self._can_get_ready(error):
                 return self._look_at(record)
             self.wall.note(error)
             return None
+
+    def _can_get_ready(self, error: Exception) -> bool:
+        """Whether it was for want of a descriptor to import with, and there is one now."""
+        if self._is_ready or attribute(error, "errno") not in _NONE_LEFT:
+            return False
+        try:
+            self.get_ready()
+        except Exception as again:  # noqa: BLE001  # this is the wall
+            pass_on(again)
+        return self._is_ready
 
     def _is_a_tools(self, suspect: Suspect, record: Record) -> bool:
         """Whether it is a thread that a tool around the tests has started to run its own code, or loggers have."""
