@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Held, Suspect
 
 # The task in which anyio's pytest plugin runs every fixture and test, and the one that waits for it, which a test's timeout
-# leaves pending: whoever is being run answers for what they make.
+# leaves pending: for what these two tasks make, the test or fixture that is being run answers.
 RUNNER_TASKS = frozenset(("TestRunner._run_tests_and_fixtures", "TestRunner._call_in_runner_task"))
 # Tasks in which a runner ends its loop, and anyio's that waits for that end, to end its pool of processes with it.
 LOOP_TASKS = frozenset(

@@ -427,9 +427,9 @@ MANAGERS = """
 def test_the_connection_of_a_proxy_is_multiprocessings(inner: Inner) -> None:
     inner.write(test_a=MANAGERS)
     result = inner.run()
-    outcomes = {"proxy_of_a_fixture": "clean", "proxy_of_a_wider_fixture": "clean"}
     assert inner.outcomes() == {
-        **{f"test_{name}": outcome for name, outcome in outcomes.items()},
+        "test_proxy_of_a_fixture": "clean",
+        "test_proxy_of_a_wider_fixture": "clean",
         "test_manager_that_is_left_running": "leaked",
     }
     result.assert_outcomes(passed=2, failed=1)

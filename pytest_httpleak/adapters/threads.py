@@ -22,9 +22,8 @@ MODULES = ("threading", "_thread")
 
 # Workers that a library keeps for whoever asks next, by their names and its own; what they do is done for whoever is being run.
 _CACHED_NAMES = (("AnyIO worker thread", "anyio"), ("Trio thread ", "trio"), ("asyncio-waitpid-", "asyncio"))
-_OF_DEFAULT_EXECUTOR = re.compile(
-    r"asyncio_\d+"
-)  # of a loop; anybody's own executor may have such a name, and more to it
+# Those of a loop's default executor; the threads of somebody's own have other names, which may only begin so.
+_OF_DEFAULT_EXECUTOR = re.compile(r"asyncio_\d+")
 _POOLED_MODULES = ("concurrent.futures.thread", "trio._core._thread_cache", "anyio._backends._asyncio")
 # Where a worker waits for its next job; a user's function of that name calls something to wait, whose frame is the innermost.
 _WAITING = ("_worker",)

@@ -142,7 +142,7 @@ def of_multiprocessing() -> set[int]:
 
 
 def _of_proxies() -> set[int]:
-    """The connections to managers, one for each thread: they end with the last proxy, which has nothing to close them with."""
+    """The connections of this thread to managers: they end with the last proxy, which has nothing to close them with."""
     util = sys.modules.get("multiprocessing.util")
     local: Any = attribute(util, "ForkAwareLocal")
     if local is None:

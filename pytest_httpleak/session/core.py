@@ -135,7 +135,7 @@ class Session:
         """Import with the first loop what is asked when one ends: many runs have none, though pytest's plugins import asyncio.
 
         A test that ends one may have left nothing to import with. A loop that is older than the watch is met when it ends.
-        Where a test lets nothing be imported, it is tried again with the next one.
+        Where a test lets nothing be imported, that is tried again with the next loop.
         """
         watch = self.watch
 

@@ -45,9 +45,8 @@ class ThreadSuspects:
         result = []
         for each in suspects:
             is_known = each.kind is Kind.THREADS and each.key in records
-            told = (
-                self._with_pipes(self._with_loop(each, loops, suspects, records), held, records) if is_known else each
-            )
+            told = self._with_loop(each, loops, suspects, records) if is_known else each
+            told = self._with_pipes(told, held, records) if is_known else told
             result.append(self._with_held(told, held, records) if each.kind is Kind.THREADS else told)
         return result
 
