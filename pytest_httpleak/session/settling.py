@@ -17,13 +17,14 @@ _LONGEST_WAIT: Final = 4  # times the grace, in pauses: a tool may have stopped 
 
 
 def pauses(grace: float) -> Iterator[float]:
-    """Pauses that back off from 1 ms to 50 ms: at least ten, and at least until `grace` (seconds) is over.
+    """Pauses that back off from 1 ms to 50 ms, or half a short grace: at least ten, and at least until `grace` (s) is over.
 
     The number keeps a loaded machine, whose one pause may take all of the time, from cutting the grace short. Where so much
     has leaked that it is the looks between them that take the time, three are enough after two seconds beyond the grace.
     """
     began = Real.monotonic()
     end, latest = began + grace, began + grace + _SLOW
+    longest = min(_LONGEST_PAUSE, max(grace / 2, _FIRST_PAUSE))  # ten that are much longer than it are no short grace
     pause, looks, waited = _FIRST_PAUSE, 0, 0.0
     while grace > 0 and (
         looks < (_FEWEST_LOOKS if Real.monotonic() < latest else _FEWEST_SLOW_LOOKS)
@@ -32,7 +33,7 @@ def pauses(grace: float) -> Iterator[float]:
         yield pause
         looks += 1
         waited += pause
-        pause = min(pause * 2, _LONGEST_PAUSE)
+        pause = min(pause * 2, longest)
 
 
 async def settle(is_settled: Callable[[], bool], grace: float) -> bool:
