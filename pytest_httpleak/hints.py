@@ -61,6 +61,7 @@ _POOL: Final = "use `with` on the pool, or call its `close()` and `join()` in a 
 _SUBPROCESS: Final = "call `await process.communicate()`, or end it with `process.kill()` and `await process.wait()`"
 _QUEUE: Final = "call `queue.close()` and `queue.join_thread()` in a `finally`"
 _PROCESS: Final = "`join()` the process before the test ends, and `close()` it"
+_MANAGER: Final = "use `with multiprocessing.Manager() as manager:`, or call `manager.shutdown()` in a `finally`"
 
 # What of the standard library made it, by kind, file and function (None for any): there the barest kinds have a better end.
 _BY_MAKER: Final[tuple[tuple[Kind, str, tuple[str, ...] | None, str], ...]] = (
@@ -84,6 +85,7 @@ _BY_MAKER: Final[tuple[tuple[Kind, str, tuple[str, ...] | None, str], ...]] = (
     (Kind.FDS, "asyncio/base_events.py", ("subprocess_exec", "subprocess_shell"), _SUBPROCESS),
     (Kind.FDS, "asyncio/subprocess.py", None, _SUBPROCESS),
     (Kind.FDS, "multiprocessing/process.py", None, _PROCESS),
+    (Kind.FDS, "multiprocessing/managers.py", ("start",), _MANAGER),
     (Kind.FDS, "multiprocessing/pool.py", None, _POOL),
     (Kind.FDS, "multiprocessing/queues.py", None, _QUEUE),
     (

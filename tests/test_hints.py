@@ -136,6 +136,15 @@ def test_a_queue_is_closed(hints_of: Any, ending: contextlib.ExitStack) -> None:
     assert hints_of(leaking) == {"call `queue.close()` and `queue.join_thread()` in a `finally`"}
 
 
+def test_a_manager_is_shut_down(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    def leaking() -> None:
+        ending.enter_context(multiprocessing.Manager())
+
+    assert hints_of(leaking) == {
+        "use `with multiprocessing.Manager() as manager:`, or call `manager.shutdown()` in a `finally`"
+    }
+
+
 def test_the_pipe_of_a_program_is_read_to_its_end(hints_of: Any, ending: contextlib.ExitStack) -> None:
     def leaking() -> None:
         program = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
