@@ -64,7 +64,10 @@ class SlotRecord(Record):
     def orphaned(self, socket: SocketRecord) -> Suspect | None:
         """The suspect for a socket that died with this connection, or that its living pool has dropped."""
         if self.pool.ref() is None:
-            return self.pool.orphaned(socket)
+            request = self.request
+            return (
+                request.dropped(socket) if request is not None and request.is_unread() else self.pool.orphaned(socket)
+            )
         return self._thrown_away(State.COLLECTED, socket.claims(), socket.held(), socket)
 
     def _thrown_away(self, state: State, claims: frozenset[object], held: Held, socket: SocketRecord | None) -> Suspect:
@@ -97,7 +100,7 @@ class SlotRecord(Record):
 class RequestRecord(Record):
     """One request in a pool's books: a response once it has been answered; lost if its sender is gone before that."""
 
-    __slots__ = ("counted", "method", "pool", "status", "stream", "threads", "url")
+    __slots__ = ("closed", "counted", "method", "pool", "status", "stream", "threads", "url")
 
     kind: ClassVar[Kind] = Kind.RESPONSES
 
@@ -109,6 +112,9 @@ class RequestRecord(Record):
         self.pool: PoolRecord | None = None  # once it has been given a connection
         self.stream: Callable[[], Any] | None = None  # once it has been answered
         self.status: int | None = None
+        self.closed = (
+            False  # as an answer is that was read to its end; the pool's books, while there are any, know better
+        )
         self.counted = False
 
     def count(self) -> None:
@@ -158,14 +164,29 @@ class RequestRecord(Record):
         if connection.is_idle():  # only HTTP/2: the stream was closed behind its pool's back
             return None
         holding = holding_of(connection, pool.sockets)
+        claims = frozenset[object]() if holding is None else holding[0]
+        state = State.COLLECTED if self.stream() is None else State.OPEN
+        return self._unclosed(state, pool, claims, _holds(connection, pool))
+
+    def is_unread(self) -> bool:
+        """Whether this was answered, and the answer neither read to its end nor closed."""
+        return self.stream is not None and not self.closed
+
+    def dropped(self, socket: SocketRecord) -> Suspect | None:
+        """The suspect for an answer that died unread together with its pool, and so with this socket."""
+        return (
+            None if self.pool is None else self._unclosed(State.COLLECTED, self.pool, socket.claims(), (socket.held(),))
+        )
+
+    def _unclosed(self, state: State, pool: PoolRecord, claims: frozenset[object], holds: tuple[Held, ...]) -> Suspect:
         summary = self.summary + ("" if self.status is None else f" [{self.status}]")
         return self.suspect(
-            State.COLLECTED if self.stream() is None else State.OPEN,
+            state,
             f"{pool.front or self.library}.Response",
             summary,
             library=pool.front,
-            claims=frozenset() if holding is None else holding[0],
-            holds=_holds(connection, pool),
+            claims=claims,
+            holds=holds,
             always=True,
             names=(self.summary.partition(" ")[2], summary),
             hint=_CLOSE_RESPONSE[pool.is_async],

@@ -782,9 +782,12 @@ POOL = type("ConnectionPool", (), {"create_connection": lambda: None, "connectio
 REQUEST = type("PoolRequest", (), {"assign_to_connection": lambda: None})
 
 
+STREAM = type("PoolByteStream", (), {"close": lambda self: None, "aclose": lambda self: None})
+
+
 def _library(**changes: Any) -> types.ModuleType:
     """A library like httpcore, with some of its parts missing (None) or other than they are."""
-    parts = {"ConnectionPool": POOL, "PoolRequest": REQUEST, "PoolByteStream": type("PoolByteStream", (), {})} | changes
+    parts = {"ConnectionPool": POOL, "PoolRequest": REQUEST, "PoolByteStream": STREAM} | changes
     module = types.ModuleType("fakecore")
     for flavour, prefix in (("_sync", ""), ("_async", "Async")):
         inner = types.ModuleType(f"fakecore.{flavour}.connection_pool")
@@ -809,6 +812,7 @@ def hooks(session: Session) -> Iterator[Hooks]:
         ({"ConnectionPool": None}, "fakecore._sync.connection_pool has no ConnectionPool"),
         ({"PoolRequest": None}, "fakecore._sync.connection_pool has no PoolRequest or RequestStatus"),
         ({"PoolByteStream": None}, "fakecore._sync.connection_pool has no PoolByteStream or ConnectionPoolByteStream"),
+        ({"PoolByteStream": type("Other", (), {})}, "Other has no close"),
         ({"PoolRequest": type("Other", (), {})}, "Other has no set_connection"),
         ({"ConnectionPool": type("Other", (), {"connections": None})}, "Other has no create_connection"),
         ({"ConnectionPool": type("Other", (), {"create_connection": None})}, "Other has no connections"),

@@ -437,6 +437,33 @@ def test_a_client_that_is_dropped_with_an_idle_connection_leaks(marked: Marked, 
     marked(leaking)
 
 
+@pytest.mark.parametrize("is_collected", [False, True])
+def test_an_answer_that_is_dropped_unread_with_its_client_is_the_cause(
+    marked: Marked, server: str, httpx: Any, is_collected: bool
+) -> None:
+    def leaking() -> None:
+        client = httpx.Client()
+        response = client.send(client.build_request("GET", f"{server}/big"), stream=True)  # leak: responses collected
+        assert response.status_code == 200
+        del client, response
+        if is_collected:
+            gc.collect()
+
+    def leaking_otherwise() -> None:
+        client = httpx.Client()  # leak: clients collected
+        response = send(client, f"{server}/big")
+        response.read()
+        response = send(client, f"{server}/ok")
+        response.read()
+        del client, response
+        if is_collected:
+            gc.collect()
+
+    (finding,) = marked(leaking)
+    assert finding.summary == f"GET {server}/big [200]"
+    marked(leaking_otherwise)
+
+
 def test_a_client_that_holds_nothing_is_clean(marked: Marked, held: list[Any], server: str, httpx: Any) -> None:
     def app(environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [])

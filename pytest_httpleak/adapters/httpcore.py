@@ -118,6 +118,11 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         if watch.peaking:
             watch.opened(record)
 
+    def closing(stream: Any, /) -> None:
+        record = requests.get(_booked(stream))
+        if record is not None:
+            record.closed = True
+
     def status_known(_: None, response: Any, /, *args: Any, **kwargs: Any) -> None:
         if type(response.stream) in streams:
             record = requests.get(_booked(response.stream))
@@ -130,6 +135,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         hooks.after(flavour.request, "__init__", request_born)
         hooks.after(flavour.request, flavour.give, given)
         hooks.patches.after_of_first(hooks.wall, flavour.stream, "__init__", answered)
+        hooks.before(flavour.stream, flavour.close, closing)
         for protocol in flavour.protocols:
             hooks.after(protocol, "__init__", established)
         if hasattr(flavour.pool, "_assign_requests_to_connections"):
@@ -148,6 +154,8 @@ class _Flavour:
         self.pool = _first(module, f"{prefix}ConnectionPool")
         self.request = _first(module, f"{prefix}PoolRequest", "RequestStatus")  # the second until 1.0.2
         self.stream = _first(module, "PoolByteStream", "ConnectionPoolByteStream")
+        self.close = "aclose" if prefix else "close"
+        _first(self.stream, self.close)
         _first(self.pool, "create_connection")
         _first(self.pool, "connections")
         name = "assign_to_connection" if hasattr(self.request, "assign_to_connection") else "set_connection"
