@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -141,6 +142,7 @@ class Watch(Answering):
 
         The coroutine that it runs need not be `coro`: task factories and wrappers put others around it.
         """
+        self._meet(task)
         sent = self.sent.pop(id(coro), None) if self.sent else None
         birth, owner = sent[:2] if sent else self._origin(depth)
         if not birth.has_user and birth.parent is None and self.is_in_a_librarys_task():
@@ -151,6 +153,14 @@ class Watch(Answering):
         self.births_of_tasks += 1
         if self.peaking:
             self.opened(TaskRecord(task, birth))
+
+    def _meet(self, task: Any) -> None:
+        """Know the loop of a task, which may be older than the watch: that of `asyncio.run()` around a checked block."""
+        loop = task.get_loop() if hasattr(task, "get_loop") else None
+        known = self.loops.get(id(loop))
+        if loop is not None and (known is None or known() is not loop):
+            self.loops[id(loop)] = weakref.ref(loop)
+            self.loops_come()
 
     def task_coming(self, coroutine: object, depth: int = 4) -> None:
         """Note the birth and the owner of a task before it is made: it may run at once, or be made in another thread."""

@@ -279,6 +279,44 @@ class TestNoLeaks:
 
         asyncio.run(main())
 
+    def test_in_a_loop_that_is_older_than_the_watch(self) -> None:
+        tasks: list[asyncio.Task[None]] = []  # which the loop cancels at its end
+
+        async def wait() -> None:
+            await asyncio.sleep(60)
+
+        async def leaking() -> None:
+            before = asyncio.create_task(wait())  # is not the block's
+            await asyncio.sleep(0)
+            for block in (no_leaks(grace=0), no_leaks(grace=0.02)):
+                async with block:
+                    tasks.append(asyncio.create_task(wait()))
+            before.cancel()
+
+        async def leaking_in_a_plain_block() -> None:
+            with no_leaks(grace=0):
+                tasks.append(asyncio.create_task(wait()))
+
+        async def clean() -> None:
+            before = asyncio.create_task(wait())
+            async with no_leaks(grace=0.02):
+                await asyncio.create_task(asyncio.sleep(0))
+            before.cancel()
+
+        for function in (leaking, leaking_in_a_plain_block):
+            with pytest.raises(LeakError, match="^1 asyncio task leaked"):
+                asyncio.run(function())
+        asyncio.run(clean())
+
+    def test_switched_off(self, kept: list[Any]) -> None:
+        async def main() -> None:
+            async with no_leaks(mode="off", sockets=1):
+                opened(kept)
+
+        with no_leaks(mode="off"):
+            opened(kept)
+        asyncio.run(main())
+
     def test_nothing_stays_patched(self) -> None:
         before = socket.socket.__init__
         with no_leaks():

@@ -18,7 +18,7 @@ from pytest_httpleak.session.earlier import bind_again
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.session.looking import Looking
 from pytest_httpleak.session.settling import settle
-from pytest_httpleak.settings import Settings
+from pytest_httpleak.settings import Mode, Settings
 from pytest_httpleak.sites import set_user_root
 
 if TYPE_CHECKING:
@@ -246,11 +246,14 @@ class Session:
     async def end_async(self, check: Check) -> None:
         """The same as `end`, from inside a running event loop, which goes on while there is something to wait for."""
         self.watch.pop(check.owner)
-        await settle(lambda: not self.looking.look(check.owner, check.tasks_before), check.settings.grace)
+        grace = 0 if check.settings.mode is Mode.OFF else check.settings.grace
+        await settle(lambda: not self.looking.look(check.owner, check.tasks_before), grace)
         self.end(check, grace=0)
 
     def end(self, check: Check, *, grace: float | None = None) -> None:
         """Judge an owner whose life is over. Never raises: an error of the plugin's own is named in the summary."""
+        if check.settings.mode is Mode.OFF:
+            self.drop(check)
         if check.judged or not self.watch.on:
             return
         began = Real.perf_counter()
@@ -277,12 +280,15 @@ class Session:
         except Exception as error:  # noqa: BLE001  # this is the wall
             self.looking.wall.note(error)
         finally:
-            owner.over = True
-            owner.records = []
-            if owner.peaks is not None:
-                owner.peaks = None
-                self.watch.peaking -= 1
+            self._is_over(owner)
             self.seconds += Real.perf_counter() - began
+
+    def _is_over(self, owner: Owner) -> None:
+        owner.over = True
+        owner.records = []
+        if owner.peaks is not None:
+            owner.peaks = None
+            self.watch.peaking -= 1
 
     def _abandon_blocks(self, owner: Owner) -> None:
         """Let an owner answer for the blocks inside of it that nobody has left."""
@@ -335,8 +341,7 @@ class Session:
             return
         check.judged = True
         self.watch.pop(check.owner)
-        check.owner.over = True
-        check.owner.records = []
+        self._is_over(check.owner)
         if self.ledger.has_moved():
             self.ledger.open()
 

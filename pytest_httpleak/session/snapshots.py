@@ -37,7 +37,8 @@ class Snapshot:
 def snapshot(watch: Watch) -> Snapshot:
     """Count what is open now."""
     counts = dict.fromkeys(Kind, 0)
-    loop_fds = {fd for loop in watch.table("loops") for fd in loop.descriptors()}
+    loops = watch.table("loops")
+    loop_fds = {fd for loop in loops for fd in loop.descriptors()}
     for record in watch.everything():
         if record.inner or record.kind in (Kind.TASKS, Kind.THREADS, Kind.LOOPS) or not record.is_open():
             continue
@@ -50,7 +51,9 @@ def snapshot(watch: Watch) -> Snapshot:
         fds=descriptors.count() or len(descriptors.listing()),
         tasks=sum(len(tasks.pending(loop)) for loop in watch.open_loops()),
         threads=len(threads),
-        loops=len(watch.open_loops()),
+        loops=sum(
+            loops.get(loop) is not None for loop in watch.open_loops()
+        ),  # an older one is met with its first task
         responses=counts[Kind.RESPONSES],
         connections=counts[Kind.CONNECTIONS],
         clients=counts[Kind.CLIENTS],

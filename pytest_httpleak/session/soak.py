@@ -177,7 +177,7 @@ class LinesMeanwhile:
         """What rises, but for what the calls are told to have left themselves."""
         known = {(finding.kind, finding.library, finding.created or finding.type) for finding in self._check.findings}
         found = {key: slope for key, slope in self._rising() if key[:3] not in known}
-        if not found:
+        if not found or self._check.settings.mode is Mode.OFF:
             return ()
         gc.collect()
         still = self._lines.now(thorough=True)
