@@ -140,7 +140,7 @@ class LeakCheck:
         peaks = None if self._check is None else self._check.owner.peaks
         if peaks is None:
             return 0
-        return len(peaks.clients()) if wanted is Kind.CLIENTS else peaks.highest.get(wanted, 0)
+        return len(peaks.clients()) if wanted is Kind.CLIENTS else peaks.highest(wanted)
 
 
 class _NoLeaks:

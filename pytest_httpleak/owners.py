@@ -106,18 +106,21 @@ class Owner:
 class Peaks:
     """The highest numbers open at once, kept exactly: they can only rise at a birth, so that is when to count.
 
-    `busy` is set while what is made is not to count. Births of several threads are counted one after the other.
+    `holders` are what was open then, as a test may set or change its limits while it runs. `busy` is set while what is made
+    is not to count. Births of several threads are counted one after the other.
     """
 
-    def __init__(self, limits: dict[Kind, int]) -> None:
-        self.limits = limits
-        self.highest: dict[Kind, int] = {}
-        self.breaches: dict[Kind, tuple[int, list[Record]]] = {}
+    def __init__(self) -> None:
+        self.holders: dict[Kind, list[Record]] = {}
         self.open: dict[Kind, list[Record]] = {}
         self.busy = False
         self._lock = threading.RLock()
         self._looking: set[int] = set()  # the threads that are at it
         self.clients_made: list[Record] = []
+
+    def highest(self, kind: Kind) -> int:
+        """The highest number of that kind open at once so far."""
+        return len(self.holders.get(kind, ()))
 
     def clients(self) -> list[Record]:
         """The clients that were made, closed ones too; not the transports and pools inside them."""
@@ -140,11 +143,8 @@ class Peaks:
             alive = [other for other in self.open.get(kind, ()) if other is not record and id(other) not in closed]
             alive.append(record)
             self.open[kind] = alive
-            number = len(alive)
-            if number > self.highest.get(kind, 0):
-                self.highest[kind] = number
-                if number > self.limits.get(kind, number):
-                    self.breaches[kind] = (number, alive)
+            if len(alive) > self.highest(kind):
+                self.holders[kind] = alive
 
 
 class TaskRecord(Record):

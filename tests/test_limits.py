@@ -141,3 +141,35 @@ def test_limits_come_from_the_marker_and_from_the_ini_file(inner: Inner) -> None
     result.assert_outcomes(passed=1, failed=2)
     assert inner.outcomes() == {"test_marked": "leaked", "test_by_the_ini_file": "leaked", "test_within": "clean"}
     result.stdout.fnmatch_lines(["*3 sockets open at once, and the limit is 2*"])
+
+
+AT_RUN_TIME = """
+import socket
+import pytest
+
+def three():
+    sockets = [socket.socket() for _ in range(3)]
+    for each in sockets:
+        each.close()
+
+def test_set(httpleak):
+    httpleak.tolerate(peak_sockets=2)
+    three()
+
+@pytest.mark.httpleak(peak_sockets=5)
+def test_lowered_afterwards(httpleak):
+    three()
+    httpleak.tolerate(peak_sockets=2)
+
+@pytest.mark.httpleak(peak_sockets=2)
+def test_raised(httpleak):
+    httpleak.tolerate(peak_sockets=3)
+    three()
+"""
+
+
+def test_limits_that_a_test_sets_while_it_runs_count(inner: Inner) -> None:
+    inner.write(test_a=AT_RUN_TIME)
+    result = inner.run()
+    assert inner.outcomes() == {"test_set": "leaked", "test_lowered_afterwards": "leaked", "test_raised": "clean"}
+    result.stdout.fnmatch_lines(["*3 sockets open at once, and the limit is 2*"])

@@ -132,12 +132,10 @@ def test_what_one_kind_has_open_counts_for_no_other() -> None:
     class Other(Thing):
         kind = Kind.THREADS
 
-    peaks = Peaks({Kind.SOCKETS: 1})
+    peaks = Peaks()
     peaks.born(Thing())
     peaks.born(Other())
-    assert peaks.breaches == {}
-    peaks.born(Thing())
-    assert peaks.breaches[Kind.SOCKETS][0] == 2
+    assert (peaks.highest(Kind.SOCKETS), peaks.highest(Kind.THREADS), peaks.highest(Kind.FDS)) == (1, 1, 0)
 
 
 def test_births_in_several_threads_at_once_count_all() -> None:
@@ -148,7 +146,7 @@ def test_births_in_several_threads_at_once_count_all() -> None:
             entered.release()
             return go.wait(30)
 
-    peaks = Peaks({})
+    peaks = Peaks()
     peaks.born(Slow())
     threads = [threading.Thread(target=peaks.born, args=(Thing(),)) for _ in range(2)]
     for thread in threads:
@@ -157,11 +155,11 @@ def test_births_in_several_threads_at_once_count_all() -> None:
     go.set()
     for thread in threads:
         thread.join()
-    assert peaks.highest == {Kind.SOCKETS: 3}
+    assert peaks.highest(Kind.SOCKETS) == 3
 
 
 def test_what_a_look_makes_itself_does_not_count() -> None:
-    peaks = Peaks({})
+    peaks = Peaks()
 
     class Making(Thing):
         def is_open(self) -> bool:
@@ -170,7 +168,7 @@ def test_what_a_look_makes_itself_does_not_count() -> None:
 
     peaks.born(Making())
     peaks.born(Thing())
-    assert peaks.highest == {Kind.SOCKETS: 2}
+    assert peaks.highest(Kind.SOCKETS) == 2
 
 
 def test_a_task_is_asyncios_and_has_the_birth_that_it_is_given() -> None:
@@ -182,39 +180,39 @@ def test_a_task_is_asyncios_and_has_the_birth_that_it_is_given() -> None:
 
 
 def test_the_highest_number_is_of_those_that_were_open_at_once() -> None:
-    peaks = Peaks({})
+    peaks = Peaks()
     things = [Thing(), Thing(is_open=False), Thing(), Thing()]
     for thing in things[:3]:
         peaks.born(thing)
-    assert peaks.highest == {Kind.SOCKETS: 2}
+    assert peaks.highest(Kind.SOCKETS) == 2
     things[0].opened = things[2].opened = False
     peaks.born(things[3])
-    assert peaks.highest == {Kind.SOCKETS: 2}
+    assert peaks.highest(Kind.SOCKETS) == 2
 
 
 def test_what_is_opened_again_counts_once() -> None:
-    peaks, thing = Peaks({}), Thing()
+    peaks, thing = Peaks(), Thing()
     for _ in range(2):
         peaks.born(thing)
-    assert peaks.highest == {Kind.SOCKETS: 1}
+    assert peaks.highest(Kind.SOCKETS) == 1
 
 
-def test_a_breach_is_told_with_those_that_were_open_as_the_number_was_first_reached() -> None:
-    peaks = Peaks({Kind.SOCKETS: 1})
+def test_the_highest_number_is_told_with_those_that_were_open_as_it_was_first_reached() -> None:
+    peaks = Peaks()
     first = [Thing(), Thing()]
     for thing in first:
         peaks.born(thing)
-    assert peaks.breaches == {Kind.SOCKETS: (2, first)}
+    assert peaks.holders == {Kind.SOCKETS: first}
     first[0].opened = False
     peaks.born(Thing())
-    assert peaks.breaches == {Kind.SOCKETS: (2, first)}
+    assert peaks.holders == {Kind.SOCKETS: first}
     peaks.born(last := Thing())
-    number, told = peaks.breaches[Kind.SOCKETS]
-    assert (number, told[0], told[-1]) == (3, first[1], last)
+    told = peaks.holders[Kind.SOCKETS]
+    assert (len(told), told[0], told[-1]) == (3, first[1], last)
 
 
 def test_what_is_made_by_looking_at_a_resource_is_not_counted() -> None:
-    peaks = Peaks({})
+    peaks = Peaks()
 
     class Curious(Thing):
         def is_open(self) -> bool:
@@ -224,16 +222,16 @@ def test_what_is_made_by_looking_at_a_resource_is_not_counted() -> None:
     things = [Curious(), Curious(), Curious()]
     for thing in things[:2]:
         peaks.born(thing)
-    assert peaks.highest == {Kind.SOCKETS: 2}
+    assert peaks.highest(Kind.SOCKETS) == 2
     peaks.born(things[2])
-    assert peaks.highest == {Kind.SOCKETS: 3}
+    assert peaks.highest(Kind.SOCKETS) == 3
 
 
 def test_the_clients_that_were_made_are_kept_without_what_is_inside_them() -> None:
     class Client(Thing):
         kind = Kind.CLIENTS
 
-    peaks = Peaks({})
+    peaks = Peaks()
     closed, pool, client = Client(is_open=False), Client(), Client()
     pool.inner = True
     for record in (closed, pool, Thing(), client):

@@ -506,9 +506,9 @@ class TestStockTasks:
         assert watch.sent == {}
 
     def test_they_are_counted_from_when_somebody_asks(self, watch: Watch, other: Owner, three: Any) -> None:
-        other.peaks = Peaks({})
+        other.peaks = Peaks()
         three(lambda around, last: setattr(watch, "peaking", 1))
-        assert other.peaks.highest == {Kind.TASKS: 1}
+        assert other.peaks.highest(Kind.TASKS) == 1
 
     def test_of_a_task_at_the_address_of_an_older_one_they_are_not(
         self, watch: Watch, test: Owner, other: Owner, three: Any
@@ -886,14 +886,14 @@ def test_of_notes_that_never_end_two_hundred_are_taken(watch: Watch, test: Owner
 def counted(watch: Watch) -> Owner:
     """An owner that asks for the highest numbers; what is inside it asks for none."""
     around = Owner("around", "function")
-    around.peaks = Peaks({})
+    around.peaks = Peaks()
     watch.push(Owner("inside", "block", around))
     return around
 
 
 def highest(owner: Owner) -> int:
     assert owner.peaks is not None
-    return owner.peaks.highest.get(Kind.SOCKETS, 0)
+    return owner.peaks.highest(Kind.SOCKETS)
 
 
 def test_what_is_open_at_once_counts_for_the_owner_around_too(watch: Watch, counted: Owner) -> None:
@@ -927,15 +927,15 @@ def test_tasks_are_counted_as_they_are_announced_or_made(watch: Watch, test: Own
 
 
 def test_tasks_that_are_pending_at_once_are_counted_while_somebody_asks(watch: Watch, test: Owner) -> None:
-    test.peaks = Peaks({Kind.TASKS: 1})
+    test.peaks = Peaks()
     tasks = [Task(), Task(), Task()]
     watch.task_made(tasks[0], tasks[0].get_coro())
-    assert test.peaks.highest == {}
+    assert test.peaks.holders == {}
     watch.peaking = 1
     for task in tasks[1:]:
         watch.task_made(task, task.get_coro())
-    number, pending = test.peaks.breaches[Kind.TASKS]
-    assert number == 2
+    pending = test.peaks.holders[Kind.TASKS]
+    assert len(pending) == 2
     assert [record.birth for record in pending] == [watch.tasks[id(task)][0] for task in tasks[1:]]
 
 

@@ -240,7 +240,7 @@ class Session:
         from pytest_httpleak.owners import Peaks
 
         if check.owner.peaks is None:
-            check.owner.peaks = Peaks(dict(check.settings.peaks))
+            check.owner.peaks = Peaks()
             self.watch.peaking += 1
 
     async def end_async(self, check: Check) -> None:

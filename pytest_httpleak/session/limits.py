@@ -15,18 +15,19 @@ def breaches(owner: Owner, settings: Settings) -> list[Finding]:
     """The limits that were exceeded while the owner lived, as findings of the state `peak`."""
     if owner.peaks is None:
         return []
+    peaks = owner.peaks
     found = [
-        _breach(kind, limit, *owner.peaks.breaches[kind])
+        _breach(kind, limit, peaks.holders[kind])
         for kind, limit in settings.peaks.items()
-        if kind in owner.peaks.breaches
+        if peaks.highest(kind) > limit
     ]
-    made = owner.peaks.clients()
+    made = peaks.clients()
     if settings.max_clients is not None and len(made) > settings.max_clients:
-        found.append(_breach(Kind.CLIENTS, settings.max_clients, len(made), made))
+        found.append(_breach(Kind.CLIENTS, settings.max_clients, made))
     return found
 
 
-def _breach(kind: Kind, limit: int, number: int, holders: list[Record]) -> Finding:
+def _breach(kind: Kind, limit: int, holders: list[Record]) -> Finding:
     sites: dict[Any, int] = {}
     for record in holders:
         site = None if record.birth is None else record.birth.site()
@@ -42,7 +43,7 @@ def _breach(kind: Kind, limit: int, number: int, holders: list[Record]) -> Findi
         library=last.library,
         type=kind.value,
         state=State.PEAK,
-        summary=f"{number} {kind.value} {what}, and the limit is {limit}",
+        summary=f"{len(holders)} {kind.value} {what}, and the limit is {limit}",
         created=None if last.birth is None else last.birth.site(),
         stack=() if last.birth is None else last.birth.stack(),
         holds=holds,
