@@ -6,7 +6,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
 from pytest_httpleak.checked import CheckedBlock
 from pytest_httpleak.model.kinds import Kind
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+_COUNTED: Final = tuple(kind for kind in Kind if kind is not Kind.FDS)  # which code in C makes out of sight
 
 
 class LeakCheck:
@@ -131,12 +134,14 @@ class LeakCheck:
     def peak(self, kind: str) -> int:
         """The highest number of that kind open at once in this test so far; of clients, the number made.
 
-        Raises `ValueError` for an unknown kind.
+        Raises `ValueError` for an unknown kind, and for one that is not counted as it is made: fds.
         """
         try:
             wanted = Kind(kind)
         except ValueError:
-            raise ValueError(f"httpleak.peak() got an {unknown('kind', str(kind), Kind)}") from None
+            raise ValueError(f"httpleak.peak() got an {unknown('kind', str(kind), _COUNTED)}") from None
+        if wanted not in _COUNTED:
+            raise ValueError(f"httpleak.peak() does not count {kind}. Valid kinds: {', '.join(_COUNTED)}")
         peaks = None if self._check is None else self._check.owner.peaks
         if peaks is None:
             return 0

@@ -16,7 +16,7 @@ from pytest_httpleak.model.kinds import Outcome
 from pytest_httpleak.protocol import run_held
 from pytest_httpleak.results import CLEAN, ROW, Results, as_data
 from pytest_httpleak.session.core import Check, Session
-from pytest_httpleak.settings import Mode, RunSettings, Settings, is_marked, settings_for
+from pytest_httpleak.settings import Mode, RunSettings, Settings, is_marked, settings_for, with_later_marks
 from pytest_httpleak.widerfixtures import WiderFixtures
 
 if TYPE_CHECKING:
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from pytest_httpleak.session.trend import Trend
 
 FIXTURE = "httpleak"
+
+_TOO_LATE = (
+    "{}: the fixture httpleak was asked for by `getfixturevalue()`, which is too late where only marked tests are checked: "
+    "take `httpleak` as an argument, mark the test with `@pytest.mark.httpleak`, or run `pytest -p httpleak`"
+)
 
 
 class Guard:
@@ -48,6 +53,7 @@ class Guard:
         self.is_controller = not self.is_worker and config.getoption("dist", "no") != "no"
         self.holding: pytest.Item | None = None
         self._checks: dict[int, Check] = {}  # by item
+        self._marks: dict[int, list[pytest.Mark]] = {}  # by item: those that it had before it was run
         self._settings: dict[str, Settings] = {}
         self._other_protocols: list[Any] = []
 
@@ -144,7 +150,10 @@ class Guard:
         self.session.seconds += Real.perf_counter() - began
 
     def _begin(self, item: pytest.Item) -> None:
-        self._checks[id(item)] = self.session.begin(item.nodeid, "function", self.settings_of(item))
+        check = self._checks[id(item)] = self.session.begin(item.nodeid, "function", self.settings_of(item))
+        self._marks[id(item)] = item.own_markers[:]
+        if uses_fixture(item):  # which may be asked for the highest numbers from here on
+            self.session.want_peaks(check)
         self._judge_last(item)
 
     def _judge_last(self, item: pytest.Item) -> None:
@@ -198,6 +207,8 @@ class Guard:
     def interface(self, item: pytest.Item, make: Callable[[Session, Check | None], Any]) -> Any:
         """What the fixture gives a test, which from now on has its peaks counted."""
         check = self._checks.get(id(item))
+        if check is None and self.settings.mode is Mode.MARKED and not self.session.is_forked:
+            raise pytest.UsageError(_TOO_LATE.format(item.nodeid))
         if check is None or check.settings.mode is Mode.OFF:
             return make(self.session, None)
         self.session.want_peaks(check)
@@ -208,6 +219,9 @@ class Guard:
         check = self._checks.get(id(item))
         if check is None or check.judged:
             return
+        before = self._marks.pop(id(item), item.own_markers)
+        if before != item.own_markers:
+            check.settings = with_later_marks(item, check.settings, before)
         if check.settings.mode is Mode.OFF or not self.is_checked(item):
             self.session.drop(check)
         else:

@@ -16,6 +16,7 @@ from pooldrivers import LIBRARIES, new_driver
 
 from pytest_httpleak import HttpLeakWarning, LeakError, no_leaks
 from pytest_httpleak.api import LeakCheck
+from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.session.core import Check, Session
 from pytest_httpleak.settings import default_settings, settings_from_keywords
 
@@ -202,6 +203,18 @@ class TestTolerance:
         session.end(check)
         assert [finding.count for finding in check.findings] == [1]
 
+    @pytest.mark.parametrize("fd", [2**31, 2**64, -1])
+    def test_what_can_be_no_descriptor_switches_nothing_off(self, session: Session, check: Check, fd: int) -> None:
+        class Stub:
+            def fileno(self) -> int:
+                return fd
+
+        LeakCheck(session, check).ignore(Stub(), fd)
+        left = os.open(os.devnull, os.O_RDONLY)
+        session.end(check)
+        os.close(left)
+        assert [finding.kind for finding in check.findings] == [Kind.FDS]
+
 
 class TestPeak:
     def test_the_peak_is_the_highest_number_open_at_once(self, leakcheck: LeakCheck, kept: list[Any]) -> None:
@@ -228,6 +241,10 @@ class TestPeak:
     def test_an_unknown_kind_is_an_error_with_the_nearest_one(self, leakcheck: LeakCheck) -> None:
         with pytest.raises(ValueError, match="did you mean 'sockets'"):
             leakcheck.peak("socket")
+
+    def test_descriptors_are_not_counted(self, leakcheck: LeakCheck) -> None:
+        with pytest.raises(ValueError, match=r"does not count fds\. Valid kinds: responses, clients, "):
+            leakcheck.peak("fds")
 
 
 class TestInert:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import textwrap
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -471,3 +473,116 @@ def test_leaks(): KEPT.append(socket.socket())
     result.stdout.fnmatch_lines(["*own reason*"])
     text = result.stdout.str()
     assert text.count("injected") == 1, text
+
+
+def test_asked_for_too_late_the_fixture_says_so_where_only_marked_tests_are_checked(installed: Inner) -> None:
+    installed.write(
+        test_a="""
+        def test_late(request):
+            request.getfixturevalue("httpleak").snapshot()
+        """
+    )
+    late = installed.run(plugin=())
+    late.assert_outcomes(failed=1)
+    late.stdout.fnmatch_lines(["*test_a.py::test_late: *getfixturevalue()*too late*run `pytest -p httpleak`*"])
+    installed.run("--httpleak=fail", plugin=()).assert_outcomes(passed=1)
+
+
+def test_the_highest_numbers_are_those_since_the_test_began(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+        import socket
+        import pytest
+
+        @pytest.fixture
+        def three():
+            sockets = [socket.socket() for _ in range(3)]
+            yield sockets
+            for each in sockets:
+                each.close()
+
+        def test_asks_afterwards(three, httpleak):
+            with socket.socket():
+                assert httpleak.peak("sockets") == 4
+
+        def test_asks_before(httpleak, three):
+            assert httpleak.peak("sockets") == 3
+        """
+    )
+    inner.run().assert_outcomes(passed=2)
+
+
+LATER_MARKS = """
+import os
+import socket
+import pytest
+
+KEPT = []
+
+def test_in_the_test(request):
+    request.node.add_marker(pytest.mark.httpleak(sockets=1))
+    KEPT.append(socket.socket())
+
+@pytest.fixture
+def tolerant(request):
+    request.applymarker(pytest.mark.httpleak(sockets=1))
+
+def test_in_a_fixture(tolerant, httpleak):
+    httpleak.tolerate(fds=1)
+    KEPT.append(socket.socket())
+    KEPT.append(open(__file__))
+
+def test_another_mark(request):
+    request.node.add_marker(pytest.mark.filterwarnings("default"))
+    KEPT.append(socket.socket())
+
+def test_too_many(tolerant):
+    KEPT.extend([socket.socket(), socket.socket()])
+"""
+
+
+def test_marks_that_a_test_is_given_while_it_runs_count(inner: Inner) -> None:
+    inner.write(test_a=LATER_MARKS)
+    inner.run()
+    assert inner.outcomes() == {
+        "test_in_the_test": "tolerated",
+        "test_in_a_fixture": "tolerated",
+        "test_another_mark": "leaked",
+        "test_too_many": "leaked",
+    }
+
+
+def test_a_wrong_mark_that_a_test_is_given_while_it_runs_is_an_error_with_its_place(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+        import pytest
+        def test_wrong(request):
+            request.node.add_marker(pytest.mark.httpleak(socket=1))
+        def test_next():
+            pass
+        """
+    )
+    result = inner.run()
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(
+        ["*test_a.py::test_wrong: httpleak marker got an unknown *'socket'; did you mean 'sockets'?*"]
+    )
+    assert inner.outcomes() == {"test_wrong": "clean", "test_next": "clean"}
+
+
+def test_a_leak_in_a_file_whose_name_cannot_be_encoded_is_told(inner: Inner, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"lib_\xff")
+    folder.mkdir()
+    (folder / "helping.py").write_text("import socket\ndef make(): return socket.socket()\n", "utf-8")
+    inner.write(
+        test_a=f"""
+        import sys
+        sys.path.insert(0, {str(folder)!r})
+        import helping
+        KEPT = []
+        def test_leaks(): KEPT.append(helping.make())
+        """
+    )
+    result = inner.run()
+    assert inner.outcomes() == {"test_leaks": "leaked"}
+    result.stdout.no_fnmatch_line("*switched off*")

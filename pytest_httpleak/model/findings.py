@@ -79,7 +79,7 @@ def fingerprint(finding: Finding, owner: str, file: str | None) -> str:
     """Names a finding across runs: kind, library, function and file of creation, owner; never a line number."""
     function = finding.created.function if finding.created else ""
     parts = (finding.kind.value, finding.library, file or "", function, owner)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def unnumbered(summary: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from types import CodeType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.clocks import Real
@@ -46,6 +46,9 @@ def _forked() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
+
+
+_HIGHEST_DESCRIPTOR: Final = 2**31 - 1  # a C int
 
 
 class Check:
@@ -319,7 +322,7 @@ class Session:
 
         root = self.watch.root
         if is_a(thing, int):
-            self.ledger.disown(thing)
+            self._disown(thing)
             return
         task = self.watch.tasks.get(id(thing))
         if task is not None:
@@ -333,6 +336,10 @@ class Session:
                 fd = fileno()
             except Exception:  # noqa: BLE001  # closed, or a file that is none
                 return
+            self._disown(fd)
+
+    def _disown(self, fd: Any) -> None:
+        if is_a(fd, int) and 0 <= fd <= _HIGHEST_DESCRIPTOR:  # a stand-in's `fileno()` may give anything
             self.ledger.disown(fd)
 
     def drop(self, check: Check) -> None:

@@ -9,6 +9,7 @@ from pytest_httpleak.settings.merge import (
     is_marked,
     settings_for,
     settings_from_keywords,
+    with_later_marks,
 )
 from pytest_httpleak.settings.options import OptionRow, add_options, marker_help, option_table
 from pytest_httpleak.settings.patterns import Pattern
@@ -29,4 +30,5 @@ __all__ = [
     "read_run_settings",
     "settings_for",
     "settings_from_keywords",
+    "with_later_marks",
 ]

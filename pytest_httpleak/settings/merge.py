@@ -13,7 +13,7 @@ from pytest_httpleak.settings.options import MARKER_KEYS
 from pytest_httpleak.settings.values import Mode, unknown_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from pytest_httpleak.model.kinds import Kind
@@ -94,12 +94,22 @@ def settings_for(item: pytest.Item, run: RunSettings) -> Settings:
     if run.mode is Mode.OFF:
         return run.default
     marks = list(item.iter_markers_with_node(MARKER))
-    if not marks:
-        return run.default
-    settings = run.default
+    return _with_marks(item, run.default, _farthest_first(item, marks)) if marks else run.default
+
+
+def with_later_marks(item: pytest.Item, settings: Settings, before: Sequence[pytest.Mark]) -> Settings:
+    """Lay over a test's settings the marks that it was given while it ran, by `request.node.add_marker()`.
+
+    `before` are those that it had when it began. Raises pytest.UsageError for a mark that cannot be used.
+    """
+    later = [mark for mark in item.own_markers if mark.name == MARKER and not any(mark is one for one in before)]
+    return _with_marks(item, settings, later)
+
+
+def _with_marks(item: pytest.Item, settings: Settings, marks: Iterable[pytest.Mark]) -> Settings:
     place = f"{item.nodeid}: httpleak marker"
     try:
-        for mark in _farthest_first(item, marks):
+        for mark in marks:
             settings = settings_from_keywords(settings, _keywords(mark, place), place)
     except (TypeError, ValueError) as error:
         raise pytest.UsageError(str(error)) from None
