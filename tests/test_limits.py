@@ -143,6 +143,12 @@ def test_limits_come_from_the_marker_and_from_the_ini_file(inner: Inner) -> None
     result.stdout.fnmatch_lines(["*3 sockets open at once, and the limit is 2*"])
 
 
+def test_limits_of_kinds_that_are_not_watched_do_not_count(inner: Inner) -> None:
+    inner.write(test_a=SUITE)
+    inner.run("-o", "httpleak_peak_sockets=2", "--httpleak-kinds=tasks")
+    assert set(inner.outcomes().values()) == {"clean"}
+
+
 AT_RUN_TIME = """
 import socket
 import pytest

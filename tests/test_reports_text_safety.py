@@ -192,6 +192,14 @@ def test_a_very_long_text_is_looked_through_in_no_time() -> None:
         ("connection.putheader('Cookie', f's3cret')", "connection.putheader('Cookie', ***)"),
         (r'send(b"GET / HTTP/1.1\r\nAuthorization: Basic s3cret")', r'send(b"GET / HTTP/1.1\r\nAuthorization: ***")'),
         ('get(auth=("a", params={"s3cret": 1}))', "get(auth=***)"),
+        ('get(url, {"token": "s3cret", "n": 1}, stream=True)', 'get(url, {"token": ***, "n": 1}, stream=True)'),
+        ("request.add_header('X-Key', 's3cret')", "request.add_header('X-Key', ***)"),
+        ('s.auth = "user", "s3cret"; s.get(url)', "s.auth = ***; s.get(url)"),
+        ('query = "token=s3cret"; get(url + "?" + query)', 'query = "***"; get(url + "?" + query)'),
+        ('get(url + "/items?token=%s" % "s3cret", stream=True)', 'get(url + "/items?***" % ***, stream=True)'),
+        ('get("{}/items?token={}".format(url, "s3cret"))', 'get("{}/items?***".format(***))'),
+        ('get(url + "/items?a=" + name + "s3c" + "ret")', 'get(url + "/items?***" + name + *** + ***)'),
+        ('get("http:" + "//user:s3cret@" + host)', 'get("http:" + "//" + host)'),
     ],
 )  # fmt: skip
 def test_a_line_of_code_keeps_its_secrets(line: str, shown: str) -> None:
@@ -209,10 +217,19 @@ def test_a_line_of_code_keeps_its_secrets(line: str, shown: str) -> None:
         'session.get("http://%s:%d/" % address)',
         'pattern = re.compile(r"https?://")',
         "x = a if b else c",
+        'with open(root / "a.txt", encoding="utf-8") as file:',
+        'sizes = {"small": 1, name: large}',
+        'subprocess.run(["make", "-j4"], env=environ)',
+        'raise ValueError(f"{key} is {value!r}")',
     ],
 )
 def test_a_line_of_code_without_secrets_is_left_alone(line: str) -> None:
     assert redact_code(line) == line
+
+
+def test_a_very_long_line_of_code_is_looked_through_in_no_time() -> None:
+    for text in ("x" * 200_000, '"a=' * 50_000, '{"a": "' * 50_000, '?***" + ' * 50_000):
+        safe_code(text)
 
 
 def test_a_line_of_code_is_shown_without_its_indentation() -> None:

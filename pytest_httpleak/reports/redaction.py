@@ -37,6 +37,17 @@ _SECRET_HEADER: Final = re.compile(
     r"""(?:[bfru]{0,2}"[^"]*"?|[bfru]{0,2}'[^']*'?|[^"',)]+)""",
     re.IGNORECASE,
 )
+# The same without their names: the values of a dict that is written out, a header's second argument, a query in parts.
+_STRING: Final = r"""(?:[bfru]{0,2}"(?:\\.|[^"\\])*"?|[bfru]{0,2}'(?:\\.|[^'\\])*'?)"""
+_DICT_VALUE: Final = re.compile(rf"""([{{,]\s*{_STRING}\s*:\s*)({_STRING})""")
+_ADDED_HEADER: Final = re.compile(rf"""(\.(?:add\w*_header|putheader|set_cookie)\(\s*{_STRING}\s*,\s*)({_STRING})""")
+_PAIRS: Final = re.compile(r"""(?<![\w"'])([bfru]{0,2})(["'])[?&]?[\w.%\[\]-]+=(?:(?!\2)[^\s<>])+(?:\2|$)""")
+_USERINFO: Final = re.compile(r"""(?<=["']//)[^\s/"'@]+@""")
+_TUPLE: Final = re.compile(r"(\.(?:headers|params|auth|cookies)\s*=\s*\*\*\*)\s*,[^;]*")
+# What is put into a text with a query: `"/items?token=***" % token`, `.format(token)`.
+_FILLED: Final = re.compile(r"""(\?\*\*\*["']\s*(?:%\s*|\.format(?=\()))""")
+_ADDED_TO_QUERY: Final = re.compile(rf"""(\?\*\*\*["'](?:\s*\+\s*[\w.*]+)*\s*\+\s*){_STRING}""")
+_MOST_ADDED: Final = 20
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -68,7 +79,16 @@ def _prose(text: str) -> str:
 def code_without_secrets(line: str) -> str:
     """A line of source code with the URLs, headers, parameters and credentials in it made harmless."""
     line = _CODE_QUERY.sub(f"?{_HIDDEN}", _CODE_URL.sub(_hide_code_parts, line))
-    return _SECRET_HEADER.sub(rf"\1\2{_HIDDEN}", _hide_arguments(line))
+    line = _SECRET_HEADER.sub(rf"\1\2{_HIDDEN}", _hide_after(_SECRET_ARGUMENT, line))
+    line = _TUPLE.sub(r"\1", line)
+    line = _PAIRS.sub(rf"\1\2{_HIDDEN}\2", _USERINFO.sub("", line))
+    for pattern in (_DICT_VALUE, _ADDED_HEADER):
+        line = pattern.sub(rf"\1{_HIDDEN}", line)
+    for _ in range(_MOST_ADDED):
+        line, number = _ADDED_TO_QUERY.subn(rf"\1{_HIDDEN}", line)
+        if not number:
+            break
+    return _hide_after(_FILLED, line)
 
 
 def _hide_parts(match: re.Match[str]) -> str:
@@ -101,10 +121,10 @@ def _trailing(text: str) -> str:
     return match[0] if match else ""
 
 
-def _hide_arguments(line: str) -> str:
+def _hide_after(pattern: re.Pattern[str], line: str) -> str:
     done = 0
     pieces: list[str] = []
-    for match in _SECRET_ARGUMENT.finditer(line):
+    for match in pattern.finditer(line):
         if match.start() < done:
             continue
         end = _end_of_literal(line, match.end())

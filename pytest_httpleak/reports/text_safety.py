@@ -54,7 +54,7 @@ def safe_name(text: str, *, limit: int | None = MAX_SHOWN) -> str:
 
 def safe_code(line: str) -> str:
     """A line of source code as it may be shown, without its indentation."""
-    return _cut(redact_code(plain(line.strip().replace("\t", "    "))), MAX_SHOWN // 2)
+    return _cut(redact_code(plain(line.strip()[: 5 * MAX_SHOWN].replace("\t", "    "))), MAX_SHOWN // 2)
 
 
 def _cut(text: str, limit: int | None) -> str:

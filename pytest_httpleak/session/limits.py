@@ -19,9 +19,9 @@ def breaches(owner: Owner, settings: Settings) -> list[Finding]:
     found = [
         _breach(kind, limit, peaks.holders[kind])
         for kind, limit in settings.peaks.items()
-        if peaks.highest(kind) > limit
+        if kind in settings.kinds and peaks.highest(kind) > limit
     ]
-    made = peaks.clients()
+    made = peaks.clients() if Kind.CLIENTS in settings.kinds else []
     if settings.max_clients is not None and len(made) > settings.max_clients:
         found.append(_breach(Kind.CLIENTS, settings.max_clients, made))
     return found
