@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_httpleak.asking import attribute, is_a
-from pytest_httpleak.settings import Mode
+from pytest_httpleak.settings import Mode, settings_for
 from pytest_httpleak.sites import is_user_file
 from pytest_httpleak.values import Place, Values, places_of
 
@@ -64,7 +64,7 @@ class WiderFixtures:
         begun: list[Check] = []
         places: list[Place] = []
         filled: list[tuple[Values, set[int]]] = []
-        self._session.safely(self._begin, fixturedef, begun)
+        self._session.safely(self._begin, fixturedef, request, begun)
         self._session.safely(lambda: places.extend(_places(fixturedef, request)))
         self._session.safely(lambda: filled.extend(self._growing(fixturedef)))
         try:
@@ -81,8 +81,9 @@ class WiderFixtures:
         values = [each.values for each in keepers if each.name in fixturedef.argnames and each.values is not None]
         return [(each, each.elements()) for each in values if each.can_grow()]
 
-    def _begin(self, fixturedef: pytest.FixtureDef[Any], begun: list[Check]) -> None:
-        check = self._session.begin(fixturedef.argname, fixturedef.scope, self._guard.settings.default)
+    def _begin(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest, begun: list[Check]) -> None:
+        settings = settings_for(request.node, self._guard.settings)  # by the marks on its module or class
+        check = self._session.begin(fixturedef.argname, fixturedef.scope, settings)
         begun.append(check)
         # The first of its finalizers runs last.
         fixturedef.addfinalizer(lambda: self._session.safely(self._end, fixturedef, check))

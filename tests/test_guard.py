@@ -586,3 +586,34 @@ def test_a_leak_in_a_file_whose_name_cannot_be_encoded_is_told(inner: Inner, tmp
     result = inner.run()
     assert inner.outcomes() == {"test_leaks": "leaked"}
     result.stdout.no_fnmatch_line("*switched off*")
+
+
+@pytest.mark.parametrize(
+    ("mark", "fixtures"),
+    [
+        ("mode='off'", {}),
+        ("mode='warn'", {"wide": "warned"}),
+        ("sockets=1", {"wide": "tolerated"}),
+        ("ignore=['sockets:*']", {"wide": "tolerated"}),
+        ("sockets=0", {"wide": "leaked"}),
+    ],
+)
+def test_marks_on_a_module_count_for_its_fixtures(inner: Inner, mark: str, fixtures: dict[str, str]) -> None:
+    inner.write(
+        test_a=f"""
+        import socket
+        import pytest
+        pytestmark = pytest.mark.httpleak({mark})
+        KEPT = []
+
+        @pytest.fixture(scope="module")
+        def wide():
+            KEPT.append(socket.socket())
+            yield
+
+        def test_uses_it(wide):
+            pass
+        """
+    )
+    inner.run()
+    assert {row["name"]: row["outcome"] for row in inner.report["fixtures"]} == fixtures

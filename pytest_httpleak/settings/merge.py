@@ -85,8 +85,8 @@ def is_marked(item: pytest.Item, parents: dict[int, bool]) -> bool:
     return known
 
 
-def settings_for(item: pytest.Item, run: RunSettings) -> Settings:
-    """Lay the marks on the item's module, class and function over the run's default.
+def settings_for(item: pytest.Item | pytest.Collector, run: RunSettings) -> Settings:
+    """Lay the marks on the item's module, class and function over the run's default; a wider fixture's are its collector's.
 
     A run that is off stays off, whatever its markers say or misspell. Without a mark the run's default itself is
     returned. Raises pytest.UsageError for a mark that cannot be used.
@@ -106,7 +106,7 @@ def with_later_marks(item: pytest.Item, settings: Settings, before: Sequence[pyt
     return _with_marks(item, settings, later)
 
 
-def _with_marks(item: pytest.Item, settings: Settings, marks: Iterable[pytest.Mark]) -> Settings:
+def _with_marks(item: pytest.Item | pytest.Collector, settings: Settings, marks: Iterable[pytest.Mark]) -> Settings:
     place = f"{item.nodeid}: httpleak marker"
     try:
         for mark in marks:
@@ -153,7 +153,7 @@ def _keywords(mark: pytest.Mark, place: str) -> Mapping[str, object]:
     return mark.kwargs
 
 
-def _farthest_first(item: pytest.Item, found: list[tuple[Any, pytest.Mark]]) -> list[pytest.Mark]:
+def _farthest_first(item: pytest.Item | pytest.Collector, found: list[tuple[Any, pytest.Mark]]) -> list[pytest.Mark]:
     """Put the marks in the order in which they are laid over one another.
 
     pytest lists the nodes from the function outwards, and the decorators of one function from the nearest outwards.
@@ -166,7 +166,7 @@ def _farthest_first(item: pytest.Item, found: list[tuple[Any, pytest.Mark]]) -> 
     return [mark for _, mark in reversed(found)]
 
 
-def _distance(item: pytest.Item, node: Any, mark: pytest.Mark) -> int:
+def _distance(item: pytest.Item | pytest.Collector, node: Any, mark: pytest.Mark) -> int:
     if node is item and (callspec := getattr(item, "callspec", None)) is not None:
         return 0 if any(mark is one for one in callspec.marks) else 1
     if isinstance(node, pytest.Class):
