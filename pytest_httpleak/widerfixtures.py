@@ -7,12 +7,12 @@ import opcode
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_httpleak.asking import attribute, is_a
+from pytest_httpleak.asking import attribute, is_a, module_of
 from pytest_httpleak.settings import Mode, settings_for
 from pytest_httpleak.sites import is_user_file
 from pytest_httpleak.values import Place, Values, places_of
@@ -154,6 +154,8 @@ def _finalizers(fixturedef: pytest.FixtureDef[Any]) -> list[object]:
 
 def _is_written(finalizer: Any) -> bool:
     function = finalizer.func if is_a(finalizer, functools.partial) else finalizer
+    if is_a(function, MethodType) and module_of(function.__self__).startswith("_pytest."):  # that ends another fixture
+        return False
     return not is_a(function, FunctionType) or is_user_file(function.__code__.co_filename)
 
 

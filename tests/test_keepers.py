@@ -767,3 +767,108 @@ def test_what_an_object_of_a_wider_fixture_drops_unclosed_is_told_at_its_end(
     inner.run()
     assert inner.outcomes() == {"test_connects": "clean", "test_connects_again": "clean"}
     assert fixtures(inner) == {"api": {"clients" if client == "httpx.Client" else "sockets"}}
+
+
+EXECUTORS = """
+import functools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+GO_ON = threading.Event()
+EXECUTORS = []
+_executor = _busy = None
+
+@pytest.fixture(scope="module", autouse=True)
+def ending():
+    yield
+    GO_ON.set()
+    for each in EXECUTORS:
+        each.shutdown()
+
+class Jobs:
+    executor = None
+
+    @classmethod
+    def run(cls, job):
+        if cls.executor is None:
+            cls.executor = ThreadPoolExecutor(1)
+        return cls.executor.submit(job).result()
+
+@functools.cache
+def cached():
+    return ThreadPoolExecutor(1)
+
+def test_of_its_module():
+    global _executor
+    _executor = _executor or ThreadPoolExecutor(2)
+    assert list(_executor.map(int, "12")) == [1, 2]
+
+def test_of_its_class():
+    assert Jobs.run(int) == 0
+
+def test_of_a_cached_function():
+    assert cached().submit(int).result() == 0
+
+def test_in_a_list():
+    EXECUTORS.append(ThreadPoolExecutor(1))
+    EXECUTORS[-1].submit(int).result()
+
+def test_with_a_job_that_does_not_end():
+    global _busy
+    _busy = ThreadPoolExecutor(1)
+    _busy.submit(GO_ON.wait)
+"""
+
+
+def test_the_processs_own_executor_may_be_made_when_it_is_first_used(inner: Inner) -> None:
+    inner.write(test_a=EXECUTORS)
+    inner.run()
+    assert inner.outcomes() == {
+        "test_of_its_module": "clean",
+        "test_of_its_class": "clean",
+        "test_of_a_cached_function": "clean",
+        "test_in_a_list": "leaked",
+        "test_with_a_job_that_does_not_end": "leaked",
+    }
+
+
+BESIDE = """
+import socket
+import threading
+
+import pytest
+
+@pytest.fixture(scope="session")
+def address():
+    return ("127.0.0.1", 0)
+
+@pytest.fixture
+def client(request, address):
+    request.node.client = socket.socket()
+
+@pytest.fixture
+def file(request, tmp_path):
+    request.node.file = (tmp_path / "a").open("w")
+
+def test_leaves_a_socket(client):
+    pass
+
+def test_leaves_a_file(file):
+    pass
+
+def test_nothing(address, tmp_path):
+    pass
+"""
+
+
+def test_what_a_test_leaves_at_its_own_node_is_not_that_of_a_wider_fixture_it_uses(inner: Inner) -> None:
+    inner.write(test_a=BESIDE)
+    inner.run()
+    assert inner.outcomes() == {
+        "test_leaves_a_socket": "leaked",
+        "test_leaves_a_file": "leaked",
+        "test_nothing": "clean",
+    }
+    assert inner.report["fixtures"] == []

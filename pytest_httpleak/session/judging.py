@@ -19,7 +19,15 @@ from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import descriptors, lasterror, references, tasks
 from pytest_httpleak.records import Record
 from pytest_httpleak.session.bare import BareRecord, bare_records
-from pytest_httpleak.session.keeping import SEARCH, Questions, excused, keepers_of, may_be_excused, resource_of
+from pytest_httpleak.session.keeping import (
+    SEARCH,
+    Questions,
+    excused,
+    is_idle_worker,
+    keepers_of,
+    may_be_excused,
+    resource_of,
+)
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.session.looking import Looking
 from pytest_httpleak.session.pendingtasks import pending_records
@@ -121,12 +129,12 @@ class Judging:
         found = rules.causes(suspects, (), kinds)
         if len(found) > _MOST_ASKED_BEFORE or not all(map(may_be_excused, found)):
             return False
-        if Kind.THREADS in (suspect.kind for suspect in suspects):  # a worker may be at work, and nearly done with it
+        records = self._records(owner)
+        threads = [records.get(suspect.key) for suspect in suspects if suspect.kind is Kind.THREADS]
+        if not all(map(is_idle_worker, threads)):  # one that is at work may be nearly done with it
             return False
         unsure: set[int] = set()
-        keys = self._excused(
-            owner, suspects, self._records(owner), unsure, seconds=_TO_SAVE_TIME, is_searched=is_searched
-        )
+        keys = self._excused(owner, suspects, records, unsure, seconds=_TO_SAVE_TIME, is_searched=is_searched)
         return not unsure and not rules.causes(suspects, keys, kinds)
 
     def _records(self, owner: Owner) -> dict[int, Record]:

@@ -118,6 +118,11 @@ def _terms(suspect: Suspect) -> _Terms | None:
     return _TERMS.get(Kind.FDS if suspect.key < 0 else suspect.kind)
 
 
+def is_idle_worker(record: Any) -> bool:
+    """Whether it is a worker of a pool's that waits for its next job: it lives as long as its executor, a client of sorts."""
+    return getattr(record, "pooled", False) and not record.is_stuck_for(record.owner)
+
+
 def excused(
     fixtures: list[Owner],
     suspects: list[Suspect],
@@ -167,7 +172,7 @@ def excused(
             questions.start_again(suspect)
         elif root is not None:
             questions.start_again(suspect)
-            if terms.excuse(root.module, packages):
+            if terms.excuse(root.module, packages) or is_idle_worker(record):
                 keys.add(suspect.key)
     return keys
 
