@@ -39,6 +39,7 @@ class Results:
         self._pools: list[PoolState] = []
         self._growth: list[Growth] = []
         self._seconds = 0.0
+        self._workers = 0
         self._lost_workers = False
         self.usage_error = ""
         self._began = Real.perf_counter()
@@ -84,6 +85,7 @@ class Results:
         from pytest_httpleak.model.data import fixture_row_from_data, growth_from_data, pool_from_data
         from pytest_httpleak.model.rows import TrendPoint
 
+        self._workers += 1
         self.usage_error = self.usage_error or output["usage_error"]
         self._seconds += output["seconds"]
         self._fixtures += [fixture_row_from_data(each) for each in output["fixtures"]]
@@ -124,6 +126,7 @@ class Results:
             rootdir=self._rootdir,
             seconds=Real.perf_counter() - self._began,
         )
+        run.processes = max(1, self._workers)
         run.fixtures = list(self._fixtures)
         run.pools = self._pools + ([] if trend is None else trend.pools())
         run.trend = self._trend + ([] if trend is None else trend.points())

@@ -298,6 +298,12 @@ def test_the_closing_line_gives_the_figures_and_the_cost() -> None:
     )
 
 
+def test_the_cost_in_several_workers_is_a_share_of_what_all_of_them_took() -> None:
+    shared = run(row("a.py::b"))
+    shared.processes = 3
+    assert closing_line(shared).endswith("0.004 s in the plugin (0.1 % of the run)")
+
+
 def test_the_closing_line_names_warnings_and_fixtures_where_there_are_any() -> None:
     twice = [
         fixture_row(lost_socket()),

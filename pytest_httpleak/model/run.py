@@ -36,6 +36,7 @@ class Run:
         "growth",
         "platform",
         "pools",
+        "processes",
         "python",
         "rootdir",
         "seconds",
@@ -51,6 +52,7 @@ class Run:
         self.platform = platform
         self.rootdir = rootdir
         self.seconds = seconds
+        self.processes = 1  # that have run its tests, side by side
         self.summary = Summary()
         self.tests: list[TestRow] = []
         self.fixtures: list[FixtureRow] = []

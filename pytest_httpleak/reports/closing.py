@@ -34,5 +34,6 @@ def closing_line(run: Run) -> str:
     fixtures = len({(row.name, row.file, row.line) for row in run.fixtures if row.outcome is Outcome.LEAKED})
     if fixtures:
         words.append(f"{fixtures:,} fixture{'' if fixtures == 1 else 's'} leaked")
-    share = f" ({100 * summary.seconds_in_plugin / run.seconds:.1f} % of the run)" if run.seconds > 0 else ""
+    seconds = run.seconds * run.processes
+    share = f" ({100 * summary.seconds_in_plugin / seconds:.1f} % of the run)" if seconds > 0 else ""
     return f"httpleak: {', '.join(words)}; {summary.seconds_in_plugin:.3f} s in the plugin{share}"
