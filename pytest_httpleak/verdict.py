@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from _pytest._code.code import ReprFileLocation
 
+from pytest_httpleak.asking import attribute
 from pytest_httpleak.errors import HttpLeakWarning, LeakError
 from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.model.rows import AuditNote, FixtureRow
@@ -17,6 +18,7 @@ from pytest_httpleak.reports.text import leak_text, one_line, section_text
 
 if TYPE_CHECKING:
     from pytest_httpleak.guard import Guard
+    from pytest_httpleak.protocol import Failure
 
 
 def raise_leaks(guard: Guard, item: pytest.Item) -> None:
@@ -32,16 +34,22 @@ def raise_leaks(guard: Guard, item: pytest.Item) -> None:
         raise leak_error(item.nodeid, leaks, rows, guard.session.rootdir, notes)
 
 
-def judge(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, held: list[pytest.TestReport]) -> None:
+def judge(
+    guard: Guard,
+    item: pytest.Item,
+    nextitem: pytest.Item | None,
+    held: list[pytest.TestReport],
+    failures: list[Failure],
+) -> None:
     """Let the leaks fail the reports that are held back, or stand beside the failure that is there already."""
     rootdir = guard.session.rootdir
-    _judge_test(guard, item, held, rootdir)
+    _judge_test(guard, item, held, failures)
     if nextitem is not None and will_stop(item, held):
         _tear_down_all(guard, item, held)
     rows = guard.fixtures.failing_rows()
     if rows:
         error = leak_error(item.nodeid, (), rows, rootdir)
-        held[-1] = _erred(item, held[-1], error) if held[-1].passed else _beside(held[-1], str(error))
+        held[-1] = _erred(item, held[-1], error, failures) if held[-1].passed else _beside(held[-1], str(error))
 
 
 def _tear_down_all(guard: Guard, item: pytest.Item, held: list[pytest.TestReport]) -> None:
@@ -63,8 +71,8 @@ def _tear_down_all(guard: Guard, item: pytest.Item, held: list[pytest.TestReport
         _beside(held[-1], report.longreprtext, "teardown of the wider fixtures")
 
 
-def _judge_test(guard: Guard, item: pytest.Item, held: list[pytest.TestReport], rootdir: str) -> None:
-    check = guard.check_of(item)
+def _judge_test(guard: Guard, item: pytest.Item, held: list[pytest.TestReport], failures: list[Failure]) -> None:
+    check, rootdir = guard.check_of(item), guard.session.rootdir
     if check is None:
         return
     leaks, notes = check.own_leaks, guard.failing_notes(check)
@@ -74,7 +82,7 @@ def _judge_test(guard: Guard, item: pytest.Item, held: list[pytest.TestReport], 
     elif own is None and (leaks or notes):
         # A test that was skipped while it was set up has no call report to fail.
         index = 0 if held[0].when == "call" else -1
-        held[index] = _replaced(item, held[index], leak_error(item.nodeid, leaks, (), rootdir, notes))
+        held[index] = _replaced(item, held[index], leak_error(item.nodeid, leaks, (), rootdir, notes), failures)
     if check.warnings:
         _warn(item, held[0], check.warnings, rootdir)
     for finding in check.leaks:
@@ -88,25 +96,29 @@ def _has_failed_itself(report: pytest.TestReport) -> bool:
     return report.skipped and hasattr(report, "wasxfail")
 
 
-def _replaced(item: pytest.Item, report: pytest.TestReport, error: LeakError) -> pytest.TestReport:
+def _replaced(
+    item: pytest.Item, report: pytest.TestReport, error: LeakError, failures: list[Failure]
+) -> pytest.TestReport:
     """The report of the same phase, failed by a leak: made as pytest makes it, so that `xfail` and `raises=` apply."""
     call = _call(report, error)
     failed: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
     failed.sections = list(report.sections)
     if failed.failed and call.excinfo is not None:
         _shorten(call.excinfo, failed)
-        item.ihook.pytest_exception_interact(node=item, call=call, report=failed)
+        failures.append((_at_its_line(item, call, error), failed))
     return failed
 
 
-def _erred(item: pytest.Item, report: pytest.TestReport, error: LeakError) -> pytest.TestReport:
+def _erred(
+    item: pytest.Item, report: pytest.TestReport, error: LeakError, failures: list[Failure]
+) -> pytest.TestReport:
     """An error at teardown: of a fixture, so that no mark of the test which happens to be its last applies."""
     call = _call(report, error)
     erred = pytest.TestReport.from_item_and_call(item, call)
     erred.sections = list(report.sections)
     if call.excinfo is not None:
         _shorten(call.excinfo, erred)
-        item.ihook.pytest_exception_interact(node=item, call=call, report=erred)
+        failures.append((_at_its_line(item, call, error), erred))
     return erred
 
 
@@ -117,6 +129,21 @@ def _call(report: pytest.TestReport, error: LeakError) -> pytest.CallInfo[None]:
 
     call = pytest.CallInfo.from_call(leaked, when=report.when)
     call.start, call.stop, call.duration = report.start, report.stop, report.duration
+    return call
+
+
+def _at_its_line(item: pytest.Item, call: pytest.CallInfo[None], error: LeakError) -> pytest.CallInfo[None]:
+    """Let a debugger begin at the line that has made the first leak: the one that has raised the error tells nothing."""
+    site = next((finding.created for finding in error.findings if finding.created), None)
+    if site is None:
+        return call
+    module = attribute(item, "module")
+    names = dict(vars(module)) if attribute(module, "__file__") == site.file else {}
+    code = compile("\n" * (site.line - 1) + "raise __leak__", site.file, "exec").replace(co_name=site.function)
+    try:
+        exec(code, {**names, "__leak__": error.with_traceback(None)})  # noqa: S102  # a frame has to run to be in a traceback
+    except LeakError:
+        call.excinfo = pytest.ExceptionInfo.from_current()
     return call
 
 

@@ -415,10 +415,45 @@ def test_the_debugger_is_entered_at_a_leak_and_can_be_left(inner: Inner) -> None
     inner.write(test_a=LEAKY + CLEAN)
     child = pexpect.spawn(sys.executable, ["-m", "pytest", "-p", "httpleak", "--pdb", str(inner.path)], timeout=30)
     child.expect("1 socket leaked")
-    child.expect("(Pdb)")
+    child.expect_exact(f"> {inner.path / 'test_a.py'}(4)test_leaks()")
+    child.expect_exact("(Pdb)")
+    child.sendline("p len(KEPT)")
+    child.expect_exact("1")
     child.sendline("c")
     child.expect("1 failed, 1 passed")
     child.wait()
+
+
+@pytest.mark.parametrize(
+    ("name", "outcomes"), [("leaks", {"test_leaks": "leaked"}), ("fails", {}), ("fixture", {"test_fixture": "clean"})]
+)
+def test_what_has_failed_stays_failed_when_the_debugger_is_quit(
+    inner: Inner, name: str, outcomes: dict[str, str]
+) -> None:
+    inner.write(
+        test_a=LEAKY
+        + f"""
+import pytest
+def test_fails(): assert False
+@pytest.fixture(scope="module")
+def wide(): {LEAK}
+def test_fixture(wide): pass
+def test_never_runs(): pass
+""",
+        debugger="""
+import pytest
+class Quit:
+    def __init__(self, **options): pass
+    def reset(self): pass
+    def interaction(self, frame, trace): pytest.exit("quit")
+""",
+    )
+    result = inner.run("--pdb", "--pdbcls=debugger:Quit", "--junitxml=junit.xml", "-k", name)
+    is_error = name == "fixture"
+    result.assert_outcomes(failed=not is_error, passed=is_error, errors=is_error, deselected=3)
+    assert inner.outcomes() == outcomes
+    (case,) = ET.parse(inner.path / "junit.xml").getroot().iter("testcase")
+    assert [child.tag for child in case if child.tag != "properties"] == ["error" if is_error else "failure"]
 
 
 # -- xdist -------------------------------------------------------------------------------------------------------------
