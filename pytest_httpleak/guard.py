@@ -47,6 +47,8 @@ class Guard:
         self.is_worker = hasattr(config, "workerinput")
         self.is_controller = not self.is_worker and config.getoption("dist", "no") != "no"
         self.holding: pytest.Item | None = None
+        # Of a test that another plugin runs; as long as something can be put beside it.
+        self.own_failure: pytest.TestReport | None = None
         self._checks: dict[int, Check] = {}  # by item
         self._settings: dict[str, Settings] = {}
         self._other_protocols: list[Any] = []

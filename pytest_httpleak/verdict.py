@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from _pytest._code.code import ReprFileLocation
@@ -19,6 +19,9 @@ from pytest_httpleak.reports.text import leak_text, one_line, section_text
 if TYPE_CHECKING:
     from pytest_httpleak.guard import Guard
     from pytest_httpleak.protocol import Failure
+
+_TITLE: Final = "httpleak"
+_LATE: Final = "httpleak at teardown"  # pytest shows such sections with the test's, whatever its teardown has come to
 
 
 def raise_leaks(guard: Guard, item: pytest.Item) -> None:
@@ -147,13 +150,19 @@ def _at_its_line(item: pytest.Item, call: pytest.CallInfo[None], error: LeakErro
     return call
 
 
-def _beside(report: pytest.TestReport, text: str, title: str = "httpleak") -> pytest.TestReport:
+def _beside(report: pytest.TestReport, text: str, title: str = _TITLE) -> pytest.TestReport:
     report.sections.append((title, text))
     return report
 
 
-def _warn(item: pytest.Item, report: pytest.TestReport, findings: tuple[Finding, ...], rootdir: str) -> None:
-    report.sections.append(("httpleak", section_text(findings, owner=item.nodeid, rootdir=rootdir)))
+def _warn(
+    item: pytest.Item,
+    report: pytest.TestReport,
+    findings: tuple[Finding, ...],
+    rootdir: str,
+    title: str = _TITLE,
+) -> None:
+    _beside(report, section_text(findings, owner=item.nodeid, rootdir=rootdir), title)
     for finding in findings:
         try:
             item.warn(HttpLeakWarning(one_line(finding, rootdir=rootdir)))
@@ -187,11 +196,30 @@ def finish_report(guard: Guard, item: pytest.Item, call: pytest.CallInfo[Any], r
     """Note failures of the test's own, shorten a leak's report to its text, and let the last report carry the row."""
     if report.failed and not (call.excinfo is not None and call.excinfo.errisinstance(LeakError)):
         item.stash[FAILED] = True
+        guard.own_failure = report
     if call.excinfo is not None and not take_raised(guard, item, call.excinfo) and report.failed:
         _shorten(call.excinfo, report)
     if call.when == "teardown":
+        guard.session.safely(_tell_the_rest, guard, item, report)
         guard.deliver(item, report, direct=False)
         item.stash[FAILED] = False
+        guard.own_failure = None
+
+
+def _tell_the_rest(guard: Guard, item: pytest.Item, report: pytest.TestReport) -> None:
+    """Let what does not fail a test that another plugin runs stand beside its own failure, or else in its last report."""
+    check, rootdir, own = guard.check_of(item), guard.session.rootdir, guard.own_failure
+    last, title = (report, _LATE) if own is None else (own, _TITLE)
+    if check is not None:
+        has_failed = item.stash.get(FAILED, False)
+        if has_failed and check.own_leaks:
+            _beside(last, section_text(check.own_leaks, owner=item.nodeid, rootdir=rootdir), title)
+        if check.warnings:
+            _warn(item, last, check.warnings, rootdir, title)
+        report.user_properties += [("httpleak", one_line(finding, rootdir=rootdir)) for finding in check.leaks]
+    rows = guard.fixtures.failing_rows()  # of a teardown that has failed by itself
+    if rows:
+        _beside(report, str(leak_error(item.nodeid, (), rows, rootdir)))
 
 
 def _shorten(excinfo: pytest.ExceptionInfo[BaseException], report: pytest.TestReport) -> None:
