@@ -11,6 +11,7 @@ from _pytest._code.code import ReprFileLocation
 from pytest_httpleak.asking import attribute
 from pytest_httpleak.errors import HttpLeakWarning, LeakError
 from pytest_httpleak.model.findings import Finding
+from pytest_httpleak.model.kinds import Outcome
 from pytest_httpleak.model.rows import AuditNote, FixtureRow
 from pytest_httpleak.protocol import FAILED, will_stop
 from pytest_httpleak.reports.notes import note_lines
@@ -29,7 +30,7 @@ def raise_leaks(guard: Guard, item: pytest.Item) -> None:
     __tracebackhide__ = True
     guard.after_teardown(item)
     check = guard.check_of(item)
-    rows = guard.fixtures.failing_rows()
+    rows = guard.fixtures.rows_to_tell(Outcome.LEAKED)
     is_judged = check is not None and not item.stash.get(FAILED, False)
     leaks = check.own_leaks if check is not None and is_judged else ()
     notes = guard.failing_notes(check) if check is not None and is_judged else ()
@@ -49,10 +50,11 @@ def judge(
     _judge_test(guard, item, held, failures)
     if nextitem is not None and will_stop(item, held):
         _tear_down_all(guard, item, held)
-    rows = guard.fixtures.failing_rows()
+    rows = guard.fixtures.rows_to_tell(Outcome.LEAKED)
     if rows:
         error = leak_error(item.nodeid, (), rows, rootdir)
         held[-1] = _erred(item, held[-1], error, failures) if held[-1].passed else _beside(held[-1], str(error))
+    _warn_of_fixtures(guard, item, held[-1])
 
 
 def _tear_down_all(guard: Guard, item: pytest.Item, held: list[pytest.TestReport]) -> None:
@@ -87,7 +89,7 @@ def _judge_test(guard: Guard, item: pytest.Item, held: list[pytest.TestReport], 
         index = 0 if held[0].when == "call" else -1
         held[index] = _replaced(item, held[index], leak_error(item.nodeid, leaks, (), rootdir, notes), failures)
     if check.warnings:
-        _warn(item, held[0], check.warnings, rootdir)
+        _warn(item, held[0], check.warnings, rootdir, owner=item.nodeid)
     for finding in check.leaks:
         held[0].user_properties.append(("httpleak", one_line(finding, rootdir=rootdir)))
 
@@ -155,14 +157,22 @@ def _beside(report: pytest.TestReport, text: str, title: str = _TITLE) -> pytest
     return report
 
 
+def _warn_of_fixtures(guard: Guard, item: pytest.Item, report: pytest.TestReport) -> None:
+    rootdir = guard.session.rootdir
+    for row in guard.fixtures.rows_to_tell(Outcome.WARNED):
+        _warn(item, report, row.findings, rootdir, owner=_owner(row, rootdir), title=_LATE)
+
+
 def _warn(
     item: pytest.Item,
     report: pytest.TestReport,
     findings: tuple[Finding, ...],
     rootdir: str,
+    *,
+    owner: str,
     title: str = _TITLE,
 ) -> None:
-    _beside(report, section_text(findings, owner=item.nodeid, rootdir=rootdir), title)
+    _beside(report, section_text(findings, owner=owner, rootdir=rootdir), title)
     for finding in findings:
         try:
             item.warn(HttpLeakWarning(one_line(finding, rootdir=rootdir)))
@@ -179,13 +189,15 @@ def leak_error(
 ) -> LeakError:
     """The error for a test's leaks, for those of wider fixtures that ended with it, and for audit notes that fail it."""
     texts = [leak_text(findings, owner=nodeid, rootdir=rootdir)] if findings else []
-    for row in rows:
-        owner = f"fixture {row.name!r} (scope {row.scope}, {_short(row.file, rootdir)}:{row.line})"
-        texts.append(leak_text(row.findings, owner=owner, rootdir=rootdir))
+    texts += [leak_text(row.findings, owner=_owner(row, rootdir), rootdir=rootdir) for row in rows]
     if notes:
         texts.append("\n".join(line for note in notes for line in note_lines(note, "httpleak_audit fails it", rootdir)))
     everything = findings + tuple(finding for row in rows for finding in row.findings)
     return LeakError("\n\n".join(texts), everything)
+
+
+def _owner(row: FixtureRow, rootdir: str) -> str:
+    return f"fixture {row.name!r} (scope {row.scope}, {_short(row.file, rootdir)}:{row.line})"
 
 
 def _short(file: str, rootdir: str) -> str:
@@ -215,11 +227,12 @@ def _tell_the_rest(guard: Guard, item: pytest.Item, report: pytest.TestReport) -
         if has_failed and check.own_leaks:
             _beside(last, section_text(check.own_leaks, owner=item.nodeid, rootdir=rootdir), title)
         if check.warnings:
-            _warn(item, last, check.warnings, rootdir, title)
+            _warn(item, last, check.warnings, rootdir, owner=item.nodeid, title=title)
         report.user_properties += [("httpleak", one_line(finding, rootdir=rootdir)) for finding in check.leaks]
-    rows = guard.fixtures.failing_rows()  # of a teardown that has failed by itself
+    rows = guard.fixtures.rows_to_tell(Outcome.LEAKED)  # of a teardown that has failed by itself
     if rows:
         _beside(report, str(leak_error(item.nodeid, (), rows, rootdir)))
+    _warn_of_fixtures(guard, item, report)
 
 
 def _shorten(excinfo: pytest.ExceptionInfo[BaseException], report: pytest.TestReport) -> None:

@@ -31,8 +31,9 @@ def closing_line(run: Run) -> str:
     if summary.warned:
         words.append(f"{summary.warned:,} warned")
     words += [f"{summary.tolerated:,} tolerated", f"{summary.known:,} known"]
-    fixtures = len({(row.name, row.file, row.line) for row in run.fixtures if row.outcome is Outcome.LEAKED})
-    if fixtures:
-        words.append(f"{fixtures:,} fixture{'' if fixtures == 1 else 's'} leaked")
+    for outcome in (Outcome.LEAKED, Outcome.WARNED):
+        fixtures = len({(row.name, row.file, row.line) for row in run.fixtures if row.outcome is outcome})
+        if fixtures:
+            words.append(f"{fixtures:,} fixture{'' if fixtures == 1 else 's'} {outcome.value}")
     share = f" ({100 * summary.seconds_in_plugin / run.seconds:.1f} % of the run)" if run.seconds > 0 else ""
     return f"httpleak: {', '.join(words)}; {summary.seconds_in_plugin:.3f} s in the plugin{share}"
