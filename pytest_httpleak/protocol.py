@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from _pytest.runner import check_interactive_exception, show_test_item
+
+from pytest_httpleak.model.kinds import Verdict
 
 if TYPE_CHECKING:
     from pytest_httpleak.guard import Guard
@@ -41,11 +42,9 @@ def _run_and_log(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None) 
     failures: list[Failure] = []
     guard.holding = item
     try:
-        _run(guard, item, nextitem, held, item.ihook.pytest_runtest_logreport)
-        if held[0].when == "call" and not held[0].passed:
-            guard.take_raised(item, getattr(sys, "last_value", None))  # where pytest keeps what the test has raised
+        by_leaks = _run(guard, item, nextitem, held, item.ihook.pytest_runtest_logreport)
         if guard.settings.confirm:
-            _confirm(guard, item, nextitem, held[0])
+            _confirm(guard, item, nextitem, held, by_leaks=by_leaks)
         try:
             if guard.has_findings(item):
                 _judge(guard, item, nextitem, held, failures)
@@ -97,9 +96,12 @@ def _run(
     nextitem: pytest.Item | None,
     held: list[pytest.TestReport],
     logreport: Callable[..., object] | None = None,
-) -> None:
+) -> bool:
+    """Whether nothing but the leaks of checked blocks has failed the test."""
     guard.begin_test(item)
-    if _run_phase(item, "setup", held).passed:
+    by_leaks = False
+    _run_phase(item, "setup", held)
+    if held[0].passed:
         report = held.pop()
         if logreport is not None:
             logreport(report=report)
@@ -107,17 +109,19 @@ def _run(
         if item.config.getoption("setupshow", False):
             _show(item, setup_only)
         if not setup_only:
-            _run_phase(item, "call", held)
+            raised = _run_phase(item, "call", held).excinfo
+            by_leaks = raised is not None and guard.take_raised(item, raised.value)
     if item.session.shouldfail or item.session.shouldstop or will_stop(item, held):
         nextitem = None
     guard.session.is_last = nextitem is None
     _run_phase(item, "teardown", held, nextitem=nextitem)
     guard.after_teardown(item)
+    return by_leaks
 
 
 def _run_phase(
     item: pytest.Item, when: Literal["setup", "call", "teardown"], held: list[pytest.TestReport], **arguments: object
-) -> pytest.TestReport:
+) -> pytest.CallInfo[None]:
     """Run a phase of a test as pytest does; its report is held back before a debugger is entered, which may end the run."""
     reraised = (pytest.exit.Exception, *(() if item.config.getoption("usepdb", False) else (KeyboardInterrupt,)))
     hook = partial(getattr(item.ihook, f"pytest_runtest_{when}"), item=item, **arguments)
@@ -126,16 +130,26 @@ def _run_phase(
     held.append(report)
     if check_interactive_exception(call, report):
         item.ihook.pytest_exception_interact(node=item, call=call, report=report)
-    return report
+    return call
 
 
-def _confirm(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, report: pytest.TestReport) -> None:
+def _confirm(
+    guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, held: list[pytest.TestReport], *, by_leaks: bool
+) -> None:
     check = guard.check_of(item)
-    if check is None or not check.leaks or report.when != "call" or not report.passed:
+    if check is None or not check.leaks or held[0].when != "call" or not (by_leaks or held[0].passed):
         return
     from pytest_httpleak.confirming import confirm
 
-    confirm(guard, item, check, lambda: _run(guard, item, nextitem, []))
+    again: list[pytest.TestReport] = []
+
+    def run_again() -> bool:
+        again.clear()
+        return _run(guard, item, nextitem, again)
+
+    confirm(guard, item, check, run_again)
+    if by_leaks and not any(finding.verdict is Verdict.LEAKED for finding in check.of_blocks):
+        held[0] = again[0]  # in the first run the test did not get past its blocks
 
 
 def _show(item: pytest.Item, setup_only: bool) -> None:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 _TITLE: Final = "httpleak"
 _LATE: Final = "httpleak at teardown"  # pytest shows such sections with the test's, whatever its teardown has come to
 
+_UNCONFIRMED: Final = (
+    "httpleak: --httpleak-confirm has no effect on tests that another plugin runs ({}): their leaks were not confirmed"
+)
+
 
 def raise_leaks(guard: Guard, item: pytest.Item) -> None:
     """Raise what a test and the fixtures that ended with it have leaked, where another plugin runs the tests."""
@@ -228,6 +232,8 @@ def _tell_the_rest(guard: Guard, item: pytest.Item, report: pytest.TestReport) -
             _beside(last, section_text(check.own_leaks, owner=item.nodeid, rootdir=rootdir), title)
         if check.warnings:
             _warn(item, last, check.warnings, rootdir, owner=item.nodeid, title=title)
+        if check.leaks and not has_failed and guard.settings.confirm:
+            guard.results.remark(_UNCONFIRMED.format(", ".join(guard.runners)))
         report.user_properties += [("httpleak", one_line(finding, rootdir=rootdir)) for finding in check.leaks]
     rows = guard.fixtures.rows_to_tell(Outcome.LEAKED)  # of a teardown that has failed by itself
     if rows:

@@ -59,6 +59,15 @@ class WiderFixtures:
             self.during = None
 
     @contextmanager
+    def repeating(self) -> Iterator[None]:
+        """Let nothing be told of the fixtures that a repetition of a test sets up again and ends."""
+        pending, untold = list(self.pending), list(self._untold)
+        try:
+            yield
+        finally:
+            self.pending, self._untold = pending, untold
+
+    @contextmanager
     def setting_up(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Iterator[None]:
         """The set-up of a wider fixture, which answers for what it makes until it has been torn down."""
         begun: list[Check] = []
