@@ -137,10 +137,13 @@ def _confirm(
     guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, held: list[pytest.TestReport], *, by_leaks: bool
 ) -> None:
     check = guard.check_of(item)
-    if check is None or not check.leaks or held[0].when != "call" or not (by_leaks or held[0].passed):
+    if check is None or not check.leaks or held[0].when != "call":
         return
     from pytest_httpleak.confirming import confirm
+    from pytest_httpleak.verdict import has_failed_itself
 
+    if has_failed_itself(item, held[0]) and not by_leaks:
+        return
     again: list[pytest.TestReport] = []
 
     def run_again() -> bool:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _TITLE: Final = "httpleak"
 _LATE: Final = "httpleak at teardown"  # pytest shows such sections with the test's, whatever its teardown has come to
 
+_EXPECTS: Final = "__unittest_expecting_failure__"
 _UNCONFIRMED: Final = (
     "httpleak: --httpleak-confirm has no effect on tests that another plugin runs ({}): their leaks were not confirmed"
 )
@@ -85,7 +86,7 @@ def _judge_test(guard: Guard, item: pytest.Item, held: list[pytest.TestReport], 
     if check is None:
         return
     leaks, notes = check.own_leaks, guard.failing_notes(check)
-    own = next((each for each in held if _has_failed_itself(each)), None)
+    own = next((each for each in held if has_failed_itself(item, each)), None)
     if own is not None and leaks:
         _beside(own, section_text(leaks, owner=item.nodeid, rootdir=rootdir))
     elif own is None and (leaks or notes):
@@ -98,11 +99,19 @@ def _judge_test(guard: Guard, item: pytest.Item, held: list[pytest.TestReport], 
         held[0].user_properties.append(("httpleak", one_line(finding, rootdir=rootdir)))
 
 
-def _has_failed_itself(report: pytest.TestReport) -> bool:
+def has_failed_itself(item: pytest.Item, report: pytest.TestReport) -> bool:
     """Whether a test has a failure of its own, an expected one too; that it unexpectedly passed is none."""
     if report.failed:
-        return not (isinstance(report.longrepr, str) and report.longrepr.startswith("[XPASS(strict)]"))
+        is_strict = isinstance(report.longrepr, str) and report.longrepr.startswith("[XPASS(strict)]")
+        return not (is_strict or _is_unexpected_success(item, report))
     return report.skipped and hasattr(report, "wasxfail")
+
+
+def _is_unexpected_success(item: pytest.Item, report: pytest.TestReport) -> bool:
+    """Whether unittest has failed a test for not having failed: whatever else it raises is what was expected."""
+    cls = attribute(item, "cls")
+    is_expected = any(attribute(each, _EXPECTS) is True for each in (cls, attribute(cls, item.name)))
+    return is_expected and report.longreprtext.strip() == "Unexpected success"
 
 
 def _replaced(
@@ -110,6 +119,9 @@ def _replaced(
 ) -> pytest.TestReport:
     """The report of the same phase, failed by a leak: made as pytest makes it, so that `xfail` and `raises=` apply."""
     call = _call(report, error)
+    if call.excinfo is not None and _is_unexpected_success(item, report):
+        failing: Any = item
+        failing.addExpectedFailure(None, (call.excinfo.type, call.excinfo.value, call.excinfo.tb))  # as unittest does
     failed: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
     failed.sections = list(report.sections)
     if failed.failed and call.excinfo is not None:

@@ -179,6 +179,35 @@ def test_a_leak_that_a_block_has_raised_is_confirmed_like_the_tests_own(inner: I
     result.assert_outcomes(failed=6, passed=3, warnings=6)
 
 
+def test_a_leak_is_confirmed_also_where_it_is_what_a_mark_expects(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+        import socket
+        import unittest
+        import pytest
+
+        KEPT, RUNS = [], []
+
+        def leak_once(name):
+            RUNS.append(name)
+            if RUNS.count(name) == 1: KEPT.append(socket.socket())
+
+        @pytest.mark.xfail(strict=True)
+        def test_strict(): leak_once("strict")
+
+        class TestCase(unittest.TestCase):
+            @unittest.expectedFailure
+            def test_once(self): leak_once("once")
+
+            @unittest.expectedFailure
+            def test_always(self): KEPT.append(socket.socket())
+        """
+    )
+    result = inner.run("--httpleak-confirm=1")
+    assert inner.outcomes() == {"test_strict": "warned", "test_once": "warned", "test_always": "leaked"}
+    result.assert_outcomes(failed=2, xfailed=1, warnings=2)
+
+
 def test_what_is_tolerated_in_the_repetition_is_no_leak_that_repeats(inner: Inner) -> None:
     inner.write(
         test_a="""
