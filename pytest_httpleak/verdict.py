@@ -222,13 +222,16 @@ def _short(file: str, rootdir: str) -> str:
 
 def finish_report(guard: Guard, item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport) -> None:
     """Note failures of the test's own, shorten a leak's report to its text, and let the last report carry the row."""
-    if report.failed and not (call.excinfo is not None and call.excinfo.errisinstance(LeakError)):
+    is_own = report.failed and not (call.excinfo is not None and call.excinfo.errisinstance(LeakError))
+    if is_own:
         item.stash[FAILED] = True
-        guard.own_failure = report
+    if call.when != "teardown" or guard.own_failure is None:
+        guard.own_failure = report if is_own else None
     if call.excinfo is not None and not take_raised(guard, item, call.excinfo) and report.failed:
         _shorten(call.excinfo, report)
     if call.when == "teardown":
-        guard.session.safely(_tell_the_rest, guard, item, report)
+        if guard.has_findings(item):
+            guard.session.safely(_tell_the_rest, guard, item, report)
         guard.deliver(item, report, direct=False)
         item.stash[FAILED] = False
         guard.own_failure = None

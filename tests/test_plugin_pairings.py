@@ -526,6 +526,33 @@ def test_what_does_not_fail_a_test_is_told_whoever_runs_it(
         result.stdout.fnmatch_lines([f"test_a.py::{warned}", "*HttpLeakWarning: 1 socket leaked*"])
 
 
+@pytest.mark.skipif(not hasattr(pytest, "Subtests"), reason="subtests came with pytest 9.0")
+@pytest.mark.parametrize("name", RERUNNERS)
+def test_a_leak_beside_a_subtest_that_fails_is_told_with_the_test(inner: Inner, name: str) -> None:
+    pytest.importorskip(name)
+    inner.write(
+        test_a=f"""
+        import socket
+        import unittest
+
+        KEPT = []
+
+        class TestCase(unittest.TestCase):
+            def test_leaks(self):
+                {LEAK}
+                with self.subTest():
+                    self.fail("own reason")
+
+            def test_clean(self):
+                with self.subTest():
+                    self.fail("own reason")
+        """
+    )
+    result = inner.run(*RERUNNERS[name])
+    assert inner.outcomes() == {"test_leaks": "leaked", "test_clean": "clean"}
+    assert re.findall(r"::(\w+)\nIt also leaks", result.stdout.str()) == ["test_leaks"]
+
+
 BDD = f"""
 import socket
 from pytest_bdd import given, scenario
