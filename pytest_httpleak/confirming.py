@@ -18,24 +18,33 @@ if TYPE_CHECKING:
     from pytest_httpleak.session.core import Check
 
 
-def confirm(guard: Guard, item: pytest.Item, first: Check, run_again: Callable[[], object]) -> None:
+def confirm(guard: Guard, item: pytest.Item, first: Check, run_again: Callable[[], bool]) -> None:
     """Run the test again, up to as often as asked for, until each of its leaks has repeated; then say how often it did.
 
-    Whatever the repetitions do besides leaking is not reported: the first run's result stands.
+    Whatever the repetitions do besides leaking is not reported: the first run's result stands, unless that is a leak of a
+    checked block that has not repeated. `run_again` says whether it was checked blocks that have ended the test: one that
+    they end in the last repetition, too, has leaked in all its runs, if not at the same line.
     """
     leaks = first.leaks
     seen = Counter({_cause(finding): 1 for finding in leaks})
-    runs = 1
+    runs, ended_by_blocks = 1, False
     for _ in range(guard.settings.confirm):
         if hasattr(item, "_request"):
             item._initrequest()  # type: ignore[attr-defined]
-        run_again()
+        with guard.fixtures.repeating():
+            ended_by_blocks = run_again()
         runs += 1
         again = guard.check_of(item)
-        seen.update({_cause(finding) for finding in (() if again is None else again.findings)} & set(seen))
+        seen.update({_cause(finding) for finding in (() if again is None else again.leaks)} & set(seen))
         if all(seen[_cause(finding)] > 1 for finding in leaks):
             break
-    first.findings = tuple(_confirmed(finding, seen[_cause(finding)], runs) for finding in first.findings)
+    lasting = {id(finding) for finding in first.of_blocks} if ended_by_blocks else set()
+    told = {
+        id(finding): _confirmed(finding, seen[_cause(finding)], runs, lasts=id(finding) in lasting)
+        for finding in first.findings
+    }
+    first.of_blocks = tuple(told[id(finding)] for finding in first.of_blocks)
+    first.findings = tuple(told.values())
     first.runs, first.repeated = runs, max(seen.values())
     guard.put_check(item, first)
 
@@ -44,8 +53,8 @@ def _cause(finding: Finding) -> Any:
     return finding.kind, finding.library, finding.created or unnumbered(finding.summary)
 
 
-def _confirmed(finding: Finding, times: int, runs: int) -> Finding:
+def _confirmed(finding: Finding, times: int, runs: int, *, lasts: bool) -> Finding:
     if finding.verdict is not Verdict.LEAKED:
         return finding
     told = replace(finding, summary=f"{finding.summary}, in {times} of {runs} runs")
-    return told if times > 1 else told.judged(Verdict.WARNED)
+    return told if times > 1 or lasts else told.judged(Verdict.WARNED)

@@ -78,7 +78,7 @@ class Ending:
         if run is None or not (run.summary.checked or run.tests or run.fixtures or run.disabled or self._lines):
             return
         terminal.section("httpleak")
-        for line in (*_found(run), *self._lines, *closing_lines(run)):
+        for line in (*_found(run), *self._lines, *self._guard.results.remarks, *closing_lines(run)):
             terminal.write_line(line)
 
 

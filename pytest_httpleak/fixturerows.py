@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from typing import Any
 
 import pytest
 
+from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.model.findings import Finding, outcome_of
 from pytest_httpleak.model.rows import FixtureRow
+from pytest_httpleak.sites import is_user_module
 
 
 def fixture_row(fixturedef: pytest.FixtureDef[Any], findings: tuple[Finding, ...]) -> FixtureRow:
     """The row of a fixture that left something behind."""
     name, code = fixturedef.argname, _code(fixturedef.func)
+    file, line = ("", 0) if code is None else (code.co_filename, code.co_firstlineno)
     if name.startswith(("_xunit_", "_unittest_")):  # pytest's own, around what the user has written
-        inner = list(filter(None, map(_code, _enclosed(fixturedef.func))))
-        inner.sort(key=lambda each: not each.co_name.lower().startswith("setup"))
-        name, code = (inner[0].co_name, inner[0]) if inner else (name, code)
+        name, file, line = _written(_enclosed(fixturedef.func)) or (name, file, line)
     return FixtureRow(
         name=name,
         scope=fixturedef.scope,
         baseid=fixturedef.baseid,
-        file="" if code is None else code.co_filename,
-        line=0 if code is None else code.co_firstlineno,
+        file=file,
+        line=line,
         outcome=outcome_of(findings),
         findings=findings,
     )
+
+
+def _written(functions: list[Any]) -> tuple[str, str, int] | None:
+    """The user's function that sets up, or else the one that tears down, or else their class: others are unittest's."""
+    codes = [
+        (function, code) for function, code in zip(functions, map(_code, functions), strict=True) if code is not None
+    ]
+    codes.sort(key=lambda each: not each[1].co_name.lower().startswith("setup"))
+    own = [code for function, code in codes if is_user_module(str(attribute(function, "__module__")), code.co_filename)]
+    if not own:
+        cls = next((each.__self__ for each in functions if is_a(attribute(each, "__self__"), type)), None)
+        place = None if cls is None else _place(cls)
+        if place is not None:
+            return place
+        own = [code for _, code in codes]
+    return (own[0].co_name, own[0].co_filename, own[0].co_firstlineno) if own else None
+
+
+def _place(cls: Any) -> tuple[str, str, int] | None:
+    file = attribute(sys.modules.get(cls.__module__), "__file__")
+    try:
+        return (
+            (cls.__qualname__, file, inspect.getsourcelines(cls)[1]) if is_user_module(cls.__module__, file) else None
+        )
+    except (OSError, TypeError):  # without a source
+        return None
 
 
 def _code(function: Any) -> Any:

@@ -52,6 +52,9 @@ class Guard:
         self.is_worker = hasattr(config, "workerinput")
         self.is_controller = not self.is_worker and config.getoption("dist", "no") != "no"
         self.holding: pytest.Item | None = None
+        # Of a test that another plugin runs; as long as something can be put beside it.
+        self.own_failure: pytest.TestReport | None = None
+        self.runners: list[str] = []  # other plugins that may run the tests
         self._checks: dict[int, Check] = {}  # by item
         self._marks: dict[int, list[pytest.Mark]] = {}  # by item: those that it had before it was run
         self._settings: dict[str, Settings] = {}
@@ -117,7 +120,9 @@ class Guard:
         if self.settings.mode is not Mode.MARKED or any(map(self.is_checked, items)):
             self.start()
         runs = [impl for impl in self.config.hook.pytest_runtest_protocol.get_hookimpls() if not _is_wrapper(impl)]
-        if any(impl.plugin is not hooks and impl.plugin_name != "runner" for impl in runs):
+        others = [impl for impl in runs if impl.plugin is not hooks and impl.plugin_name != "runner"]
+        if others:
+            self.runners = [impl.plugin_name for impl in others]
             self._register("ForeignProtocolHooks")
         before = next((index for index, impl in enumerate(runs) if impl.plugin is hooks), 0)
         self._other_protocols = [impl for impl in reversed(runs[:before]) if impl.plugin_name != "runner"]
@@ -233,19 +238,19 @@ class Guard:
         self.end_test(item)
         self.fixtures.during = None
 
-    def take_raised(self, item: pytest.Item, error: object) -> None:
-        """Let the leaks of checked blocks, if these are what has ended a test, or are among it, stand in its row."""
+    def take_raised(self, item: pytest.Item, error: object) -> bool:
+        """Let the leaks of checked blocks that are among what has ended a test stand in its row; whether they are all of it."""
         from pytest_httpleak.errors import LeakError
 
         check = self._checks.get(id(item))
         if isinstance(error, BaseExceptionGroup):
-            for each in error.exceptions:
-                self.take_raised(item, each)
-        elif check is not None and isinstance(error, LeakError) and error.taken in ("", item.nodeid):
-            error.taken = item.nodeid
-            check.take_from_block(
-                tuple(each for each in error.findings if not any(each is it for it in check.of_blocks))
-            )
+            taken = [self.take_raised(item, each) for each in error.exceptions]  # each of them, whatever the others are
+            return all(taken)
+        if check is None or not isinstance(error, LeakError) or error.taken not in ("", item.nodeid):
+            return False
+        error.taken = item.nodeid
+        check.take_from_block(tuple(each for each in error.findings if not any(each is it for it in check.of_blocks)))
+        return True
 
     def abandon(self, item: pytest.Item) -> None:
         """The run is being ended in the middle of a test, which is not judged."""

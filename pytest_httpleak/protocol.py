@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
-from _pytest.runner import call_and_report, show_test_item
+from _pytest.runner import check_interactive_exception, show_test_item
+
+from pytest_httpleak.model.kinds import Verdict
 
 if TYPE_CHECKING:
     from pytest_httpleak.guard import Guard
 
 FAILED = pytest.StashKey[bool]()
+
+# What a debugger is entered with.
+Failure = tuple[pytest.CallInfo[None], pytest.TestReport]
 
 
 def run_held(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None) -> None:
@@ -23,36 +28,51 @@ def run_held(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None) -> N
     function: Any = item if hasattr(item, "_request") else None
     if function is not None and not function._request:  # a test that is run again
         function._initrequest()
-    held: list[pytest.TestReport] = []
-    guard.holding = item
     try:
-        _run(guard, item, nextitem, held, ihook.pytest_runtest_logreport)
-        if held[0].when == "call" and not held[0].passed:
-            guard.take_raised(item, getattr(sys, "last_value", None))  # where pytest keeps what the test has raised
-        if guard.settings.confirm:
-            _confirm(guard, item, nextitem, held[0])
-        if guard.has_findings(item):
-            _judge(guard, item, nextitem, held)
-        guard.session.safely(_deliver, guard, item, held[-1])
-    except BaseException:
-        guard.abandon(item)
-        raise
+        _run_and_log(guard, item, nextitem)
     finally:
-        guard.holding = None
-        for report in held:
-            ihook.pytest_runtest_logreport(report=report)
         if function is not None:
             function._request = False
             function.funcargs = None
     ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
 
 
-def _judge(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, held: list[pytest.TestReport]) -> None:
+def _run_and_log(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    held: list[pytest.TestReport] = []
+    failures: list[Failure] = []
+    guard.holding = item
+    try:
+        by_leaks = _run(guard, item, nextitem, held, item.ihook.pytest_runtest_logreport)
+        if guard.settings.confirm:
+            _confirm(guard, item, nextitem, held, by_leaks=by_leaks)
+        try:
+            if guard.has_findings(item):
+                _judge(guard, item, nextitem, held, failures)
+        finally:
+            guard.session.safely(_deliver, guard, item, held[-1])
+    except BaseException:
+        guard.abandon(item)
+        raise
+    finally:
+        guard.holding = None
+        for report in held:
+            item.ihook.pytest_runtest_logreport(report=report)
+    for call, report in failures:  # once they are logged, as a debugger that is left here ends the run
+        item.ihook.pytest_exception_interact(node=item, call=call, report=report)
+
+
+def _judge(
+    guard: Guard,
+    item: pytest.Item,
+    nextitem: pytest.Item | None,
+    held: list[pytest.TestReport],
+    failures: list[Failure],
+) -> None:
     """Say what leaked; in the fewest words where that fails, since a leak must not pass for an error of the plugin's."""
     try:
         from pytest_httpleak.verdict import judge
 
-        judge(guard, item, nextitem, held)
+        judge(guard, item, nextitem, held, failures)
     except pytest.exit.Exception:
         raise
     except Exception as error:  # noqa: BLE001  # this is the wall
@@ -76,33 +96,63 @@ def _run(
     nextitem: pytest.Item | None,
     held: list[pytest.TestReport],
     logreport: Callable[..., object] | None = None,
-) -> None:
+) -> bool:
+    """Whether nothing but the leaks of checked blocks has failed the test."""
     guard.begin_test(item)
-    report = call_and_report(item, "setup", log=False)
-    if not report.passed:
-        held.append(report)
-    else:
+    by_leaks = False
+    _run_phase(item, "setup", held)
+    if held[0].passed:
+        report = held.pop()
         if logreport is not None:
             logreport(report=report)
         setup_only = item.config.getoption("setuponly", False)
         if item.config.getoption("setupshow", False):
             _show(item, setup_only)
         if not setup_only:
-            held.append(call_and_report(item, "call", log=False))
+            raised = _run_phase(item, "call", held).excinfo
+            by_leaks = raised is not None and guard.take_raised(item, raised.value)
     if item.session.shouldfail or item.session.shouldstop or will_stop(item, held):
         nextitem = None
     guard.session.is_last = nextitem is None
-    held.append(call_and_report(item, "teardown", log=False, nextitem=nextitem))
+    _run_phase(item, "teardown", held, nextitem=nextitem)
     guard.after_teardown(item)
+    return by_leaks
 
 
-def _confirm(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, report: pytest.TestReport) -> None:
+def _run_phase(
+    item: pytest.Item, when: Literal["setup", "call", "teardown"], held: list[pytest.TestReport], **arguments: object
+) -> pytest.CallInfo[None]:
+    """Run a phase of a test as pytest does; its report is held back before a debugger is entered, which may end the run."""
+    reraised = (pytest.exit.Exception, *(() if item.config.getoption("usepdb", False) else (KeyboardInterrupt,)))
+    hook = partial(getattr(item.ihook, f"pytest_runtest_{when}"), item=item, **arguments)
+    call = pytest.CallInfo.from_call(hook, when=when, reraise=reraised)
+    report: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
+    held.append(report)
+    if check_interactive_exception(call, report):
+        item.ihook.pytest_exception_interact(node=item, call=call, report=report)
+    return call
+
+
+def _confirm(
+    guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, held: list[pytest.TestReport], *, by_leaks: bool
+) -> None:
     check = guard.check_of(item)
-    if check is None or not check.leaks or report.when != "call" or not report.passed:
+    if check is None or not check.leaks or held[0].when != "call":
         return
     from pytest_httpleak.confirming import confirm
+    from pytest_httpleak.verdict import has_failed_itself
 
-    confirm(guard, item, check, lambda: _run(guard, item, nextitem, []))
+    if has_failed_itself(item, held[0]) and not by_leaks:
+        return
+    again: list[pytest.TestReport] = []
+
+    def run_again() -> bool:
+        again.clear()
+        return _run(guard, item, nextitem, again)
+
+    confirm(guard, item, check, run_again)
+    if by_leaks and not any(finding.verdict is Verdict.LEAKED for finding in check.of_blocks):
+        held[0] = again[0]  # in the first run the test did not get past its blocks
 
 
 def _show(item: pytest.Item, setup_only: bool) -> None:

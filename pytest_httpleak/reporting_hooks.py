@@ -52,6 +52,9 @@ class ForeignProtocolHooks:
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        # It has been shown, or sent to another process; beside a failed set-up, pytest shows no section of a teardown.
+        if report is self._guard.own_failure and (report.when == "call" or self._guard.is_worker):
+            self._guard.own_failure = None
         if not self._guard.is_worker and hasattr(report, ROW):
             self._guard.results.take(report)
 

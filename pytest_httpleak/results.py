@@ -42,6 +42,7 @@ class Results:
         self._workers = 0
         self._lost_workers = False
         self.usage_error = ""
+        self.remarks: list[str] = []  # for the summary in the terminal
         self._began = Real.perf_counter()
         self.needed: dict[str, dict[str, tuple[int, int]]] = {}
 
@@ -77,6 +78,11 @@ class Results:
         """Take the row of a fixture that ended after the last test."""
         self._fixtures.append(row)
 
+    def remark(self, text: str) -> None:
+        """Let the summary say this, once."""
+        if text not in self.remarks:
+            self.remarks.append(text)
+
     def take_from_worker(self, output: dict[str, Any] | None) -> None:
         """Take what an xdist worker found outside its tests' reports; None from one that has crashed."""
         if output is None:
@@ -87,6 +93,8 @@ class Results:
 
         self._workers += 1
         self.usage_error = self.usage_error or output["usage_error"]
+        for text in output["remarks"]:
+            self.remark(text)
         self._seconds += output["seconds"]
         self._fixtures += [fixture_row_from_data(each) for each in output["fixtures"]]
         self._errors += [each for each in output["errors"] if each not in self._errors]
@@ -100,6 +108,7 @@ class Results:
 
         return {
             "usage_error": self.usage_error,
+            "remarks": self.remarks,
             "seconds": seconds,
             "fixtures": [fixture_row_as_data(row) for row in self._fixtures],
             "errors": errors,

@@ -19,6 +19,7 @@ from pytest_httpleak.values import Place, Values, places_of
 
 if TYPE_CHECKING:
     from pytest_httpleak.guard import Guard
+    from pytest_httpleak.model.kinds import Outcome
     from pytest_httpleak.model.rows import FixtureRow
     from pytest_httpleak.session.core import Check
 
@@ -32,22 +33,21 @@ class WiderFixtures:
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
         self._session = guard.session
-        self.pending: list[
-            tuple[FixtureRow, bool]
-        ] = []  # rows of those that ended with the test, and whether they fail
+        self.pending: list[FixtureRow] = []  # of those that ended with the test
+        self._untold: list[FixtureRow] = []  # those among them that no report says yet
         self.during: pytest.Item | None = None  # the test that is running, or whose teardown ends a fixture
         self.has_late_leaks = False
 
-    def failing_rows(self) -> list[FixtureRow]:
-        """The rows of the fixtures that ended with this test and fail; they are handed out once."""
-        rows = [row for row, fails in self.pending if fails]
-        self.pending = [(row, False) for row, _ in self.pending]
+    def rows_to_tell(self, outcome: Outcome) -> list[FixtureRow]:
+        """The rows of the fixtures that ended with this test and have that outcome; they are handed out once."""
+        rows = [row for row in self._untold if row.outcome is outcome]
+        self._untold = [row for row in self._untold if row.outcome is not outcome]
         return rows
 
     def take(self) -> list[FixtureRow]:
         """All rows of the fixtures that ended with this test, for its report."""
-        pending, self.pending = self.pending, []
-        return [row for row, _ in pending]
+        pending, self.pending, self._untold = self.pending, [], []
+        return pending
 
     @contextmanager
     def ending_with(self, item: pytest.Item) -> Iterator[None]:
@@ -57,6 +57,15 @@ class WiderFixtures:
             yield
         finally:
             self.during = None
+
+    @contextmanager
+    def repeating(self) -> Iterator[None]:
+        """Let nothing be told of the fixtures that a repetition of a test sets up again and ends."""
+        pending, untold = list(self.pending), list(self._untold)
+        try:
+            yield
+        finally:
+            self.pending, self._untold = pending, untold
 
     @contextmanager
     def setting_up(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Iterator[None]:
@@ -129,7 +138,8 @@ class WiderFixtures:
             self._guard.results.add_fixture(row)
             self.has_late_leaks = self.has_late_leaks or bool(check.leaks)
         else:
-            self.pending.append((row, bool(check.leaks)))
+            self.pending.append(row)
+            self._untold.append(row)
 
 
 def _places(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> list[Place]:

@@ -216,13 +216,33 @@ def test_a_warning_is_among_pytests_warnings(inner: Inner) -> None:
     result.stdout.fnmatch_lines(["*HttpLeakWarning: 1 socket leaked*", "*1 warned*"])
 
 
-def test_a_warning_of_a_wider_fixture_leaves_the_exit_status_alone(inner: Inner) -> None:
+@pytest.mark.parametrize("plugins", [(), ("-p", "flaky.flaky_pytest_plugin")], ids=["", "where another runs the tests"])
+def test_a_warning_of_a_wider_fixture_is_told_and_leaves_the_exit_status_alone(
+    inner: Inner, plugins: tuple[str, ...]
+) -> None:
+    if plugins:
+        pytest.importorskip("flaky")
     inner.write(
         test_a=f"import socket, pytest\nKEPT = []\n@pytest.fixture(scope='module')\ndef wide(): {LEAK}\n"
         "def test_a(wide): pass\n"
     )
-    assert inner.run("--httpleak=warn").ret == 0
+    result = inner.run("--httpleak=warn", "-rP", *plugins)
+    assert result.ret == 0
+    result.assert_outcomes(passed=1, warnings=1)
     assert [row["outcome"] for row in inner.report["fixtures"]] == ["warned"]
+    result.stdout.fnmatch_lines(["*HttpLeakWarning: 1 socket leaked*"])
+    result.stdout.fnmatch_lines(["fixture 'wide' (scope module, test_a.py:3)", "It leaks (a warning only):"])
+    result.stdout.fnmatch_lines(["httpleak: 1 checked, 0 leaked, 0 tolerated, 0 known, 1 fixture warned; *"])
+
+
+def test_a_wider_fixture_that_is_clean_warns_of_nothing(inner: Inner) -> None:
+    inner.write(
+        test_a="import socket, pytest\n@pytest.fixture(scope='module')\ndef wide(): socket.socket().close()\n"
+        "def test_a(wide): pass\n"
+    )
+    result = inner.run("--httpleak=warn")
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*warned*")
 
 
 @pytest.mark.parametrize(

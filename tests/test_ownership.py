@@ -394,6 +394,28 @@ class CaseClass(unittest.TestCase):
 
     def test_what_set_up_class_leaves_is_not_the_tests(self):
         pass
+
+
+class CaseEnd(unittest.TestCase):
+    @classmethod
+    def tearDownClass(cls):
+        KEPT.append(socket.socket())  # leak-fixture: sockets
+
+    def test_what_tear_down_class_leaves_is_not_the_tests(self):
+        pass
+
+
+class CaseBoth(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.sock = socket.socket()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.sock.close()
+
+    def test_what_tear_down_class_closes(self):
+        pass
 """
 
 PROCESS = """
@@ -656,6 +678,7 @@ def test_no_other_fixture_has_a_row(run: Suite) -> None:
         ("of_the_session", "session", "deeper", "deeper/conftest.py"),
         ("setup_class", "class", "test_xunit.py::TestClass", "test_xunit.py"),
         ("setUpClass", "class", "test_xunit.py::CaseClass", "test_xunit.py"),
+        ("tearDownClass", "class", "test_xunit.py::CaseEnd", "test_xunit.py"),
     ],
 )
 def test_a_fixtures_row_says_where_it_is_defined(run: Suite, name: str, scope: str, baseid: str, file: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -458,6 +459,98 @@ def test_a_test_that_is_run_again_is_judged_by_its_last_run(inner: Inner) -> Non
     result = inner.run("-p", "pytest_rerunfailures", "--reruns=1")
     assert inner.outcomes() == {"test_leaks_only_in_its_first_run": "clean", "test_leaks_in_each_run": "leaked"}
     result.stdout.fnmatch_lines(["*own reason*"])
+
+
+BESIDE = f"""
+import socket
+import pytest
+
+KEPT = []
+
+@pytest.fixture
+def failing():
+    {LEAK}
+    pytest.fail("of the set-up")
+
+@pytest.fixture
+def failing_late():
+    yield
+    pytest.fail("of the teardown")
+
+def test_fails():
+    {LEAK}
+    pytest.fail("of the test")
+
+def test_fails_in_setup(failing):
+    pass
+
+def test_fails_in_teardown(failing_late):
+    {LEAK}
+
+def test_fails_and_is_clean():
+    pytest.fail("of its own")
+
+@pytest.mark.httpleak(mode="warn")
+def test_warns():
+    {LEAK}
+
+@pytest.mark.httpleak(mode="warn")
+def test_fails_and_warns():
+    {LEAK}
+    pytest.fail("beside a warning")
+"""
+RERUNNERS = {
+    "pytest_rerunfailures": ("-p", "pytest_rerunfailures", "--reruns=1"),
+    "flaky": ("-p", "flaky.flaky_pytest_plugin"),
+}
+
+
+@pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n1")], ids=["here", "in a worker"])
+@pytest.mark.parametrize("name", [None, *RERUNNERS])
+def test_what_does_not_fail_a_test_is_told_whoever_runs_it(
+    inner: Inner, name: str | None, workers: tuple[str, ...]
+) -> None:
+    for module in (name, "xdist" if workers else None):
+        if module is not None:
+            pytest.importorskip(module)
+    inner.write(test_a=BESIDE)
+    result = inner.run(*RERUNNERS.get(str(name), ()), *workers, "-rA")
+    shown = result.stdout.str().partition("= httpleak =")[0]
+    told = set(re.findall(r"::(\w+)\n(It leaks \(a warning only\)|It also leaks)", shown))
+    hidden = {"test_fails_in_setup"} if name == "flaky" and workers else set()  # sent off before its teardown
+    assert told == {
+        *((test, "It leaks (a warning only)") for test in ("test_warns", "test_fails_and_warns")),
+        *((test, "It also leaks") for test in {"test_fails", "test_fails_in_setup", "test_fails_in_teardown"} - hidden),
+    }
+    for warned in ("test_warns", "test_fails_and_warns"):
+        result.stdout.fnmatch_lines([f"test_a.py::{warned}", "*HttpLeakWarning: 1 socket leaked*"])
+
+
+@pytest.mark.skipif(not hasattr(pytest, "Subtests"), reason="subtests came with pytest 9.0")
+@pytest.mark.parametrize("name", RERUNNERS)
+def test_a_leak_beside_a_subtest_that_fails_is_told_with_the_test(inner: Inner, name: str) -> None:
+    pytest.importorskip(name)
+    inner.write(
+        test_a=f"""
+        import socket
+        import unittest
+
+        KEPT = []
+
+        class TestCase(unittest.TestCase):
+            def test_leaks(self):
+                {LEAK}
+                with self.subTest():
+                    self.fail("own reason")
+
+            def test_clean(self):
+                with self.subTest():
+                    self.fail("own reason")
+        """
+    )
+    result = inner.run(*RERUNNERS[name])
+    assert inner.outcomes() == {"test_leaks": "leaked", "test_clean": "clean"}
+    assert re.findall(r"::(\w+)\nIt also leaks", result.stdout.str()) == ["test_leaks"]
 
 
 BDD = f"""

@@ -198,6 +198,54 @@ def test_junit_says_what_leaked(junit: dict[str, list[tuple[str, str]]]) -> None
     assert junit["test_leaks"][0][1].startswith("1 socket leaked: socket.socket TCP, not connected, fd ")
 
 
+UNITTEST = f"""
+import socket
+import unittest
+
+KEPT = []
+
+
+class TestCase(unittest.TestCase):
+    @unittest.expectedFailure
+    def test_is_expected_to_fail_and_leaks(self):
+        {LEAK}
+
+    @unittest.expectedFailure
+    def test_is_expected_to_fail_and_is_clean(self):
+        pass
+
+    @unittest.expectedFailure
+    def test_fails_as_expected_and_leaks(self):
+        {LEAK}
+        self.fail("own reason")
+
+    def test_says_the_same_and_leaks(self):
+        {LEAK}
+        self.fail("Unexpected success")
+
+
+@unittest.expectedFailure
+class TestExpected(unittest.TestCase):
+    def test_of_a_class_that_is_expected_to_fail(self):
+        {LEAK}
+"""
+
+
+def test_what_unittest_expects_to_fail_may_fail_by_a_leak(inner: Inner) -> None:
+    inner.write(test_a=UNITTEST)
+    result = inner.run("-rA")
+    result.assert_outcomes(failed=2, xfailed=3)
+    for name in (
+        "TestCase::test_is_expected_to_fail_and_leaks",
+        "TestCase::test_fails_as_expected_and_leaks",
+        "TestExpected::test_of_a_class_that_is_expected_to_fail",
+    ):
+        result.stdout.fnmatch_lines_random([f"XFAIL test_a.py::{name}*"])
+    result.stdout.fnmatch_lines(["FAILED *::test_is_expected_to_fail_and_is_clean - Failed: U*"])
+    clean = {name for name, outcome in inner.outcomes().items() if outcome != "leaked"}
+    assert clean == {"test_is_expected_to_fail_and_is_clean"}
+
+
 IN_SUBTESTS = f"""
 import socket
 
@@ -247,6 +295,35 @@ def test_a_fixtures_leak_is_an_error_that_names_it(run: Suite) -> None:
             "*left by: fixture 'wide' (scope class, test_a.py:*)",
         ]
     )
+
+
+def test_a_cleanups_leak_is_an_error_that_names_its_class(inner: Inner) -> None:
+    inner.write(
+        test_a=f"""
+        import socket
+        import unittest
+
+        KEPT = []
+
+        def leave():
+            {LEAK}
+
+        class Outer:
+            class Case(unittest.TestCase):
+                def test_leaves(self):
+                    self.addClassCleanup(leave)
+
+        class Clean(unittest.TestCase):
+            def test_closes(self):
+                self.addClassCleanup(lambda: socket.socket().close())
+
+        Case = Outer.Case
+        """
+    )
+    result = inner.run()
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*left by: fixture 'Outer.Case' (scope class, test_a.py:10)"])
+    assert [row["name"] for row in inner.report["fixtures"]] == ["Outer.Case"]
 
 
 # -- exit status, and where a run stops --------------------------------------------------------------------------------
@@ -415,10 +492,45 @@ def test_the_debugger_is_entered_at_a_leak_and_can_be_left(inner: Inner) -> None
     inner.write(test_a=LEAKY + CLEAN)
     child = pexpect.spawn(sys.executable, ["-m", "pytest", "-p", "httpleak", "--pdb", str(inner.path)], timeout=30)
     child.expect("1 socket leaked")
-    child.expect("(Pdb)")
+    child.expect_exact(f"> {inner.path / 'test_a.py'}(4)test_leaks()")
+    child.expect_exact("(Pdb)")
+    child.sendline("p len(KEPT)")
+    child.expect_exact("1")
     child.sendline("c")
     child.expect("1 failed, 1 passed")
     child.wait()
+
+
+@pytest.mark.parametrize(
+    ("name", "outcomes"), [("leaks", {"test_leaks": "leaked"}), ("fails", {}), ("fixture", {"test_fixture": "clean"})]
+)
+def test_what_has_failed_stays_failed_when_the_debugger_is_quit(
+    inner: Inner, name: str, outcomes: dict[str, str]
+) -> None:
+    inner.write(
+        test_a=LEAKY
+        + f"""
+import pytest
+def test_fails(): assert False
+@pytest.fixture(scope="module")
+def wide(): {LEAK}
+def test_fixture(wide): pass
+def test_never_runs(): pass
+""",
+        debugger="""
+import pytest
+class Quit:
+    def __init__(self, **options): pass
+    def reset(self): pass
+    def interaction(self, frame, trace): pytest.exit("quit")
+""",
+    )
+    result = inner.run("--pdb", "--pdbcls=debugger:Quit", "--junitxml=junit.xml", "-k", name)
+    is_error = name == "fixture"
+    result.assert_outcomes(failed=not is_error, passed=is_error, errors=is_error, deselected=3)
+    assert inner.outcomes() == outcomes
+    (case,) = ET.parse(inner.path / "junit.xml").getroot().iter("testcase")
+    assert [child.tag for child in case if child.tag != "properties"] == ["error" if is_error else "failure"]
 
 
 # -- xdist -------------------------------------------------------------------------------------------------------------

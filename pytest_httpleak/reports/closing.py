@@ -31,9 +31,10 @@ def closing_line(run: Run) -> str:
     if summary.warned:
         words.append(f"{summary.warned:,} warned")
     words += [f"{summary.tolerated:,} tolerated", f"{summary.known:,} known"]
-    fixtures = len({(row.name, row.file, row.line) for row in run.fixtures if row.outcome is Outcome.LEAKED})
-    if fixtures:
-        words.append(f"{fixtures:,} fixture{'' if fixtures == 1 else 's'} leaked")
+    for outcome in (Outcome.LEAKED, Outcome.WARNED):
+        fixtures = len({(row.name, row.file, row.line) for row in run.fixtures if row.outcome is outcome})
+        if fixtures:
+            words.append(f"{fixtures:,} fixture{'' if fixtures == 1 else 's'} {outcome.value}")
     seconds = run.seconds * run.processes
     share = f" ({100 * summary.seconds_in_plugin / seconds:.1f} % of the run)" if seconds > 0 else ""
     return f"httpleak: {', '.join(words)}; {summary.seconds_in_plugin:.3f} s in the plugin{share}"
