@@ -279,7 +279,7 @@ class Guard:
         fixtures = self.fixtures.take()
         if check is None:
             return None, fixtures, {}
-        from pytest_httpleak.model.findings import outcome_of
+        from pytest_httpleak.model.findings import outcome_of, owner_without_parameters
         from pytest_httpleak.model.rows import TestRow
 
         off = check.settings.mode is Mode.OFF
@@ -288,7 +288,7 @@ class Guard:
             outcome = Outcome.LEAKED
         row = TestRow(nodeid, outcome, check.findings, check.notes, check.runs, check.repeated)
         is_tolerant = check.settings.tolerate != self.settings.default.tolerate
-        return row, fixtures, {nodeid.partition("[")[0]: _needs(check)} if is_tolerant else {}
+        return row, fixtures, {owner_without_parameters(nodeid): _needs(check)} if is_tolerant else {}
 
 
 class _Everything:

@@ -51,6 +51,30 @@ def test_reordered_parameters_stay_known(inner: Inner) -> None:
     inner.run("--httpleak-baseline=known.json").assert_outcomes(passed=3)
 
 
+@pytest.mark.parametrize("folder", ["plain", "odd[x]"])
+def test_a_leak_below_a_folder_with_a_bracket_is_known_by_its_own_test(inner: Inner, folder: str) -> None:
+    (inner.path / folder).mkdir()
+    test = inner.path / folder / "test_a.py"
+    test.write_text(LEAKY + "def test_old(): leak()\ndef test_new(): pass\n", "utf-8")
+    inner.run("--httpleak-baseline=known.json", "--httpleak-update-baseline")
+    test.write_text(LEAKY + "def test_old(): leak()\ndef test_new(): leak()\n", "utf-8")
+    inner.run("--httpleak-baseline=known.json").assert_outcomes(passed=1, failed=1)
+    assert inner.outcomes() == {"test_old": "known", "test_new": "leaked"}
+
+
+@pytest.mark.parametrize("folder", ["plain", "odd[x]"])
+def test_a_tolerance_below_a_folder_with_a_bracket_is_named_by_its_own_test(inner: Inner, folder: str) -> None:
+    (inner.path / folder).mkdir()
+    text = "import pytest\n@pytest.mark.httpleak(sockets={0})\n@pytest.mark.parametrize('x', [1, 2])\ndef test_{0}(x): pass\n"
+    (inner.path / folder / "test_a.py").write_text(text.format(2) + text.format(3), "utf-8")
+    result = inner.run()
+    name = folder.replace("[", "[[]")
+    for number in "23":
+        result.stdout.fnmatch_lines(
+            [f"  {name}/test_a.py::test_{number}: the marker tolerates sockets={number}, but none leaked"]
+        )
+
+
 def test_a_foreign_file_is_no_baseline_and_stays_as_it_is(inner: Inner) -> None:
     inner.write(test_a=suite("a"))
     (inner.path / "known.json").write_text('{"other": 1}')

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from report_samples import EVIL, ROOT, fixture_row, lost_socket, response, row, run, site, thread
 
+from pytest_httpleak.model.findings import digest, owner_without_parameters
 from pytest_httpleak.model.kinds import Verdict
-from pytest_httpleak.reports.baseline import Baseline, BaselineError, owner_without_parameters
+from pytest_httpleak.reports.baseline import Baseline, BaselineError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,6 +105,22 @@ def test_fields_that_a_later_version_added_are_passed_over(path: Path) -> None:
         json.dumps({"httpleak-baseline": 1, "leaks": [LEAK | {"since": "x"}], "note": "x"}), encoding="utf-8"
     )
     assert Baseline.load(path).knows("0123456789abcdef")
+
+
+@pytest.mark.parametrize(
+    ("owner", "recorded", "fingerprint"),
+    [
+        ("a[x]/test_a.py::test_a", "a", digest("fds", "os", "", "", "a[x]/test_a.py::test_a")),
+        ("a/test_a.py::test_a", "a/test_a.py::test_a", digest("fds", "os", "", "", "a/test_a.py::test_a")),
+    ],
+)
+def test_an_early_entry_of_a_test_below_a_bracket_is_known_by_its_whole_name(
+    path: Path, owner: str, recorded: str, fingerprint: str
+) -> None:
+    entry = {"kind": "fds", "library": "os", "file": "", "function": "", "owner": owner, "text": "x"}
+    early = entry | {"fingerprint": digest("fds", "os", "", "", recorded)}
+    path.write_text(json.dumps({"httpleak-baseline": 1, "leaks": [early]}), encoding="utf-8")
+    assert Baseline.load(path).knows(fingerprint)
 
 
 # -- a run beside it ---------------------------------------------------------------------------------------------------

@@ -78,8 +78,18 @@ class Finding(Facts):
 def fingerprint(finding: Finding, owner: str, file: str | None) -> str:
     """Names a finding across runs: kind, library, function and file of creation, owner; never a line number."""
     function = finding.created.function if finding.created else ""
-    parts = (finding.kind.value, finding.library, file or "", function, owner)
+    return digest(finding.kind.value, finding.library, file or "", function, owner)
+
+
+def digest(*parts: str) -> str:
+    """What a fingerprint is made of its parts."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def owner_without_parameters(owner: str) -> str:
+    """A test id without its parameters, which may be reordered or renamed: `test_a.py::test_get[x-1]` is `test_get`."""
+    file, separator, name = owner.partition("::")
+    return file + separator + name.partition("[")[0]
 
 
 def unnumbered(summary: str) -> str:

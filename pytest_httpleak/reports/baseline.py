@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from pytest_httpleak.model.findings import Finding
+from pytest_httpleak.model.findings import Finding, digest, owner_without_parameters
 from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.reports.causes import each_finding
 from pytest_httpleak.reports.places import Owner, relative_path
@@ -85,7 +85,7 @@ class Baseline:
         reason = _unusable(data)
         if reason:
             raise BaselineError(_message(path, reason))
-        entries = [Entry(**{name: leak[name] for name in _NAMES}) for leak in data["leaks"]]
+        entries = [_entry_from(leak) for leak in data["leaks"]]
         return cls({entry.fingerprint: entry for entry in entries})
 
     def knows(self, fingerprint: str) -> bool:
@@ -126,10 +126,12 @@ class Baseline:
 _NAMES: Final = tuple(each.name for each in fields(Entry) if each.name != "count")
 
 
-def owner_without_parameters(owner: str) -> str:
-    """A test id without its parameters, which may be reordered or renamed: `test_a.py::test_get[x-1]` is `test_get`."""
-    file, separator, name = owner.partition("::")
-    return file + separator + name.partition("[")[0]
+def _entry_from(leak: dict[str, Any]) -> Entry:
+    """An entry of a file, by the fingerprint that its leak has now: an early one knew a test by its id until the first `[`."""
+    entry = Entry(**{name: leak[name] for name in _NAMES})
+    parts = entry.kind, entry.library, entry.file, entry.function
+    is_early = "[" in entry.owner and entry.fingerprint == digest(*parts, entry.owner.partition("[")[0])
+    return replace(entry, fingerprint=digest(*parts, entry.owner)) if is_early else entry
 
 
 def _entries_of(run: Run) -> dict[str, Entry]:

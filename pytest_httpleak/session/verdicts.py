@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_httpleak import rules
 from pytest_httpleak.model.facts import replace
-from pytest_httpleak.model.findings import Finding, Suspect, fingerprint
+from pytest_httpleak.model.findings import Finding, Suspect, fingerprint, owner_without_parameters
 from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.session.judging import Judging
 from pytest_httpleak.session.limits import breaches
@@ -45,6 +45,6 @@ def named(session: Session, finding: Finding, check: Check) -> Finding:
     if owner.scope == _BLOCK and owner.parent is not None:
         owner = owner.parent
     file = None if finding.created is None else session.relative(finding.created.file)
-    named = replace(finding, fingerprint=fingerprint(finding, owner.name.partition("[")[0], file))
+    named = replace(finding, fingerprint=fingerprint(finding, owner_without_parameters(owner.name), file))
     is_known = session.known is not None and session.known.knows(named.fingerprint)
     return named.judged(Verdict.KNOWN) if is_known and named.verdict in (Verdict.LEAKED, Verdict.WARNED) else named
