@@ -12,7 +12,7 @@ import pytest
 from pytest_httpleak.asking import attribute
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.finish import Ending
-from pytest_httpleak.model.kinds import Outcome
+from pytest_httpleak.model.kinds import Kind, Outcome, State
 from pytest_httpleak.protocol import run_held
 from pytest_httpleak.results import CLEAN, ROW, Results, as_data
 from pytest_httpleak.session.core import Check, Session
@@ -270,7 +270,7 @@ class Guard:
                 setattr(report, ROW, CLEAN)
 
     def _has_something_to_say(self, check: Check) -> bool:
-        if check.findings or check.notes or check.settings.mode is Mode.OFF:
+        if check.findings or check.notes or not check.finished or check.settings.mode is Mode.OFF:
             return True
         return check.settings.tolerate is not self.settings.default.tolerate
 
@@ -286,7 +286,7 @@ class Guard:
         outcome = Outcome.UNCHECKED if off else outcome_of(check.findings)
         if self.failing_notes(check):
             outcome = Outcome.LEAKED
-        row = TestRow(nodeid, outcome, check.findings, check.notes, check.runs, check.repeated)
+        row = TestRow(nodeid, outcome, check.findings, check.notes, check.runs, check.repeated, check.finished)
         is_tolerant = check.settings.tolerate != self.settings.default.tolerate
         return row, fixtures, {owner_without_parameters(nodeid): _needs(check)} if is_tolerant else {}
 
@@ -304,12 +304,15 @@ def _is_wrapper(impl: Any) -> bool:
 
 
 def _needs(check: Check) -> dict[str, list[int]]:
-    """By kind: how many leaks are tolerated, and how many there were."""
-    found: dict[str, int] = {}
+    """By kind: how many leaks are tolerated, and how many there were, or may have been where the test was not judged."""
+    tolerate = check.settings.tolerate
+    if not check.finished or check.settings.mode is Mode.OFF:
+        return {kind.value: [allowed, allowed] for kind, allowed in tolerate.items()}
+    found: dict[Kind, int] = {}
     for finding in check.findings:
-        if not any(finding is each for each in check.of_blocks):
-            found[finding.kind.value] = found.get(finding.kind.value, 0) + finding.count
-    return {kind.value: [allowed, found.get(kind.value, 0)] for kind, allowed in check.settings.tolerate.items()}
+        if finding.state is not State.PEAK and not any(finding is each for each in check.of_blocks):
+            found[finding.kind] = found.get(finding.kind, 0) + finding.count
+    return {kind.value: [allowed, found.get(kind, 0)] for kind, allowed in tolerate.items()}
 
 
 def uses_fixture(item: pytest.Item) -> bool:

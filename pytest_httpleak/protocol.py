@@ -29,6 +29,7 @@ def run_held(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None) -> N
         _run(guard, item, nextitem, held, ihook.pytest_runtest_logreport)
         if held[0].when == "call" and not held[0].passed:
             guard.take_raised(item, getattr(sys, "last_value", None))  # where pytest keeps what the test has raised
+        _note_end(guard, item, held)
         if guard.settings.confirm:
             _confirm(guard, item, nextitem, held[0])
         if guard.has_findings(item):
@@ -64,6 +65,12 @@ def _judge(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, held: 
             report = held[0] if held[0].when == "call" else held[-1]
             report.outcome = "failed"
             report.longrepr = f"leaked: {leaks} (the plugin could not say more: see its summary)"
+
+
+def _note_end(guard: Guard, item: pytest.Item, held: list[pytest.TestReport]) -> None:
+    check = guard.check_of(item)
+    if check is not None:
+        check.finished = held[0].when == "call" and all(report.passed for report in held)
 
 
 def _deliver(guard: Guard, item: pytest.Item, report: pytest.TestReport) -> None:

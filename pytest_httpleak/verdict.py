@@ -160,6 +160,9 @@ def finish_report(guard: Guard, item: pytest.Item, call: pytest.CallInfo[Any], r
     """Note failures of the test's own, shorten a leak's report to its text, and let the last report carry the row."""
     if report.failed and not (call.excinfo is not None and call.excinfo.errisinstance(LeakError)):
         item.stash[FAILED] = True
+    check = guard.check_of(item)
+    if check is not None and call.when != "setup":
+        check.finished = report.passed if call.when == "call" else check.finished and not item.stash.get(FAILED, False)
     if call.excinfo is not None and not take_raised(guard, item, call.excinfo) and report.failed:
         _shorten(call.excinfo, report)
     if call.when == "teardown":

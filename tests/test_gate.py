@@ -70,9 +70,7 @@ def test_a_tolerance_below_a_folder_with_a_bracket_is_named_by_its_own_test(inne
     result = inner.run()
     name = folder.replace("[", "[[]")
     for number in "23":
-        result.stdout.fnmatch_lines(
-            [f"  {name}/test_a.py::test_{number}: the marker tolerates sockets={number}, but none leaked"]
-        )
+        result.stdout.fnmatch_lines([f"  {name}/test_a.py::test_{number}: tolerates sockets={number}, but none leaked"])
 
 
 def test_a_foreign_file_is_no_baseline_and_stays_as_it_is(inner: Inner) -> None:
@@ -100,8 +98,8 @@ def test_a_wider_tolerance_than_needed_is_named(inner: Inner) -> None:
     )
     result = inner.run()
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["*test_wide: the marker tolerates sockets=3, but 1 leaked"])
-    result.stdout.no_fnmatch_line("*test_exact: the marker*")
+    result.stdout.fnmatch_lines(["*test_wide: tolerates sockets=3, but 1 leaked"])
+    result.stdout.no_fnmatch_line("*test_exact: tolerates*")
     assert inner.run("-o", "httpleak_strict_tolerances=true").ret == 1
 
 
@@ -113,7 +111,66 @@ def test_what_a_block_tolerates_needs_no_tolerance_of_the_tests(inner: Inner) ->
     )
     result = inner.run()
     assert inner.outcomes() == {"test_block": "tolerated"}
-    result.stdout.fnmatch_lines(["*test_block: the marker tolerates sockets=1, but none leaked"])
+    result.stdout.fnmatch_lines(["*test_block: tolerates sockets=1, but none leaked"])
+
+
+@pytest.mark.parametrize(
+    ("mark", "body"),
+    [
+        ("@pytest.mark.httpleak(mode='off')", "leak()"),
+        ("@pytest.mark.skip", "leak()"),
+        ("@pytest.mark.xfail(run=False)", "leak()"),
+        ("@pytest.mark.xfail", "assert 0"),
+        ("", "pytest.skip('no network here')"),
+        ("", "assert 0"),
+        ("@pytest.mark.usefixtures('broken')", "leak()"),
+    ],
+)
+def test_a_test_that_was_not_judged_does_not_show_that_it_tolerates_too_much(
+    inner: Inner, mark: str, body: str
+) -> None:
+    inner.write(
+        test_a=LEAKY
+        + "import pytest\npytestmark = pytest.mark.httpleak(sockets=1)\n"
+        + "@pytest.fixture\ndef broken(): raise OSError\n"
+        + f"{mark}\ndef test_a():\n    {body}\ndef test_needs_it(): leak()\n"
+    )
+    result = inner.run("-o", "httpleak_strict_tolerances=true")
+    result.stdout.no_fnmatch_line("*wider than needed*")
+    assert result.ret == ("assert 0" in body and not mark) or "broken" in mark
+
+
+def test_a_parameter_that_was_not_judged_may_need_what_is_tolerated(inner: Inner) -> None:
+    inner.write(
+        test_a=LEAKY
+        + "import pytest\n@pytest.mark.httpleak(sockets=1)\n@pytest.mark.parametrize('x', [1, 2])\n"
+        + "def test_a(x):\n    if x == 2: pytest.skip('not here')\n"
+        + "@pytest.mark.httpleak(sockets=2)\n@pytest.mark.parametrize('x', [1, 2])\n"
+        + "def test_b(x):\n    if x == 2: leak()\n"
+    )
+    result = inner.run()
+    result.stdout.no_fnmatch_line("*test_a: tolerates*")
+    result.stdout.fnmatch_lines(["*test_b: tolerates sockets=2, but 1 leaked"])
+    inner.run("-k", "1").stdout.no_fnmatch_line("*wider than needed*")
+
+
+def test_a_breached_limit_needs_no_tolerance(inner: Inner) -> None:
+    inner.write(
+        test_a=LEAKY
+        + "import pytest\n@pytest.mark.httpleak(sockets=1, peak_sockets=0)\n"
+        + "def test_peak():\n    socket.socket().close()\n"
+        + "@pytest.mark.httpleak(sockets=1, peak_sockets=0)\ndef test_leak(): leak()\n"
+    )
+    result = inner.run()
+    assert inner.outcomes() == {"test_peak": "leaked", "test_leak": "leaked"}
+    result.stdout.fnmatch_lines(["*test_peak: tolerates sockets=1, but none leaked"])
+    result.stdout.no_fnmatch_line("*test_leak: tolerates*")
+
+
+def test_what_a_test_tolerates_at_run_time_is_not_said_to_be_a_markers(inner: Inner) -> None:
+    inner.write(test_a=LEAKY + "def test_a(httpleak):\n    httpleak.tolerate(sockets=2)\n    leak()\n")
+    result = inner.run()
+    result.stdout.fnmatch_lines(["  test_a.py::test_a: tolerates sockets=2, but 1 leaked"])
 
 
 def test_github_gets_an_annotation_for_each_new_leak(inner: Inner, monkeypatch: object) -> None:
