@@ -34,13 +34,14 @@ def close(guard: Guard, run: Run, *, deselected: bool) -> tuple[list[str], pytes
         failed += _attempt(f"the report {path}", lambda path=path: write_report(path, run))  # type: ignore[misc]
     if guard.baseline is not None:
         lines += _compared(guard, guard.baseline, run, failed, deselected=deselected)
-    stale = list(_stale(guard, run, deselected=deselected))
-    lines += stale
+    stale = _stale(guard, run, deselected=deselected)
+    if stale:
+        lines += ["httpleak: tolerances that are wider than needed:", *_listed(list(stale))]
     if guard.settings.github:
         lines += _github(run, failed)
     if failed:
         return [*lines, *failed], pytest.ExitCode.USAGE_ERROR
-    strict = bool(stale) and guard.settings.strict_tolerances
+    strict = guard.settings.strict_tolerances and any(stale.values())
     return lines, pytest.ExitCode.TESTS_FAILED if strict else None
 
 
@@ -74,19 +75,17 @@ def _compared(
     yield from _listed([str(entry) for entry in found.gone])
 
 
-def _stale(guard: Guard, run: Run, *, deselected: bool) -> Iterator[str]:
-    """Tests that tolerate more than was needed with any of their parameters, as far as all of these have run."""
+def _stale(guard: Guard, run: Run, *, deselected: bool) -> dict[str, bool]:
+    """A line for each test that tolerates more than it needs, where all of its parameters have run; and whether it can fail."""
     untold = (
         {owner_without_parameters(row.nodeid) for row in run.tests if row.nodeid.endswith("]")} if deselected else ()
     )
-    lines = []
-    for place, kinds in guard.results.needed.items():
-        for kind, (allowed, needed) in kinds.items():
-            if needed < allowed and place not in untold:
-                lines.append(f"{safe_name(place)}: tolerates {kind}={allowed}, but {needed or 'none'} leaked")
-    if lines:
-        yield "httpleak: tolerances that are wider than needed:"
-        yield from _listed(lines)
+    return {
+        f"{safe_name(place)}: tolerates {kind}={allowed}, but {needed or 'none'} leaked": bool(fails)
+        for place, kinds in guard.results.needed.items()
+        for kind, (allowed, needed, fails) in kinds.items()
+        if needed < allowed and place not in untold
+    }
 
 
 def _listed(lines: list[str]) -> Iterator[str]:

@@ -244,10 +244,17 @@ class Guard:
     def has_findings(self, item: pytest.Item) -> bool:
         """Whether there is anything to say of a test or of the fixtures that ended with it."""
         check = self._checks.get(id(item))
-        return bool(self.fixtures.pending) or (check is not None and bool(check.findings or self.failing_notes(check)))
+        return bool(self.fixtures.pending) or (check is not None and bool(check.findings or self._asked_notes(check)))
 
     def failing_notes(self, check: Check) -> tuple[AuditNote, ...]:
         """The audit notes of a test that fail it, as the ini key `httpleak_audit` asks."""
+        return self._asked_notes(check) if check.settings.mode is Mode.FAIL else ()
+
+    def warning_notes(self, check: Check) -> tuple[AuditNote, ...]:
+        """Those that would fail it, but for the mode in which nothing fails."""
+        return self._asked_notes(check) if check.settings.mode is Mode.WARN else ()
+
+    def _asked_notes(self, check: Check) -> tuple[AuditNote, ...]:
         fail = self.settings.audit_fail
         return tuple(note for note in check.notes if note.name in fail) if fail else ()
 
@@ -286,6 +293,8 @@ class Guard:
         outcome = Outcome.UNCHECKED if off else outcome_of(check.findings)
         if self.failing_notes(check):
             outcome = Outcome.LEAKED
+        elif self.warning_notes(check) and outcome is not Outcome.LEAKED:
+            outcome = Outcome.WARNED
         row = TestRow(nodeid, outcome, check.findings, check.notes, check.runs, check.repeated, check.finished)
         is_tolerant = check.settings.tolerate != self.settings.default.tolerate
         return row, fixtures, {owner_without_parameters(nodeid): _needs(check)} if is_tolerant else {}
@@ -304,15 +313,15 @@ def _is_wrapper(impl: Any) -> bool:
 
 
 def _needs(check: Check) -> dict[str, list[int]]:
-    """By kind: how many leaks are tolerated, and how many there were, or may have been where the test was not judged."""
-    tolerate = check.settings.tolerate
+    """By kind: how many leaks are tolerated, how many there were (or may have been, if not judged), and whether that can fail."""
+    tolerate, fails = check.settings.tolerate, check.settings.mode is Mode.FAIL
     if not check.finished or check.settings.mode is Mode.OFF:
-        return {kind.value: [allowed, allowed] for kind, allowed in tolerate.items()}
+        return {kind.value: [allowed, allowed, fails] for kind, allowed in tolerate.items()}
     found: dict[Kind, int] = {}
     for finding in check.findings:
         if finding.state is not State.PEAK and not any(finding is each for each in check.of_blocks):
             found[finding.kind] = found.get(finding.kind, 0) + finding.count
-    return {kind.value: [allowed, found.get(kind, 0)] for kind, allowed in tolerate.items()}
+    return {kind.value: [allowed, found.get(kind, 0), fails] for kind, allowed in tolerate.items()}
 
 
 def uses_fixture(item: pytest.Item) -> bool:

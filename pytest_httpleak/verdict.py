@@ -75,8 +75,7 @@ def _judge_test(guard: Guard, item: pytest.Item, held: list[pytest.TestReport], 
         # A test that was skipped while it was set up has no call report to fail.
         index = 0 if held[0].when == "call" else -1
         held[index] = _replaced(item, held[index], leak_error(item.nodeid, leaks, (), rootdir, notes))
-    if check.warnings:
-        _warn(item, held[0], check.warnings, rootdir)
+    _warn(item, held[0], check.warnings, guard.warning_notes(check), rootdir)
     for finding in check.leaks:
         held[0].user_properties.append(("httpleak", one_line(finding, rootdir=rootdir)))
 
@@ -125,11 +124,17 @@ def _beside(report: pytest.TestReport, text: str, title: str = "httpleak") -> py
     return report
 
 
-def _warn(item: pytest.Item, report: pytest.TestReport, findings: tuple[Finding, ...], rootdir: str) -> None:
-    report.sections.append(("httpleak", section_text(findings, owner=item.nodeid, rootdir=rootdir)))
-    for finding in findings:
+def _warn(
+    item: pytest.Item, report: pytest.TestReport, findings: Sequence[Finding], notes: Sequence[AuditNote], rootdir: str
+) -> None:
+    if findings:
+        _beside(report, section_text(findings, owner=item.nodeid, rootdir=rootdir))
+    told = [note_lines(note, "httpleak_audit would fail it", rootdir) for note in notes]
+    if told:
+        _beside(report, "\n".join(line for lines in told for line in lines))
+    for text in (*(one_line(finding, rootdir=rootdir) for finding in findings), *(lines[0] for lines in told)):
         try:
-            item.warn(HttpLeakWarning(one_line(finding, rootdir=rootdir)))
+            item.warn(HttpLeakWarning(text))
         except HttpLeakWarning:  # filters make errors of warnings; this mode never fails a test
             continue
 

@@ -103,6 +103,19 @@ def test_a_wider_tolerance_than_needed_is_named(inner: Inner) -> None:
     assert inner.run("-o", "httpleak_strict_tolerances=true").ret == 1
 
 
+@pytest.mark.parametrize(
+    ("mark", "arguments", "status"),
+    [("", (), 1), ("", ("--httpleak=warn",), 0), ("mode='warn', ", (), 0), ("mode='fail', ", (), 1)],
+)
+def test_a_wider_tolerance_than_needed_fails_no_run_in_which_nothing_fails(
+    inner: Inner, mark: str, arguments: tuple[str, ...], status: int
+) -> None:
+    inner.write(test_a=f"import pytest\n@pytest.mark.httpleak({mark}sockets=3)\ndef test_wide(): pass\n")
+    result = inner.run("-o", "httpleak_strict_tolerances=true", *arguments)
+    result.stdout.fnmatch_lines(["*test_wide: tolerates sockets=3, but none leaked"])
+    assert result.ret == status
+
+
 def test_what_a_block_tolerates_needs_no_tolerance_of_the_tests(inner: Inner) -> None:
     inner.write(
         test_a=LEAKY
