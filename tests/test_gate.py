@@ -43,6 +43,41 @@ def test_a_part_of_the_suite_does_not_empty_the_baseline(inner: Inner) -> None:
     assert len(json.loads((inner.path / "known.json").read_text())["leaks"]) == 2
 
 
+def test_a_new_line_beside_a_known_one_fails_and_says_how_many_are_known(inner: Inner) -> None:
+    text = "import socket\nKEPT = []\ndef test_a():\n    KEPT.append(socket.socket())\n"
+    inner.write(test_a=text)
+    inner.run("--httpleak-baseline=known.json", "--httpleak-update-baseline")
+    inner.write(test_a=text + "    for _ in range(50): KEPT.append(socket.socket())\n")
+    result = inner.run("--httpleak-baseline=known.json")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*fix: *; the baseline knows 1 of the 2 lines in test_a that leak so"])
+    inner.run("--httpleak-baseline=known.json", "--httpleak-update-baseline")
+    inner.run("--httpleak-baseline=known.json").assert_outcomes(passed=1)
+
+
+def test_more_leaks_of_a_known_line_are_known(inner: Inner) -> None:
+    text = "import socket\nKEPT = []\ndef test_a():\n    for _ in range({}): KEPT.append(socket.socket())\n"
+    inner.write(test_a=text.format(2))
+    inner.run("--httpleak-baseline=known.json", "--httpleak-update-baseline")
+    inner.write(test_a="# moved\n" + text.format(5))
+    inner.run("--httpleak-baseline=known.json").assert_outcomes(passed=1)
+    assert inner.outcomes() == {"test_a": "known"}
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [("one, two = socket.socket(), socket.socket()", "known"), ("KEPT.append(socket.socket())", "leaked")],
+)
+def test_a_leak_is_not_known_by_a_limit_that_was_breached(inner: Inner, body: str, outcome: str) -> None:
+    text = "import pytest, socket\nKEPT = []\n@pytest.mark.httpleak(peak_sockets=1)\ndef test_a():\n    {}\n"
+    close = "one.close()\n    two.close()\n"
+    inner.write(test_a=text.format(f"one, two = socket.socket(), socket.socket()\n    {close}"))
+    inner.run("--httpleak-baseline=known.json", "--httpleak-update-baseline")
+    inner.write(test_a=text.format(f"{body}\n    {close if outcome == 'known' else ''}"))
+    inner.run("--httpleak-baseline=known.json")
+    assert inner.outcomes() == {"test_a": outcome}
+
+
 def test_reordered_parameters_stay_known(inner: Inner) -> None:
     text = LEAKY + "import pytest\n@pytest.mark.parametrize('x', [{}])\ndef test_x(x): leak()\n"
     inner.write(test_x=text.format("1, 2"))

@@ -75,10 +75,17 @@ class Finding(Facts):
         return replace(self, verdict=verdict)
 
 
+OF_LIMIT = "-peak"  # ends the fingerprint of a breached limit
+
+
 def fingerprint(finding: Finding, owner: str, file: str | None) -> str:
-    """Names a finding across runs: kind, library, function and file of creation, owner; never a line number."""
+    """Names a finding across runs: kind, library, function and file of creation, owner; never a line number.
+
+    A breached limit has a name of its own; the other states of one leak (open, collected) may vary from run to run.
+    """
     function = finding.created.function if finding.created else ""
-    return digest(finding.kind.value, finding.library, file or "", function, owner)
+    name = digest(finding.kind.value, finding.library, file or "", function, owner)
+    return name + OF_LIMIT if finding.state is State.PEAK else name
 
 
 def digest(*parts: str) -> str:
