@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import pytest
 from pytest_httpleak.asking import attribute
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.finish import Ending
-from pytest_httpleak.model.kinds import Outcome
+from pytest_httpleak.model.kinds import Kind, Outcome, State
 from pytest_httpleak.protocol import run_held
 from pytest_httpleak.results import CLEAN, ROW, Results, as_data
 from pytest_httpleak.session.core import Check, Session
@@ -263,10 +264,17 @@ class Guard:
     def has_findings(self, item: pytest.Item) -> bool:
         """Whether there is anything to say of a test or of the fixtures that ended with it."""
         check = self._checks.get(id(item))
-        return bool(self.fixtures.pending) or (check is not None and bool(check.findings or self.failing_notes(check)))
+        return bool(self.fixtures.pending) or (check is not None and bool(check.findings or self._asked_notes(check)))
 
     def failing_notes(self, check: Check) -> tuple[AuditNote, ...]:
         """The audit notes of a test that fail it, as the ini key `httpleak_audit` asks."""
+        return self._asked_notes(check) if check.settings.mode is Mode.FAIL else ()
+
+    def warning_notes(self, check: Check) -> tuple[AuditNote, ...]:
+        """Those that would fail it, but for the mode in which nothing fails."""
+        return self._asked_notes(check) if check.settings.mode is Mode.WARN else ()
+
+    def _asked_notes(self, check: Check) -> tuple[AuditNote, ...]:
         fail = self.settings.audit_fail
         return tuple(note for note in check.notes if note.name in fail) if fail else ()
 
@@ -289,7 +297,7 @@ class Guard:
                 setattr(report, ROW, CLEAN)
 
     def _has_something_to_say(self, check: Check) -> bool:
-        if check.findings or check.notes or check.settings.mode is Mode.OFF:
+        if check.findings or check.notes or not check.finished or check.settings.mode is Mode.OFF:
             return True
         return check.settings.tolerate is not self.settings.default.tolerate
 
@@ -298,24 +306,26 @@ class Guard:
         fixtures = self.fixtures.take()
         if check is None:
             return None, fixtures, {}
-        from pytest_httpleak.model.findings import outcome_of
+        from pytest_httpleak.model.findings import outcome_of, owner_without_parameters
         from pytest_httpleak.model.rows import TestRow
 
         off = check.settings.mode is Mode.OFF
         outcome = Outcome.UNCHECKED if off else outcome_of(check.findings)
         if self.failing_notes(check):
             outcome = Outcome.LEAKED
-        row = TestRow(nodeid, outcome, check.findings, check.notes, check.runs, check.repeated)
+        elif self.warning_notes(check) and outcome is not Outcome.LEAKED:
+            outcome = Outcome.WARNED
+        row = TestRow(nodeid, outcome, check.findings, check.notes, check.runs, check.repeated, check.finished)
         is_tolerant = check.settings.tolerate != self.settings.default.tolerate
-        return row, fixtures, {nodeid.partition("[")[0]: _needs(check)} if is_tolerant else {}
+        return row, fixtures, {owner_without_parameters(nodeid): _needs(check)} if is_tolerant else {}
 
 
 class _Everything:
     """Knows every leak: the run writes the baseline, so what it finds is being recorded."""
 
-    def knows(self, fingerprint: str) -> bool:
-        """True."""
-        return True
+    def lines_of(self, fingerprint: str) -> int:
+        """As many as there may be."""
+        return sys.maxsize
 
 
 def _is_wrapper(impl: Any) -> bool:
@@ -323,12 +333,15 @@ def _is_wrapper(impl: Any) -> bool:
 
 
 def _needs(check: Check) -> dict[str, list[int]]:
-    """By kind: how many leaks are tolerated, and how many there were."""
-    found: dict[str, int] = {}
+    """By kind: how many leaks are tolerated, how many there were (or may have been, if not judged), and whether that can fail."""
+    tolerate, fails = check.settings.tolerate, check.settings.mode is Mode.FAIL
+    if not check.finished or check.settings.mode is Mode.OFF:
+        return {kind.value: [allowed, allowed, fails] for kind, allowed in tolerate.items()}
+    found: dict[Kind, int] = {}
     for finding in check.findings:
-        if not any(finding is each for each in check.of_blocks):
-            found[finding.kind.value] = found.get(finding.kind.value, 0) + finding.count
-    return {kind.value: [allowed, found.get(kind.value, 0)] for kind, allowed in check.settings.tolerate.items()}
+        if finding.state is not State.PEAK and not any(finding is each for each in check.of_blocks):
+            found[finding.kind] = found.get(finding.kind, 0) + finding.count
+    return {kind.value: [allowed, found.get(kind, 0), fails] for kind, allowed in tolerate.items()}
 
 
 def uses_fixture(item: pytest.Item) -> bool:

@@ -43,6 +43,7 @@ def _run_and_log(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None) 
     guard.holding = item
     try:
         by_leaks = _run(guard, item, nextitem, held, item.ihook.pytest_runtest_logreport)
+        _note_end(guard, item, held)
         if guard.settings.confirm:
             _confirm(guard, item, nextitem, held, by_leaks=by_leaks)
         try:
@@ -84,6 +85,12 @@ def _judge(
             report = held[0] if held[0].when == "call" else held[-1]
             report.outcome = "failed"
             report.longrepr = f"leaked: {leaks} (the plugin could not say more: see its summary)"
+
+
+def _note_end(guard: Guard, item: pytest.Item, held: list[pytest.TestReport]) -> None:
+    check = guard.check_of(item)
+    if check is not None:
+        check.finished = held[0].when == "call" and all(report.passed for report in held)
 
 
 def _deliver(guard: Guard, item: pytest.Item, report: pytest.TestReport) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ROW = "httpleak_row"
 CLEAN = "clean"
 
-# By test function and kind: how many leaks are tolerated, and how many there were.
+# By test function and kind: how many leaks are tolerated, how many there were, and whether a tolerance can fail the run.
 Needs = dict[str, dict[str, list[int]]]
 
 
@@ -44,7 +44,7 @@ class Results:
         self.usage_error = ""
         self.remarks: list[str] = []  # for the summary in the terminal
         self._began = Real.perf_counter()
-        self.needed: dict[str, dict[str, tuple[int, int]]] = {}
+        self.needed: Needs = {}
 
     def take(self, report: pytest.TestReport) -> None:
         """Take the rows that a report carries."""
@@ -71,8 +71,8 @@ class Results:
 
     def _note_need(self, place: str, kinds: dict[str, list[int]]) -> None:
         known = self.needed.setdefault(place, {})
-        for kind, (allowed, needed) in kinds.items():
-            known[kind] = (allowed, max(needed, known.get(kind, (allowed, 0))[1]))
+        for kind, (allowed, *others) in kinds.items():
+            known[kind] = [allowed, *map(max, others, known.get(kind, (allowed, 0, 0))[1:])]
 
     def add_fixture(self, row: FixtureRow) -> None:
         """Take the row of a fixture that ended after the last test."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from pytest_httpleak.model.facts import replace
-from pytest_httpleak.model.findings import Finding, Held, Suspect, unnumbered
+from pytest_httpleak.model.findings import Finding, Held, Site, Suspect, unnumbered
 from pytest_httpleak.model.kinds import Kind, Verdict
 from pytest_httpleak.settings import Pattern
 
@@ -117,3 +117,34 @@ def judged(found: Collection[Finding], tolerate: Mapping[Kind, int], verdict: Ve
         finding.judged(Verdict.TOLERATED if totals[finding.kind] <= tolerate.get(finding.kind, 0) else verdict)
         for finding in found
     ]
+
+
+def known(found: Sequence[Finding], lines_of: Callable[[str], int]) -> list[Finding]:
+    """The findings of one owner, of which those that the baseline has are known.
+
+    `lines_of` gives, for a fingerprint, how many lines were recorded; it names a function, and no line, since lines move.
+    Where more lines leak than were recorded, some of them are new.
+    How often one line leaks is not compared, as that may vary from run to run.
+    """
+    lines: dict[str, set[Site | None]] = {}
+    for finding in found:
+        if finding.verdict in _COUNTED:
+            lines.setdefault(finding.fingerprint, set()).add(finding.created)
+    return [
+        _known(finding, len(lines[finding.fingerprint]), lines_of(finding.fingerprint))
+        if finding.verdict in _COUNTED
+        else finding
+        for finding in found
+    ]
+
+
+_COUNTED = (Verdict.LEAKED, Verdict.WARNED)
+
+
+def _known(finding: Finding, lines: int, recorded: int) -> Finding:
+    if lines <= recorded:
+        return finding.judged(Verdict.KNOWN)
+    if not recorded or finding.created is None:
+        return finding
+    known = f"the baseline knows {recorded} of the {lines} lines in {finding.created.function} that leak so"
+    return replace(finding, hint=f"{finding.hint}; {known}" if finding.hint else known)

@@ -93,8 +93,7 @@ def _judge_test(guard: Guard, item: pytest.Item, held: list[pytest.TestReport], 
         # A test that was skipped while it was set up has no call report to fail.
         index = 0 if held[0].when == "call" else -1
         held[index] = _replaced(item, held[index], leak_error(item.nodeid, leaks, (), rootdir, notes), failures)
-    if check.warnings:
-        _warn(item, held[0], check.warnings, rootdir, owner=item.nodeid)
+    _warn(item, held[0], check.warnings, guard.warning_notes(check), rootdir, owner=item.nodeid)
     for finding in check.leaks:
         held[0].user_properties.append(("httpleak", one_line(finding, rootdir=rootdir)))
 
@@ -176,22 +175,27 @@ def _beside(report: pytest.TestReport, text: str, title: str = _TITLE) -> pytest
 def _warn_of_fixtures(guard: Guard, item: pytest.Item, report: pytest.TestReport) -> None:
     rootdir = guard.session.rootdir
     for row in guard.fixtures.rows_to_tell(Outcome.WARNED):
-        _warn(item, report, row.findings, rootdir, owner=_owner(row, rootdir), title=_LATE)
+        _warn(item, report, row.findings, (), rootdir, owner=_owner(row, rootdir), title=_LATE)
 
 
 def _warn(
     item: pytest.Item,
     report: pytest.TestReport,
-    findings: tuple[Finding, ...],
+    findings: Sequence[Finding],
+    notes: Sequence[AuditNote],
     rootdir: str,
     *,
     owner: str,
     title: str = _TITLE,
 ) -> None:
-    _beside(report, section_text(findings, owner=owner, rootdir=rootdir), title)
-    for finding in findings:
+    if findings:
+        _beside(report, section_text(findings, owner=owner, rootdir=rootdir), title)
+    told = [note_lines(note, "httpleak_audit would fail it", rootdir) for note in notes]
+    if told:
+        _beside(report, "\n".join(line for lines in told for line in lines), title)
+    for text in (*(one_line(finding, rootdir=rootdir) for finding in findings), *(lines[0] for lines in told)):
         try:
-            item.warn(HttpLeakWarning(one_line(finding, rootdir=rootdir)))
+            item.warn(HttpLeakWarning(text))
         except HttpLeakWarning:  # filters make errors of warnings; this mode never fails a test
             continue
 
@@ -227,6 +231,9 @@ def finish_report(guard: Guard, item: pytest.Item, call: pytest.CallInfo[Any], r
         item.stash[FAILED] = True
     if call.when != "teardown" or guard.own_failure is None:
         guard.own_failure = report if is_own else None
+    check = guard.check_of(item)
+    if check is not None and call.when != "setup":
+        check.finished = report.passed if call.when == "call" else check.finished and not item.stash.get(FAILED, False)
     if call.excinfo is not None and not take_raised(guard, item, call.excinfo) and report.failed:
         _shorten(call.excinfo, report)
     if call.when == "teardown":
@@ -245,8 +252,7 @@ def _tell_the_rest(guard: Guard, item: pytest.Item, report: pytest.TestReport) -
         has_failed = item.stash.get(FAILED, False)
         if has_failed and check.own_leaks:
             _beside(last, section_text(check.own_leaks, owner=item.nodeid, rootdir=rootdir), title)
-        if check.warnings:
-            _warn(item, last, check.warnings, rootdir, owner=item.nodeid, title=title)
+        _warn(item, last, check.warnings, guard.warning_notes(check), rootdir, owner=item.nodeid, title=title)
         if check.leaks and not has_failed and guard.settings.confirm:
             guard.results.remark(_UNCONFIRMED.format(", ".join(guard.runners)))
         report.user_properties += [("httpleak", one_line(finding, rootdir=rootdir)) for finding in check.leaks]

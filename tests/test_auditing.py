@@ -398,6 +398,24 @@ def test_notes_inform_and_fail_only_where_that_is_asked_for(inner: Inner) -> Non
     result.stdout.no_fnmatch_line("note:*")
 
 
+@pytest.mark.parametrize("filters", [(), ("-W", "error")])
+def test_notes_that_fail_only_warn_where_leaks_do(inner: Inner, filters: tuple[str, ...]) -> None:
+    inner.write(test_a=SUITE)
+    result = inner.run("--httpleak=warn", "-o", "httpleak_audit=fail", *filters)
+    assert result.ret == 0
+    assert inner.outcomes() == {"test_changes": "warned", "test_clean": "clean"}
+    if not filters:
+        result.stdout.fnmatch_lines(["*HttpLeakWarning: note: *global-default-changed*would fail it*", "*1 warned*"])
+
+
+def test_notes_that_fail_only_warn_in_a_test_whose_marker_says_so(inner: Inner) -> None:
+    marked = "import pytest\npytestmark = pytest.mark.httpleak(mode='{}')\n" + SUITE
+    inner.write(test_a=marked.format("warn"))
+    inner.run("-o", "httpleak_audit=fail").assert_outcomes(passed=2, warnings=1)
+    inner.write(test_a=marked.format("fail"))
+    inner.run("-o", "httpleak_audit=fail").assert_outcomes(passed=1, failed=1)
+
+
 WIDER = """
 import socket
 import pytest

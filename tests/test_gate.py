@@ -43,12 +43,69 @@ def test_a_part_of_the_suite_does_not_empty_the_baseline(inner: Inner) -> None:
     assert len(json.loads((inner.path / "known.json").read_text())["leaks"]) == 2
 
 
+def test_a_new_line_beside_a_known_one_fails_and_says_how_many_are_known(inner: Inner) -> None:
+    text = "import socket\nKEPT = []\ndef test_a():\n    KEPT.append(socket.socket())\n"
+    inner.write(test_a=text)
+    inner.run("--httpleak-baseline=known.json", "--httpleak-update-baseline")
+    inner.write(test_a=text + "    for _ in range(50): KEPT.append(socket.socket())\n")
+    result = inner.run("--httpleak-baseline=known.json")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*fix: *; the baseline knows 1 of the 2 lines in test_a that leak so"])
+    inner.run("--httpleak-baseline=known.json", "--httpleak-update-baseline")
+    inner.run("--httpleak-baseline=known.json").assert_outcomes(passed=1)
+
+
+def test_more_leaks_of_a_known_line_are_known(inner: Inner) -> None:
+    text = "import socket\nKEPT = []\ndef test_a():\n    for _ in range({}): KEPT.append(socket.socket())\n"
+    inner.write(test_a=text.format(2))
+    inner.run("--httpleak-baseline=known.json", "--httpleak-update-baseline")
+    inner.write(test_a="# moved\n" + text.format(5))
+    inner.run("--httpleak-baseline=known.json").assert_outcomes(passed=1)
+    assert inner.outcomes() == {"test_a": "known"}
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [("one, two = socket.socket(), socket.socket()", "known"), ("KEPT.append(socket.socket())", "leaked")],
+)
+def test_a_leak_is_not_known_by_a_limit_that_was_breached(inner: Inner, body: str, outcome: str) -> None:
+    text = "import pytest, socket\nKEPT = []\n@pytest.mark.httpleak(peak_sockets=1)\ndef test_a():\n    {}\n"
+    close = "one.close()\n    two.close()\n"
+    inner.write(test_a=text.format(f"one, two = socket.socket(), socket.socket()\n    {close}"))
+    inner.run("--httpleak-baseline=known.json", "--httpleak-update-baseline")
+    inner.write(test_a=text.format(f"{body}\n    {close if outcome == 'known' else ''}"))
+    inner.run("--httpleak-baseline=known.json")
+    assert inner.outcomes() == {"test_a": outcome}
+
+
 def test_reordered_parameters_stay_known(inner: Inner) -> None:
     text = LEAKY + "import pytest\n@pytest.mark.parametrize('x', [{}])\ndef test_x(x): leak()\n"
     inner.write(test_x=text.format("1, 2"))
     inner.run("--httpleak-baseline=known.json", "--httpleak-update-baseline")
     inner.write(test_x=text.format("2, 1, 3"))
     inner.run("--httpleak-baseline=known.json").assert_outcomes(passed=3)
+
+
+@pytest.mark.parametrize("folder", ["plain", "odd[x]"])
+def test_a_leak_below_a_folder_with_a_bracket_is_known_by_its_own_test(inner: Inner, folder: str) -> None:
+    (inner.path / folder).mkdir()
+    test = inner.path / folder / "test_a.py"
+    test.write_text(LEAKY + "def test_old(): leak()\ndef test_new(): pass\n", "utf-8")
+    inner.run("--httpleak-baseline=known.json", "--httpleak-update-baseline")
+    test.write_text(LEAKY + "def test_old(): leak()\ndef test_new(): leak()\n", "utf-8")
+    inner.run("--httpleak-baseline=known.json").assert_outcomes(passed=1, failed=1)
+    assert inner.outcomes() == {"test_old": "known", "test_new": "leaked"}
+
+
+@pytest.mark.parametrize("folder", ["plain", "odd[x]"])
+def test_a_tolerance_below_a_folder_with_a_bracket_is_named_by_its_own_test(inner: Inner, folder: str) -> None:
+    (inner.path / folder).mkdir()
+    text = "import pytest\n@pytest.mark.httpleak(sockets={0})\n@pytest.mark.parametrize('x', [1, 2])\ndef test_{0}(x): pass\n"
+    (inner.path / folder / "test_a.py").write_text(text.format(2) + text.format(3), "utf-8")
+    result = inner.run()
+    name = folder.replace("[", "[[]")
+    for number in "23":
+        result.stdout.fnmatch_lines([f"  {name}/test_a.py::test_{number}: tolerates sockets={number}, but none leaked"])
 
 
 def test_a_foreign_file_is_no_baseline_and_stays_as_it_is(inner: Inner) -> None:
@@ -76,9 +133,22 @@ def test_a_wider_tolerance_than_needed_is_named(inner: Inner) -> None:
     )
     result = inner.run()
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["*test_wide: the marker tolerates sockets=3, but 1 leaked"])
-    result.stdout.no_fnmatch_line("*test_exact: the marker*")
+    result.stdout.fnmatch_lines(["*test_wide: tolerates sockets=3, but 1 leaked"])
+    result.stdout.no_fnmatch_line("*test_exact: tolerates*")
     assert inner.run("-o", "httpleak_strict_tolerances=true").ret == 1
+
+
+@pytest.mark.parametrize(
+    ("mark", "arguments", "status"),
+    [("", (), 1), ("", ("--httpleak=warn",), 0), ("mode='warn', ", (), 0), ("mode='fail', ", (), 1)],
+)
+def test_a_wider_tolerance_than_needed_fails_no_run_in_which_nothing_fails(
+    inner: Inner, mark: str, arguments: tuple[str, ...], status: int
+) -> None:
+    inner.write(test_a=f"import pytest\n@pytest.mark.httpleak({mark}sockets=3)\ndef test_wide(): pass\n")
+    result = inner.run("-o", "httpleak_strict_tolerances=true", *arguments)
+    result.stdout.fnmatch_lines(["*test_wide: tolerates sockets=3, but none leaked"])
+    assert result.ret == status
 
 
 def test_what_a_block_tolerates_needs_no_tolerance_of_the_tests(inner: Inner) -> None:
@@ -89,7 +159,66 @@ def test_what_a_block_tolerates_needs_no_tolerance_of_the_tests(inner: Inner) ->
     )
     result = inner.run()
     assert inner.outcomes() == {"test_block": "tolerated"}
-    result.stdout.fnmatch_lines(["*test_block: the marker tolerates sockets=1, but none leaked"])
+    result.stdout.fnmatch_lines(["*test_block: tolerates sockets=1, but none leaked"])
+
+
+@pytest.mark.parametrize(
+    ("mark", "body"),
+    [
+        ("@pytest.mark.httpleak(mode='off')", "leak()"),
+        ("@pytest.mark.skip", "leak()"),
+        ("@pytest.mark.xfail(run=False)", "leak()"),
+        ("@pytest.mark.xfail", "assert 0"),
+        ("", "pytest.skip('no network here')"),
+        ("", "assert 0"),
+        ("@pytest.mark.usefixtures('broken')", "leak()"),
+    ],
+)
+def test_a_test_that_was_not_judged_does_not_show_that_it_tolerates_too_much(
+    inner: Inner, mark: str, body: str
+) -> None:
+    inner.write(
+        test_a=LEAKY
+        + "import pytest\npytestmark = pytest.mark.httpleak(sockets=1)\n"
+        + "@pytest.fixture\ndef broken(): raise OSError\n"
+        + f"{mark}\ndef test_a():\n    {body}\ndef test_needs_it(): leak()\n"
+    )
+    result = inner.run("-o", "httpleak_strict_tolerances=true")
+    result.stdout.no_fnmatch_line("*wider than needed*")
+    assert result.ret == ("assert 0" in body and not mark) or "broken" in mark
+
+
+def test_a_parameter_that_was_not_judged_may_need_what_is_tolerated(inner: Inner) -> None:
+    inner.write(
+        test_a=LEAKY
+        + "import pytest\n@pytest.mark.httpleak(sockets=1)\n@pytest.mark.parametrize('x', [1, 2])\n"
+        + "def test_a(x):\n    if x == 2: pytest.skip('not here')\n"
+        + "@pytest.mark.httpleak(sockets=2)\n@pytest.mark.parametrize('x', [1, 2])\n"
+        + "def test_b(x):\n    if x == 2: leak()\n"
+    )
+    result = inner.run()
+    result.stdout.no_fnmatch_line("*test_a: tolerates*")
+    result.stdout.fnmatch_lines(["*test_b: tolerates sockets=2, but 1 leaked"])
+    inner.run("-k", "1").stdout.no_fnmatch_line("*wider than needed*")
+
+
+def test_a_breached_limit_needs_no_tolerance(inner: Inner) -> None:
+    inner.write(
+        test_a=LEAKY
+        + "import pytest\n@pytest.mark.httpleak(sockets=1, peak_sockets=0)\n"
+        + "def test_peak():\n    socket.socket().close()\n"
+        + "@pytest.mark.httpleak(sockets=1, peak_sockets=0)\ndef test_leak(): leak()\n"
+    )
+    result = inner.run()
+    assert inner.outcomes() == {"test_peak": "leaked", "test_leak": "leaked"}
+    result.stdout.fnmatch_lines(["*test_peak: tolerates sockets=1, but none leaked"])
+    result.stdout.no_fnmatch_line("*test_leak: tolerates*")
+
+
+def test_what_a_test_tolerates_at_run_time_is_not_said_to_be_a_markers(inner: Inner) -> None:
+    inner.write(test_a=LEAKY + "def test_a(httpleak):\n    httpleak.tolerate(sockets=2)\n    leak()\n")
+    result = inner.run()
+    result.stdout.fnmatch_lines(["  test_a.py::test_a: tolerates sockets=2, but 1 leaked"])
 
 
 def test_github_gets_an_annotation_for_each_new_leak(inner: Inner, monkeypatch: object) -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from report_samples import EVIL, ROOT, fixture_row, lost_socket, response, row, run, site, thread
 
+from pytest_httpleak.model.findings import digest, owner_without_parameters
 from pytest_httpleak.model.kinds import Verdict
-from pytest_httpleak.reports.baseline import Baseline, BaselineError, owner_without_parameters
+from pytest_httpleak.reports.baseline import Baseline, BaselineError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +26,7 @@ LEAK = {
     "function": "test_get",
     "owner": "tests/test_api.py::test_get",
     "text": "httpx.Response GET http://127.0.0.1:8000/items?*** [200]",
+    "lines": 1,
 }
 
 
@@ -76,6 +78,9 @@ def test_what_was_written_is_read_back(baseline: Baseline, path: Path) -> None:
             "has no text as 'kind' of leak 2",
         ),
         (json.dumps({"httpleak-baseline": 1, "leaks": [LEAK | {"owner": 1}]}), "has no text as 'owner' of leak 1"),
+        (json.dumps({"httpleak-baseline": 1, "leaks": [LEAK | {"lines": "1"}]}), "has no number as 'lines' of leak 1"),
+        (json.dumps({"httpleak-baseline": 1, "leaks": [LEAK | {"lines": True}]}), "has no number as 'lines' of leak 1"),
+        (json.dumps({"httpleak-baseline": 1, "leaks": [LEAK | {"lines": -1}]}), "has no number as 'lines' of leak 1"),
     ],
     ids=str,
 )
@@ -106,6 +111,44 @@ def test_fields_that_a_later_version_added_are_passed_over(path: Path) -> None:
     assert Baseline.load(path).knows("0123456789abcdef")
 
 
+@pytest.mark.parametrize(
+    ("owner", "recorded", "fingerprint"),
+    [
+        ("a[x]/test_a.py::test_a", "a", digest("fds", "os", "", "", "a[x]/test_a.py::test_a")),
+        ("a/test_a.py::test_a", "a/test_a.py::test_a", digest("fds", "os", "", "", "a/test_a.py::test_a")),
+    ],
+)
+def test_an_early_entry_of_a_test_below_a_bracket_is_known_by_its_whole_name(
+    path: Path, owner: str, recorded: str, fingerprint: str
+) -> None:
+    entry = {"kind": "fds", "library": "os", "file": "", "function": "", "owner": owner, "text": "x"}
+    early = entry | {"fingerprint": digest("fds", "os", "", "", recorded)}
+    path.write_text(json.dumps({"httpleak-baseline": 1, "leaks": [early]}), encoding="utf-8")
+    assert Baseline.load(path).knows(fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("12 connections open at once, and the limit is 10", "0123456789abcdef-peak"),
+        ("2 clients made, and the limit is 1", "0123456789abcdef-peak"),
+        ("httpx.Client never closed", "0123456789abcdef"),
+    ],
+)
+def test_an_early_entry_of_a_limit_knows_no_leak(path: Path, text: str, known: str) -> None:
+    path.write_text(json.dumps({"httpleak-baseline": 1, "leaks": [LEAK | {"text": text}]}), encoding="utf-8")
+    early = Baseline.load(path)
+    assert list(early.entries) == [known]
+    path.write_text(json.dumps({"httpleak-baseline": 1, "leaks": [LEAK | {"text": text, "fingerprint": known}]}))
+    assert Baseline.load(path) == early
+
+
+def test_an_early_entry_knows_any_number_of_lines(path: Path) -> None:
+    early = {name: value for name, value in LEAK.items() if name != "lines"}
+    path.write_text(json.dumps({"httpleak-baseline": 1, "leaks": [early]}), encoding="utf-8")
+    assert Baseline.load(path).lines_of("0123456789abcdef") > 500
+
+
 # -- a run beside it ---------------------------------------------------------------------------------------------------
 
 
@@ -120,6 +163,16 @@ def test_the_same_leak_under_other_parameters_is_one_entry(baseline: Baseline) -
     (entry,) = Baseline().compare(run(*rows)).new
     assert (entry.owner, entry.count) == ("tests/test_api.py::test_get", 2)
     assert baseline.compare(run(*rows)).seen == (replace(entry, count=2),)
+
+
+def test_the_lines_of_a_function_that_leak_in_one_test_are_counted() -> None:
+    lines = [response(created=site(number)) for number in (6, 7, 8)]
+    one, two = (
+        row("tests/test_api.py::test_get[1]", lines[0]),
+        row("tests/test_api.py::test_get[2]", *lines[1:], lines[1]),
+    )
+    (entry,) = Baseline().compare(run(one, two)).new
+    assert (entry.lines, entry.count) == (2, 4)
 
 
 def test_a_leak_that_was_mended_is_gone(baseline: Baseline) -> None:

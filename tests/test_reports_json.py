@@ -23,6 +23,7 @@ from report_samples import (
 )
 
 from pytest_httpleak.model.data import finding_from_data
+from pytest_httpleak.model.data import test_row_from_data as row_from_data
 from pytest_httpleak.reports import json_report
 
 
@@ -113,6 +114,13 @@ def test_pools_notes_and_trend_are_written() -> None:
     assert report["trend"] == [
         {"nodeid": "tests/test_api.py::test_0", "open": {"fds": 9, "sockets": 0, "threads": 1, "tasks": 0}}
     ]
+
+
+def test_a_test_that_did_not_come_to_its_end_is_marked_and_can_be_read_back() -> None:
+    early, whole = rendered(row("a.py::b", finished=False), row("a.py::c"))["tests"]
+    assert early["finished"] is False
+    assert "finished" not in whole
+    assert [row_from_data(each).finished for each in (early, whole)] == [False, True]
 
 
 def test_what_was_switched_off_is_written_only_where_there_is_something() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from pytest_httpleak import rules
 from pytest_httpleak.model.facts import replace
-from pytest_httpleak.model.findings import Held, Site, Suspect
+from pytest_httpleak.model.findings import Finding, Held, Site, Suspect, fingerprint
 from pytest_httpleak.model.kinds import Kind, State, Verdict
 from pytest_httpleak.settings import Pattern
 
@@ -219,3 +219,60 @@ def test_a_finding_says_what_holds_the_first_of_which_that_is_known() -> None:
     ]
     assert rules.findings(group)[0].held_by == "module attribute app.kept"
     assert rules.findings([SOCKET])[0].held_by is None
+
+
+# -- what the baseline has ---------------------------------------------------------------------------------------------
+
+
+def leak(line: int, count: int = 1, verdict: Verdict = Verdict.LEAKED) -> Finding:
+    made = rules.findings(
+        [suspect(Kind.SOCKETS, key, created=Site("/src/app.py", line, "fetch")) for key in range(count)]
+    )[0]
+    return replace(made, hint="close it", verdict=verdict, fingerprint="recorded")
+
+
+@pytest.mark.parametrize(
+    ("found", "recorded", "verdict"),
+    [
+        ([leak(3)], 1, Verdict.KNOWN),
+        ([leak(3)], 0, Verdict.LEAKED),
+        ([leak(9)], 1, Verdict.KNOWN),
+        ([leak(3, count=500)], 1, Verdict.KNOWN),
+        ([leak(3), leak(9)], 2, Verdict.KNOWN),
+        ([leak(3), leak(9)], 1, Verdict.LEAKED),
+        ([leak(3)], 2, Verdict.KNOWN),
+    ],
+    ids=["known", "unknown", "moved", "more of one line", "two lines", "a new line", "one mended"],
+)
+def test_as_many_lines_of_a_function_are_known_as_were_recorded(
+    found: list[Finding], recorded: int, verdict: Verdict
+) -> None:
+    judged = rules.known(found, {"recorded": recorded}.__getitem__)
+    assert [each.verdict for each in judged] == [verdict] * len(found)
+
+
+def test_where_a_new_line_leaks_beside_a_known_one_the_hint_says_how_many_are_known() -> None:
+    hints = {each.hint for each in rules.known([leak(3), leak(9)], lambda _: 1)}
+    assert hints == {"close it; the baseline knows 1 of the 2 lines in fetch that leak so"}
+    assert [each.hint for each in rules.known([leak(3), leak(9)], lambda _: 0)] == ["close it", "close it"]
+
+
+def test_what_is_tolerated_is_no_new_line() -> None:
+    found = [leak(3), leak(9, verdict=Verdict.TOLERATED)]
+    assert [each.verdict for each in rules.known(found, lambda _: 1)] == [Verdict.KNOWN, Verdict.TOLERATED]
+
+
+def test_a_warning_is_known_as_a_failure_is() -> None:
+    (judged,) = rules.known([leak(3, verdict=Verdict.WARNED)], lambda _: 1)
+    assert judged.verdict is Verdict.KNOWN
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_breached_limit_and_a_leak_have_different_fingerprints(state: State) -> None:
+    opened = leak(3)
+    same = fingerprint(replace(opened, state=state), "a test", None) == fingerprint(opened, "a test", None)
+    assert same is (state is not State.PEAK)
+
+
+def test_a_fingerprint_has_no_line() -> None:
+    assert fingerprint(leak(3), "a test", None) == fingerprint(leak(9), "a test", None)

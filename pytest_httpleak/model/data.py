@@ -88,6 +88,8 @@ def test_row_as_data(row: TestRow) -> dict[str, Any]:
         data["notes"] = [note_as_data(note) for note in row.notes]
     if row.attempts > 1:
         data |= {"attempts": row.attempts, "repeated": row.repeated}
+    if not row.finished:
+        data["finished"] = False
     return data
 
 
@@ -100,6 +102,7 @@ def test_row_from_data(data: dict[str, Any]) -> TestRow:
         notes=tuple(note_from_data(note) for note in data.get("notes", ())),
         attempts=data.get("attempts", 1),
         repeated=data.get("repeated", 1),
+        finished=data.get("finished", True),
     )
 
 

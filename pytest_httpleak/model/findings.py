@@ -75,11 +75,28 @@ class Finding(Facts):
         return replace(self, verdict=verdict)
 
 
+OF_LIMIT = "-peak"  # ends the fingerprint of a breached limit
+
+
 def fingerprint(finding: Finding, owner: str, file: str | None) -> str:
-    """Names a finding across runs: kind, library, function and file of creation, owner; never a line number."""
+    """Names a finding across runs: kind, library, function and file of creation, owner; never a line number.
+
+    A breached limit has a name of its own; the other states of one leak (open, collected) may vary from run to run.
+    """
     function = finding.created.function if finding.created else ""
-    parts = (finding.kind.value, finding.library, file or "", function, owner)
+    name = digest(finding.kind.value, finding.library, file or "", function, owner)
+    return name + OF_LIMIT if finding.state is State.PEAK else name
+
+
+def digest(*parts: str) -> str:
+    """What a fingerprint is made of its parts, among which may be names that cannot be encoded."""
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def owner_without_parameters(owner: str) -> str:
+    """A test id without its parameters, which may be reordered or renamed: `test_a.py::test_get[x-1]` is `test_get`."""
+    file, separator, name = owner.partition("::")
+    return file + separator + name.partition("[")[0]
 
 
 def unnumbered(summary: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+import re
+import sys
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from pytest_httpleak.model.findings import Finding
+from pytest_httpleak.model.findings import OF_LIMIT, Finding, Site, digest, owner_without_parameters
 from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.reports.causes import each_finding
 from pytest_httpleak.reports.places import Owner, relative_path
@@ -30,7 +32,11 @@ class BaselineError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One known leak. `count` is the number of resources in the run at hand, and is not kept in the file."""
+    """One known leak.
+
+    `lines` is how many lines of its function leak so in one test; 0 in an early file, which knows any number. `count` is
+    the number of resources in the run at hand, and is not kept in the file.
+    """
 
     fingerprint: str
     kind: str
@@ -39,6 +45,7 @@ class Entry:
     function: str
     owner: str
     text: str
+    lines: int = 0
     count: int = 0
 
     @property
@@ -85,12 +92,17 @@ class Baseline:
         reason = _unusable(data)
         if reason:
             raise BaselineError(_message(path, reason))
-        entries = [Entry(**{name: leak[name] for name in _NAMES}) for leak in data["leaks"]]
+        entries = [_entry_from(leak) for leak in data["leaks"]]
         return cls({entry.fingerprint: entry for entry in entries})
 
     def knows(self, fingerprint: str) -> bool:
         """Whether a finding with this fingerprint is recorded here."""
         return fingerprint in self.entries
+
+    def lines_of(self, fingerprint: str) -> int:
+        """How many lines may leak with this fingerprint in one test."""
+        entry = self.entries.get(fingerprint)
+        return 0 if entry is None else entry.lines or sys.maxsize
 
     def compare(self, run: Run, *, partial: bool = False) -> Comparison:
         """What became of each entry in a run, each group in the order of the file.
@@ -116,31 +128,48 @@ class Baseline:
         """
         comparison = self.compare(run, partial=partial)
         entries = _sorted([*comparison.seen, *comparison.new, *comparison.untested])
-        leaks = [{name: asdict(entry)[name] for name in _NAMES} for entry in entries]
+        leaks = [_as_data(entry) for entry in entries]
         return json.dumps({_HEAD: _VERSION, "leaks": leaks}, indent=2) + "\n"
 
     def _kept(self, entry: Entry) -> Entry:
-        return replace(self.entries[entry.fingerprint], count=entry.count)
+        known = self.entries[entry.fingerprint]
+        return replace(known, lines=known.lines and max(known.lines, entry.lines), count=entry.count)
 
 
-_NAMES: Final = tuple(each.name for each in fields(Entry) if each.name != "count")
+_NAMES: Final = tuple(each.name for each in fields(Entry) if each.name not in ("lines", "count"))
+_LIMIT: Final = re.compile(r"\d+ \w+ (?:open at once|made), and the limit is \d+")
 
 
-def owner_without_parameters(owner: str) -> str:
-    """A test id without its parameters, which may be reordered or renamed: `test_a.py::test_get[x-1]` is `test_get`."""
-    file, separator, name = owner.partition("::")
-    return file + separator + name.partition("[")[0]
+def _entry_from(leak: dict[str, Any]) -> Entry:
+    """An entry of a file, by the fingerprint that its leak has now.
+
+    An early one knew a test by its id until the first `[`, and a breached limit by the name of a leak.
+    """
+    entry = Entry(**{name: leak[name] for name in _NAMES}, lines=leak.get("lines", 0))
+    parts = entry.kind, entry.library, entry.file, entry.function
+    is_early = "[" in entry.owner and entry.fingerprint == digest(*parts, entry.owner.partition("[")[0])
+    name = digest(*parts, entry.owner) if is_early else entry.fingerprint
+    if _LIMIT.fullmatch(entry.text) and not name.endswith(OF_LIMIT):
+        name += OF_LIMIT
+    return replace(entry, fingerprint=name)
+
+
+def _as_data(entry: Entry) -> dict[str, Any]:
+    data = {name: getattr(entry, name) for name in _NAMES}
+    return data | {"lines": entry.lines} if entry.lines else data
 
 
 def _entries_of(run: Run) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
+    lines: dict[tuple[str, Owner], set[Site | None]] = {}
     for owner, finding in each_finding(run):
         if finding.verdict in _RECORDED and finding.fingerprint:
-            known = entries.get(finding.fingerprint)
-            if known is None:
-                entries[finding.fingerprint] = _entry(finding, owner, run.rootdir)
-            else:
-                entries[finding.fingerprint] = replace(known, count=known.count + finding.count)
+            entry = entries.get(finding.fingerprint) or _entry(finding, owner, run.rootdir)
+            of_owner = lines.setdefault((finding.fingerprint, owner), set())
+            of_owner.add(finding.created)
+            entries[finding.fingerprint] = replace(
+                entry, lines=max(entry.lines, len(of_owner)), count=entry.count + finding.count
+            )
     return entries
 
 
@@ -156,7 +185,6 @@ def _entry(finding: Finding, owner: Owner, rootdir: str) -> Entry:
         function="" if created is None else created.function,
         owner=plain(name),
         text=subject(finding),
-        count=finding.count,
     )
 
 
@@ -179,6 +207,9 @@ def _unusable(data: Any) -> str | None:
         for name in _NAMES:
             if not isinstance(leak.get(name), str):
                 return f"has no text as {name!r} of leak {number}"
+        lines = leak.get("lines", 0)
+        if not isinstance(lines, int) or isinstance(lines, bool) or lines < 0:
+            return f"has no number as 'lines' of leak {number}"
     return None
 
 

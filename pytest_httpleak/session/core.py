@@ -54,7 +54,18 @@ _HIGHEST_DESCRIPTOR: Final = 2**31 - 1  # a C int
 class Check:
     """One judged life - a test's, a wider fixture's, a block's - with the settings that count for it and its findings."""
 
-    __slots__ = ("findings", "judged", "notes", "of_blocks", "owner", "repeated", "runs", "settings", "tasks_before")
+    __slots__ = (
+        "findings",
+        "finished",
+        "judged",
+        "notes",
+        "of_blocks",
+        "owner",
+        "repeated",
+        "runs",
+        "settings",
+        "tasks_before",
+    )
 
     def __init__(self, owner: Owner, settings: Settings) -> None:
         self.owner = owner
@@ -65,6 +76,7 @@ class Check:
         ] = ()  # those among them of checked blocks inside it, which have terms of their own
         self.notes: tuple[AuditNote, ...] = ()
         self.judged = False
+        self.finished = False  # nothing has failed or skipped it: what it has not shown by then is not there
         self.tasks_before = 0
         self.runs = 1
         self.repeated = 1

@@ -189,11 +189,12 @@ class LinesMeanwhile:
         settings = self._check.settings
         counted, _ = rules.split_ignored(suspects.values(), settings.ignore, files)
         verdict = Verdict.WARNED if settings.mode is Mode.WARN else Verdict.LEAKED
-        return tuple(
-            named(self._session, self._finding(key, found[key], verdict), self._check)
+        rising = [
+            self._finding(key, found[key], verdict)
             for key, suspect in suspects.items()
             if any(suspect is each for each in counted) and suspect.kind in settings.kinds
-        )
+        ]
+        return named(self._session, rising, self._check)
 
     def _rising(self) -> Iterator[tuple[Key, Slope]]:
         for key, counts in self._counts.items():

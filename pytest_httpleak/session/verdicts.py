@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pytest_httpleak import rules
 from pytest_httpleak.model.facts import replace
-from pytest_httpleak.model.findings import Finding, Suspect, fingerprint
+from pytest_httpleak.model.findings import Finding, Suspect, fingerprint, owner_without_parameters
 from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.session.judging import Judging
 from pytest_httpleak.session.limits import breaches
@@ -36,15 +37,17 @@ def findings(session: Session, check: Check, suspects: list[Suspect], grace: flo
     found += [finding.judged(Verdict.IGNORED) for finding in rules.findings(ignored, settings.kinds)]
     found += [finding.judged(verdict) for finding in breaches(check.owner, settings)]
     judging.settle_accounts(causes)
-    return tuple(named(session, finding, check) for finding in found)
+    return named(session, found, check)
 
 
-def named(session: Session, finding: Finding, check: Check) -> Finding:
-    """The same finding with its fingerprint; a leak that the baseline has is known. A block's is that of its test."""
+def named(session: Session, found: Iterable[Finding], check: Check) -> tuple[Finding, ...]:
+    """The same findings with their fingerprints; leaks that the baseline has are known. A block's are those of its test."""
     owner = check.owner
     if owner.scope == _BLOCK and owner.parent is not None:
         owner = owner.parent
-    file = None if finding.created is None else session.relative(finding.created.file)
-    named = replace(finding, fingerprint=fingerprint(finding, owner.name.partition("[")[0], file))
-    is_known = session.known is not None and session.known.knows(named.fingerprint)
-    return named.judged(Verdict.KNOWN) if is_known and named.verdict in (Verdict.LEAKED, Verdict.WARNED) else named
+    name = owner_without_parameters(owner.name)
+    named = []
+    for finding in found:
+        file = None if finding.created is None else session.relative(finding.created.file)
+        named.append(replace(finding, fingerprint=fingerprint(finding, name, file)))
+    return tuple(named if session.known is None else rules.known(named, session.known.lines_of))
