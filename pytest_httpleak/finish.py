@@ -58,7 +58,10 @@ class Ending:
             return
         from pytest_httpleak import gate
 
-        self._lines, status = gate.close(guard, run, deselected=_is_partial(session))
+        stopped, config = not run.summary.complete, session.config
+        self._lines, status = gate.close(
+            guard, run, is_partial=stopped or _is_partial(config), is_split=stopped or _is_split(config)
+        )
         if status is not None and session.exitstatus in _GREEN:
             session.exitstatus = status
 
@@ -82,14 +85,18 @@ class Ending:
             terminal.write_line(line)
 
 
-def _is_partial(session: pytest.Session) -> bool:
-    """Whether only some of the suite's tests have run: then what was not seen may still be there."""
-    option = session.config.option
-    named = bool(session.config.args_source is pytest.Config.ArgsSource.ARGS and session.config.args)
-    chosen = any(
-        getattr(option, name, None) for name in ("keyword", "markexpr", "deselect", "lf", "failedfirst", "stepwise")
+def _is_partial(config: pytest.Config) -> bool:
+    """Whether only some of the suite's tests were to run: then what was not seen may still be there."""
+    named = bool(config.args_source is pytest.Config.ArgsSource.ARGS and config.args)
+    return named or _is_split(config) or any(getattr(config.option, name, None) for name in ("ignore", "ignore_glob"))
+
+
+def _is_split(config: pytest.Config) -> bool:
+    """Whether a test may have run with only some of its parameters."""
+    chosen = ("keyword", "markexpr", "deselect", "lf", "failedfirst", "stepwise")
+    return any("[" in arg.partition("::")[2] for arg in config.args) or any(
+        getattr(config.option, name, None) for name in chosen
     )
-    return named or chosen or bool(session.shouldstop or session.shouldfail)
 
 
 def _found(run: Run) -> list[str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _MOST_NAMED = 20  # lines of one list in the terminal
 
 
-def close(guard: Guard, run: Run, *, deselected: bool) -> tuple[list[str], pytest.ExitCode | None]:
+def close(guard: Guard, run: Run, *, is_partial: bool, is_split: bool) -> tuple[list[str], pytest.ExitCode | None]:
     """Do all that the options ask for at the end; give the lines to show, and the exit status if one is called for.
 
     What cannot be written is named and turns a green status into 4: a gate that cannot report must not look green.
@@ -33,8 +33,8 @@ def close(guard: Guard, run: Run, *, deselected: bool) -> tuple[list[str], pytes
     for path in guard.settings.reports:
         failed += _attempt(f"the report {path}", lambda path=path: write_report(path, run))  # type: ignore[misc]
     if guard.baseline is not None:
-        lines += _compared(guard, guard.baseline, run, failed, deselected=deselected)
-    stale = _stale(guard, run, deselected=deselected)
+        lines += _compared(guard, guard.baseline, run, failed, is_partial=is_partial, is_split=is_split)
+    stale = _stale(guard, run, is_split=is_split)
     if stale:
         lines += ["httpleak: tolerances that are wider than needed:", *_listed(list(stale))]
     if guard.settings.github:
@@ -45,10 +45,10 @@ def close(guard: Guard, run: Run, *, deselected: bool) -> tuple[list[str], pytes
     return lines, pytest.ExitCode.TESTS_FAILED if strict else None
 
 
-def load_baseline(path: Path | None) -> baselines.Baseline | None:
-    """Read the baseline, if one is named. Raises pytest.UsageError for a file that is none."""
+def load_baseline(path: Path) -> baselines.Baseline:
+    """Read the baseline. Raises pytest.UsageError for a file that is none."""
     try:
-        return None if path is None else baselines.Baseline.load(path)
+        return baselines.Baseline.load(path)
     except baselines.BaselineError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -61,25 +61,33 @@ def _attempt(what: str, write: Callable[[], None]) -> Iterator[str]:
 
 
 def _compared(
-    guard: Guard, baseline: baselines.Baseline, run: Run, failed: list[str], *, deselected: bool
+    guard: Guard, baseline: baselines.Baseline, run: Run, failed: list[str], *, is_partial: bool, is_split: bool
 ) -> Iterator[str]:
-    path = guard.settings.baseline
-    found = baseline.compare(run, partial=deselected)
-    if guard.settings.update_baseline and path is not None:
-        text = baseline.render(run, partial=deselected)
+    path, collected = guard.settings.baseline, guard.results.collected
+    if path is None or collected is None:
+        return
+    judged = collected.judged(run, guard.settings.default.kinds, is_whole=not is_partial, is_split=is_split)
+    found = baseline.compare(run, judged)
+    if guard.settings.update_baseline:
+        if not judged.finished and not any(found.seen + found.new):
+            yield f"httpleak: baseline {path}: no test was judged to its end, so it stays as it is"
+            return
+        text = baseline.render(run, judged)
         failed += _attempt(f"the baseline {path}", lambda: write_atomically(path, text))
         kept = len(found.seen) + len(found.new) + len(found.untested)
-        yield f"httpleak: baseline {path}: {kept} leaks recorded, {len(found.new)} of them new, {len(found.gone)} removed"
+        more = f", {len(found.untested)} not judged in this run and kept" if found.untested else ""
+        yield (
+            f"httpleak: baseline {path}: {kept} leaks recorded, {len(found.new)} of them new, "
+            f"{len(found.gone)} removed{more}"
+        )
     elif found.gone:
         yield "httpleak: in the baseline, but no longer seen (--httpleak-update-baseline removes them):"
     yield from _listed([str(entry) for entry in found.gone])
 
 
-def _stale(guard: Guard, run: Run, *, deselected: bool) -> dict[str, bool]:
+def _stale(guard: Guard, run: Run, *, is_split: bool) -> dict[str, bool]:
     """A line for each test that tolerates more than it needs, where all of its parameters have run; and whether it can fail."""
-    untold = (
-        {owner_without_parameters(row.nodeid) for row in run.tests if row.nodeid.endswith("]")} if deselected else ()
-    )
+    untold = {owner_without_parameters(row.nodeid) for row in run.tests if row.nodeid.endswith("]")} if is_split else ()
     return {
         f"{safe_name(place)}: tolerates {kind}={allowed}, but {needed or 'none'} leaked": bool(fails)
         for place, kinds in guard.results.needed.items()

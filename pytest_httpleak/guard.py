@@ -71,9 +71,13 @@ class Guard:
     def _load_baseline(self) -> Any:
         if self.settings.baseline is None:
             return None
+        from pytest_httpleak.collected import Collected
         from pytest_httpleak.gate import load_baseline
 
-        return load_baseline(self.settings.baseline)
+        baseline = load_baseline(self.settings.baseline)
+        self.results.collected = Collected(baseline, self.session.rootdir)
+        self.config.pluginmanager.register(self.results.collected, "httpleak-collected")
+        return baseline
 
     @property
     def has_files_to_write(self) -> bool:

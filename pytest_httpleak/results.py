@@ -15,6 +15,7 @@ from pytest_httpleak.model.run import Run
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_httpleak.collected import Collected
     from pytest_httpleak.model.pools import PoolState
     from pytest_httpleak.model.rows import FixtureRow, Growth, TestRow, TrendPoint
     from pytest_httpleak.session.trend import Trend
@@ -45,6 +46,7 @@ class Results:
         self.remarks: list[str] = []  # for the summary in the terminal
         self._began = Real.perf_counter()
         self.needed: Needs = {}
+        self.collected: Collected | None = None  # where there is a baseline
 
     def take(self, report: pytest.TestReport) -> None:
         """Take the rows that a report carries."""
@@ -101,6 +103,8 @@ class Results:
         self._trend += [TrendPoint(name, numbers) for name, numbers in output["trend"]]
         self._pools += [pool_from_data(each) for each in output["pools"]]
         self._growth += [growth_from_data(each) for each in output["growth"]]
+        if self.collected is not None:
+            self.collected.take(output["collected"])
 
     def output(self, seconds: float, errors: list[str], trend: Trend | None, growth: list[Growth]) -> dict[str, Any]:
         """What a worker hands to the controller at its end."""
@@ -115,6 +119,7 @@ class Results:
             "trend": [] if trend is None else [(point.nodeid, point.open) for point in trend.points()],
             "pools": [] if trend is None else [pool_as_data(each) for each in trend.pools()],
             "growth": [growth_as_data(each) for each in growth],
+            "collected": None if self.collected is None else self.collected.as_data(),
         }
 
     def run(

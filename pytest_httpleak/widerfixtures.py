@@ -110,6 +110,7 @@ class WiderFixtures:
             names = [place.new_names() for place in places]
             check.owner.values = Values(result[0], names, lambda: _finalizers(fixturedef))
             watch.keepers.append(check.owner)
+            check.finished = True
         # The last of its finalizers runs first.
         fixturedef.addfinalizer(lambda: self._session.safely(self._resume, request, check))
 
@@ -129,6 +130,9 @@ class WiderFixtures:
             self._session.drop(check)
             return
         self._session.end(check)
+        collected = self._guard.results.collected
+        if collected is not None and check.finished:
+            collected.take_fixture(fixturedef)
         if not check.findings:
             return
         from pytest_httpleak.fixturerows import fixture_row

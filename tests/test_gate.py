@@ -78,6 +78,176 @@ def test_a_leak_is_not_known_by_a_limit_that_was_breached(inner: Inner, body: st
     assert inner.outcomes() == {"test_a": outcome}
 
 
+# A baseline of two leaks that have been mended; the variants put something in their way.
+MENDED = """
+import pytest, socket
+@pytest.fixture(scope="module")
+def wide():
+    {fixture}
+    with socket.socket() as sock: yield sock
+{mark}
+@pytest.mark.parametrize("x", [1, 2])
+def test_a(x):
+    {body}
+    socket.socket().close()
+def test_wide(wide):
+    {user}
+def test_other(): pass
+"""
+OWNERS = ["fixture 'wide' (module scope, test_a.py)", "test_a.py::test_a"]
+
+
+def recorded(inner: Inner, **parts: str) -> None:
+    """Write the suite with these parts, beside a baseline of leaks that it does not have any more."""
+    parts = {"fixture": "", "mark": "", "body": "", "user": "pass", "top": ""} | parts
+    inner.write(test_a=parts["top"] + MENDED.format(**parts))
+    entries = [
+        {"fingerprint": str(number), "kind": "sockets", "library": "socket", "owner": owner, "text": "x"}
+        | {"file": "test_a.py", "function": "f", "lines": 1}
+        for number, owner in enumerate(OWNERS)
+    ]
+    (inner.path / "known.json").write_text(json.dumps({"httpleak-baseline": 1, "leaks": entries}), "utf-8")
+
+
+def kept(inner: Inner) -> list[str]:
+    return sorted(leak["owner"] for leak in json.loads((inner.path / "known.json").read_text("utf-8"))["leaks"])
+
+
+UPDATE = ("--httpleak-baseline=known.json", "--httpleak-update-baseline")
+
+
+@pytest.mark.parametrize("arguments", [(), ("-p", "xdist", "-n", "2")], ids=" ".join)
+def test_what_was_judged_and_does_not_leak_any_more_is_removed(inner: Inner, arguments: tuple[str, ...]) -> None:
+    if "xdist" in arguments:
+        pytest.importorskip("xdist")
+    recorded(inner)
+    result = inner.run("--httpleak-baseline=known.json", *arguments)
+    result.stdout.fnmatch_lines(["*in the baseline, but no longer seen*"])
+    result = inner.run(*UPDATE, *arguments)
+    result.stdout.fnmatch_lines(["*0 leaks recorded, 0 of them new, 2 removed"])
+    assert kept(inner) == []
+
+
+def test_a_file_of_the_suite_shows_what_its_tests_do_not_leak_any_more(inner: Inner) -> None:
+    recorded(inner)
+    inner.run(*UPDATE, "test_a.py")
+    assert kept(inner) == OWNERS[:1]  # tests of other files might ask for the fixture
+
+
+@pytest.mark.parametrize(
+    ("parts", "arguments"),
+    [
+        ({"top": "1 / 0\n"}, ()),
+        ({"top": "1 / 0\n"}, ("--continue-on-collection-errors",)),
+        ({"top": "import pytest\npytest.importorskip('no_such_module')\n"}, ()),
+        ({"mark": "@pytest.mark.httpleak(socket=1)"}, ()),
+        ({"body": "pytest.exit('stop')"}, ()),
+        ({"body": "raise KeyboardInterrupt"}, ()),
+        ({}, ("--collect-only",)),
+        ({}, ("--setup-only",)),
+        ({}, ("--setup-plan",)),
+        ({}, ("--httpleak-kinds=fds",)),
+        ({}, ("--ignore=test_a.py",)),
+        ({}, ("-k", "test_other")),
+        ({}, ("test_a.py::test_other",)),
+        ({}, ("test_a.py::test_a[1]", "test_a.py::test_wide")),
+        ({}, ("--deselect=test_a.py::test_a[1]",)),
+    ],
+    ids=str,
+)
+def test_a_run_that_judges_neither_keeps_both(inner: Inner, parts: dict[str, str], arguments: tuple[str, ...]) -> None:
+    inner.write(test_b="def test_b(): pass")
+    recorded(inner, **parts)
+    inner.run("--httpleak-baseline=known.json", *arguments).stdout.no_fnmatch_line("*no longer seen*")
+    inner.run(*UPDATE, *arguments).stdout.no_fnmatch_line("*[12] removed*")
+    assert kept(inner) == OWNERS
+
+
+@pytest.mark.parametrize(
+    ("parts", "arguments", "owners"),
+    [
+        ({"mark": "@pytest.mark.skip"}, (), OWNERS[1:]),
+        ({"mark": "@pytest.mark.xfail", "body": "assert 0"}, (), OWNERS[1:]),
+        ({"mark": "@pytest.mark.httpleak(mode='off')"}, (), OWNERS[1:]),
+        ({"body": "if x == 2: pytest.skip()"}, (), OWNERS[1:]),
+        ({"body": "assert x == 2"}, (), OWNERS[1:]),
+        ({"user": "pytest.skip()"}, (), OWNERS[:1]),
+        ({"fixture": "pytest.skip()"}, (), OWNERS[:1]),
+        ({"fixture": "assert 0"}, (), OWNERS[:1]),
+    ],
+    ids=str,
+)
+def test_what_was_not_judged_to_its_end_is_kept(
+    inner: Inner, parts: dict[str, str], arguments: tuple[str, ...], owners: list[str]
+) -> None:
+    recorded(inner, **parts)
+    result = inner.run("--httpleak-baseline=known.json", *arguments)
+    result.stdout.fnmatch_lines(["*no longer seen*"])
+    result.stdout.no_fnmatch_line(f"*left by {owners[0]}*")
+    result = inner.run(*UPDATE, *arguments)
+    result.stdout.fnmatch_lines(["*1 leaks recorded, 0 of them new, 1 removed, 1 not judged in this run and kept"])
+    assert kept(inner) == owners
+
+
+def test_a_run_in_which_no_test_is_marked_leaves_the_baseline_alone(
+    inner: Inner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_httpleak.plugin")
+    recorded(inner)
+    before = (inner.path / "known.json").read_text("utf-8")
+    result = inner.run(*UPDATE, plugin=())
+    result.stdout.fnmatch_lines(["*known.json: no test was judged to its end, so it stays as it is"])
+    assert (inner.path / "known.json").read_text("utf-8") == before
+
+
+def test_a_run_in_which_some_tests_are_marked_keeps_what_the_others_left(
+    inner: Inner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_httpleak.plugin")
+    recorded(inner)
+    inner.write(test_b="import pytest\n@pytest.mark.httpleak\ndef test_b(): pass\n")
+    inner.run(*UPDATE, plugin=())
+    assert kept(inner) == OWNERS
+    recorded(inner, mark="@pytest.mark.httpleak")
+    inner.run(*UPDATE, plugin=())
+    assert kept(inner) == OWNERS[:1]
+
+
+def test_an_error_within_pytest_costs_no_entry(inner: Inner) -> None:
+    recorded(inner)
+    inner.write(conftest="def pytest_runtest_logreport(report):\n    if 'test_a' in report.nodeid: 1 / 0\n")
+    assert inner.run(*UPDATE).ret == 3
+    assert kept(inner) == OWNERS
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_worker_that_crashes_costs_no_entry_of_what_it_ran(inner: Inner, processes: str) -> None:
+    pytest.importorskip("xdist")
+    recorded(inner, body="import os; os._exit(1)")
+    inner.run(*UPDATE, "-p", "xdist", "-n", processes, "--max-worker-restart=4")
+    assert kept(inner) == OWNERS
+
+
+def test_an_entry_of_a_test_that_was_removed_goes_with_a_whole_run(inner: Inner) -> None:
+    recorded(inner)
+    inner.write(test_a="def test_other(): pass\n")
+    inner.run(*UPDATE, "-k", "other")
+    assert kept(inner) == OWNERS
+    inner.run(*UPDATE)
+    assert kept(inner) == []
+
+
+def test_where_another_plugin_runs_the_tests_it_is_known_which_came_to_their_end(inner: Inner) -> None:
+    pytest.importorskip("pytest_rerunfailures")
+    plugin = ("-p", "pytest_rerunfailures", "--reruns=1")
+    recorded(inner, body="if x == 2: pytest.skip()")
+    inner.run(*UPDATE, *plugin)
+    assert kept(inner) == OWNERS[1:]
+    recorded(inner)
+    inner.run(*UPDATE, *plugin)
+    assert kept(inner) == []
+
+
 def test_reordered_parameters_stay_known(inner: Inner) -> None:
     text = LEAKY + "import pytest\n@pytest.mark.parametrize('x', [{}])\ndef test_x(x): leak()\n"
     inner.write(test_x=text.format("1, 2"))

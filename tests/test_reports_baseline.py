@@ -10,13 +10,17 @@ import pytest
 from report_samples import EVIL, ROOT, fixture_row, lost_socket, response, row, run, site, thread
 
 from pytest_httpleak.model.findings import digest, owner_without_parameters
-from pytest_httpleak.model.kinds import Verdict
+from pytest_httpleak.model.kinds import Kind, Verdict
 from pytest_httpleak.reports.baseline import Baseline, BaselineError
+from pytest_httpleak.reports.judged import Judged
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_httpleak.model.run import Run
+
+GET, OTHER = "tests/test_api.py::test_get", "tests/test_api.py::test_other"
+CLIENT = "fixture 'client' (session scope, tests/conftest.py)"
 
 LEAK = {
     "fingerprint": "0123456789abcdef",
@@ -34,6 +38,21 @@ def leaky(**changes: Any) -> Run:
     return run(row("tests/test_api.py::test_get", response(**changes)))
 
 
+def judged(*collected: str, **changes: Any) -> Judged:
+    """A whole run of these tests, all of which were judged at their end."""
+    owners = {owner_without_parameters(nodeid) for nodeid in collected}
+    whole = Judged(
+        tests={owner: {each for each in collected if owner_without_parameters(each) == owner} for owner in owners},
+        finished=collected,
+        fixtures=(),
+        kinds=tuple(Kind),
+        files={nodeid.partition("::")[0] for nodeid in collected},
+        removed=(),
+        is_whole=True,
+    )
+    return replace(whole, **changes)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "baseline.json"
@@ -41,7 +60,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def baseline(path: Path) -> Baseline:
-    path.write_text(Baseline().render(leaky()), encoding="utf-8")
+    path.write_text(Baseline().render(leaky(), judged()), encoding="utf-8")
     return Baseline.load(path)
 
 
@@ -153,16 +172,16 @@ def test_an_early_entry_knows_any_number_of_lines(path: Path) -> None:
 
 
 def test_a_leak_that_is_still_there_is_seen_with_its_count(baseline: Baseline) -> None:
-    comparison = baseline.compare(leaky(count=3, verdict=Verdict.KNOWN))
+    comparison = baseline.compare(leaky(count=3, verdict=Verdict.KNOWN), judged(GET))
     assert [(entry.fingerprint, entry.count) for entry in comparison.seen] == [("0123456789abcdef", 3)]
     assert (comparison.gone, comparison.new, comparison.untested) == ((), (), ())
 
 
 def test_the_same_leak_under_other_parameters_is_one_entry(baseline: Baseline) -> None:
     rows = [row(f"tests/test_api.py::test_get[{name}]", response()) for name in "ab"]
-    (entry,) = Baseline().compare(run(*rows)).new
+    (entry,) = Baseline().compare(run(*rows), judged()).new
     assert (entry.owner, entry.count) == ("tests/test_api.py::test_get", 2)
-    assert baseline.compare(run(*rows)).seen == (replace(entry, count=2),)
+    assert baseline.compare(run(*rows), judged()).seen == (replace(entry, count=2),)
 
 
 def test_the_lines_of_a_function_that_leak_in_one_test_are_counted() -> None:
@@ -171,46 +190,107 @@ def test_the_lines_of_a_function_that_leak_in_one_test_are_counted() -> None:
         row("tests/test_api.py::test_get[1]", lines[0]),
         row("tests/test_api.py::test_get[2]", *lines[1:], lines[1]),
     )
-    (entry,) = Baseline().compare(run(one, two)).new
+    (entry,) = Baseline().compare(run(one, two), judged()).new
     assert (entry.lines, entry.count) == (2, 4)
 
 
 def test_a_leak_that_was_mended_is_gone(baseline: Baseline) -> None:
-    (entry,) = baseline.compare(run(row("tests/test_api.py::test_get"))).gone
+    (entry,) = baseline.compare(run(row(GET)), judged(GET)).gone
     assert str(entry) == (
         "responses httpx.Response GET http://127.0.0.1:8000/items?*** [200] (tests/test_api.py in test_get), "
         "left by tests/test_api.py::test_get [0123456789abcdef]"
     )
 
 
-def test_a_leak_whose_test_was_removed_is_gone(baseline: Baseline) -> None:
-    assert len(baseline.compare(run(row("tests/test_api.py::test_other"))).gone) == 1
+@pytest.mark.parametrize(
+    ("extent", "is_gone"),
+    [
+        (judged(GET), True),
+        (judged(f"{GET}[1]", f"{GET}[2]"), True),
+        (judged(f"{GET}[1]", f"{GET}[2]", finished=[f"{GET}[1]"]), False),
+        (judged(GET, finished=()), False),
+        (judged(GET, kinds=["fds"]), False),
+        (judged(GET, is_whole=False), True),
+        (judged(OTHER), True),
+        (judged(OTHER, is_whole=False), False),
+        (judged("tests/test_b.py::test_1"), False),
+        (judged("tests/test_b.py::test_1", removed=["tests/test_api.py"]), True),
+        (judged("tests/test_b.py::test_1", removed=["tests/test_api.py"], is_whole=False), False),
+        (judged(), False),
+    ],
+    ids=[
+        "clean",
+        "clean with all parameters",
+        "one of its parameters not judged",
+        "not judged",
+        "another kind watched",
+        "clean in a part of the suite",
+        "removed from its file",
+        "not in that part of its file",
+        "its file not collected",
+        "its file removed",
+        "its file removed in a part of the suite",
+        "nothing collected",
+    ],
+)
+def test_what_was_not_seen_is_gone_only_where_its_test_was_judged_or_removed(
+    baseline: Baseline, extent: Judged, is_gone: bool
+) -> None:
+    comparison = baseline.compare(run(), extent)
+    assert (len(comparison.gone), len(comparison.untested)) == ((1, 0) if is_gone else (0, 1))
 
 
-def test_in_a_partial_run_a_leak_whose_test_did_not_run_is_untested(baseline: Baseline) -> None:
-    comparison = baseline.compare(run(row("tests/test_api.py::test_other")), partial=True)
-    assert len(comparison.untested) == 1
-    assert comparison.gone == ()
+@pytest.mark.parametrize(
+    ("extent", "is_gone"),
+    [
+        (judged(fixtures=[CLIENT]), True),
+        (judged(fixtures=[CLIENT], is_whole=False), False),
+        (judged(GET, tests={CLIENT: [GET]}, fixtures=[CLIENT]), True),
+        (judged(GET, tests={CLIENT: [GET]}, fixtures=[CLIENT], finished=()), False),
+        (judged(GET, tests={CLIENT: [GET]}), False),
+        (judged(GET), False),
+        (judged(GET, removed=["tests/conftest.py"]), True),
+    ],
+    ids=[
+        "clean",
+        "clean in a part of the suite",
+        "clean with its test",
+        "its test not judged",
+        "itself not judged",
+        "not asked for",
+        "its file removed",
+    ],
+)
+def test_what_a_fixture_left_is_gone_only_where_it_was_judged_with_all_its_tests(extent: Judged, is_gone: bool) -> None:
+    (entry,) = Baseline().compare(run(fixtures=[fixture_row(lost_socket())]), judged()).new
+    comparison = Baseline({entry.fingerprint: entry}).compare(run(), extent)
+    assert (len(comparison.gone), len(comparison.untested)) == ((1, 0) if is_gone else (0, 1))
 
 
-def test_in_a_partial_run_a_leak_whose_test_is_clean_is_gone(baseline: Baseline) -> None:
-    comparison = baseline.compare(run(row("tests/test_api.py::test_get[x]")), partial=True)
-    assert len(comparison.gone) == 1
-    assert comparison.untested == ()
+@pytest.mark.parametrize(
+    ("recorded", "extent", "kept"),
+    [(3, judged(GET), 1), (3, judged(GET, finished=()), 3), (0, judged(GET), 1), (0, judged(GET, finished=()), 0)],
+)
+def test_fewer_lines_are_recorded_only_where_the_test_was_judged(
+    baseline: Baseline, recorded: int, extent: Judged, kept: int
+) -> None:
+    (known,) = baseline.entries.values()
+    (entry,) = Baseline({known.fingerprint: replace(known, lines=recorded)}).compare(leaky(), extent).seen
+    assert entry.lines == kept
 
 
 @pytest.mark.parametrize("verdict", [Verdict.TOLERATED, Verdict.IGNORED])
 def test_what_is_tolerated_or_ignored_is_not_recorded(verdict: Verdict) -> None:
-    assert Baseline().compare(leaky(verdict=verdict)).new == ()
+    assert Baseline().compare(leaky(verdict=verdict), judged()).new == ()
 
 
 @pytest.mark.parametrize("verdict", [Verdict.LEAKED, Verdict.WARNED, Verdict.KNOWN])
 def test_what_leaks_is_recorded(verdict: Verdict) -> None:
-    assert len(Baseline().compare(leaky(verdict=verdict)).new) == 1
+    assert len(Baseline().compare(leaky(verdict=verdict), judged()).new) == 1
 
 
 def test_a_fixture_is_recorded_without_its_line() -> None:
-    (entry,) = Baseline().compare(run(fixtures=[fixture_row(lost_socket())])).new
+    (entry,) = Baseline().compare(run(fixtures=[fixture_row(lost_socket())]), judged()).new
     assert entry.owner == "fixture 'client' (session scope, tests/conftest.py)"
     assert str(entry).startswith("sockets socket.socket 127.0.0.1:53122 -> 127.0.0.1:8000 (line unknown), left by")
 
@@ -224,15 +304,16 @@ def test_the_order_of_tests_makes_no_difference() -> None:
         row("tests/test_a.py::test_2", response()),
         row("tests/test_a.py::test_1", lost_socket()),
     ]
-    assert Baseline().render(run(*rows)) == Baseline().render(run(*reversed(rows)))
+    assert Baseline().render(run(*rows), judged()) == Baseline().render(run(*reversed(rows)), judged())
 
 
 def test_a_moved_line_makes_no_difference() -> None:
-    assert Baseline().render(leaky()) == Baseline().render(leaky(created=site(60)))
+    assert Baseline().render(leaky(), judged()) == Baseline().render(leaky(created=site(60)), judged())
 
 
 def test_another_port_makes_no_difference_to_an_entry_that_is_seen_again(baseline: Baseline, path: Path) -> None:
-    assert baseline.render(leaky(summary="GET http://127.0.0.1:9999/items?*** [200]")) == path.read_text("utf-8")
+    again = leaky(summary="GET http://127.0.0.1:9999/items?*** [200]")
+    assert baseline.render(again, judged(GET)) == path.read_text("utf-8")
 
 
 def test_an_entry_stands_on_lines_of_its_own(path: Path, baseline: Baseline) -> None:
@@ -242,16 +323,20 @@ def test_an_entry_stands_on_lines_of_its_own(path: Path, baseline: Baseline) -> 
 
 
 def test_a_mended_leak_is_dropped(baseline: Baseline) -> None:
-    assert json.loads(baseline.render(run(row("tests/test_api.py::test_get"))))["leaks"] == []
+    assert json.loads(baseline.render(run(row(GET)), judged(GET)))["leaks"] == []
 
 
 def test_a_partial_run_keeps_what_it_did_not_test(baseline: Baseline) -> None:
-    text = baseline.render(run(row("tests/test_b.py::test_1", thread())), partial=True)
+    text = baseline.render(
+        run(row("tests/test_b.py::test_1", thread())), judged("tests/test_b.py::test_1", is_whole=False)
+    )
     assert [leak["fingerprint"] for leak in json.loads(text)["leaks"]] == ["fedcba9876543210", "0123456789abcdef"]
 
 
 def test_harmful_text_is_written_harmless(path: Path) -> None:
-    path.write_text(Baseline().render(leaky(summary=EVIL + " http://a:hunter2@h/?s3cret=s3cret")), encoding="utf-8")
+    path.write_text(
+        Baseline().render(leaky(summary=EVIL + " http://a:hunter2@h/?s3cret=s3cret"), judged()), encoding="utf-8"
+    )
     text = path.read_text("utf-8")
     assert text.isascii()
     assert "s3cret" not in text
@@ -275,4 +360,4 @@ def test_the_parameters_of_a_test_are_no_part_of_its_name(owner: str, stable: st
 
 
 def test_the_root_is_not_written() -> None:
-    assert ROOT not in Baseline().render(leaky())
+    assert ROOT not in Baseline().render(leaky(), judged())

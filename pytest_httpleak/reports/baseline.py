@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import os
 
     from pytest_httpleak.model.run import Run
+    from pytest_httpleak.reports.judged import Judged
 
 _HEAD: Final = "httpleak-baseline"
 _VERSION: Final = 1
@@ -104,36 +105,36 @@ class Baseline:
         entry = self.entries.get(fingerprint)
         return 0 if entry is None else entry.lines or sys.maxsize
 
-    def compare(self, run: Run, *, partial: bool = False) -> Comparison:
+    def compare(self, run: Run, judged: Judged) -> Comparison:
         """What became of each entry in a run, each group in the order of the file.
 
-        In a `partial` run (tests were deselected, or it was stopped) an entry whose owner was not checked is
-        `untested`; else it counts as gone, as its test may have been renamed or removed.
+        What was not seen is gone only where its owner was judged, or does not exist any more; else it is `untested`.
         """
         found = _entries_of(run)
-        checked = {owner_without_parameters(row.nodeid) for row in run.tests}
         missing = [entry for entry in self.entries.values() if entry.fingerprint not in found]
-        untested = [entry for entry in missing if partial and entry.owner not in checked]
+        untested = [entry for entry in missing if not judged.can_tell(entry.owner, entry.kind)]
         return Comparison(
-            seen=_sorted(self._kept(entry) for entry in found.values() if self.knows(entry.fingerprint)),
+            seen=_sorted(self._kept(entry, judged) for entry in found.values() if self.knows(entry.fingerprint)),
             gone=_sorted(set(missing) - set(untested)),
             new=_sorted(entry for entry in found.values() if not self.knows(entry.fingerprint)),
             untested=_sorted(untested),
         )
 
-    def render(self, run: Run, *, partial: bool = False) -> str:
+    def render(self, run: Run, judged: Judged) -> str:
         """The text of the file that records the leaks of a run, to be written in place of this baseline.
 
         Entries that are still seen keep their text, so that a difference shows only what has changed.
         """
-        comparison = self.compare(run, partial=partial)
+        comparison = self.compare(run, judged)
         entries = _sorted([*comparison.seen, *comparison.new, *comparison.untested])
         leaks = [_as_data(entry) for entry in entries]
         return json.dumps({_HEAD: _VERSION, "leaks": leaks}, indent=2) + "\n"
 
-    def _kept(self, entry: Entry) -> Entry:
+    def _kept(self, entry: Entry, judged: Judged) -> Entry:
         known = self.entries[entry.fingerprint]
-        return replace(known, lines=known.lines and max(known.lines, entry.lines), count=entry.count)
+        is_told = judged.can_tell(known.owner, known.kind)
+        lines = entry.lines if is_told else known.lines and max(known.lines, entry.lines)
+        return replace(known, lines=lines, count=entry.count)
 
 
 _NAMES: Final = tuple(each.name for each in fields(Entry) if each.name not in ("lines", "count"))
@@ -175,17 +176,20 @@ def _entries_of(run: Run) -> dict[str, Entry]:
 
 def _entry(finding: Finding, owner: Owner, rootdir: str) -> Entry:
     created = finding.created
-    # A fixture's name ends with its line, which moves.
-    name = f"{owner.name.rpartition(':')[0]})" if owner.is_fixture else owner_without_parameters(owner.name)
     return Entry(
         fingerprint=finding.fingerprint,
         kind=finding.kind.value,
         library=finding.library,
         file="" if created is None else relative_path(created.file, rootdir),
         function="" if created is None else created.function,
-        owner=plain(name),
+        owner=name_of(owner),
         text=subject(finding),
     )
+
+
+def name_of(owner: Owner) -> str:
+    """The name of an owner that stays: a test's without its parameters, a fixture's without its line, which moves."""
+    return plain(f"{owner.name.rpartition(':')[0]})" if owner.is_fixture else owner_without_parameters(owner.name))
 
 
 def _sorted(entries: Any) -> tuple[Entry, ...]:

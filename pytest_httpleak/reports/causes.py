@@ -11,7 +11,7 @@ from pytest_httpleak.model.kinds import State, Verdict
 from pytest_httpleak.model.rows import FixtureRow, Growth
 from pytest_httpleak.model.run import Run
 from pytest_httpleak.reports.notes import counted
-from pytest_httpleak.reports.places import Owner, owner_of_test, relative_path
+from pytest_httpleak.reports.places import FIXTURE, Owner, owner_of_test, relative_path
 from pytest_httpleak.reports.text_safety import safe_name
 from pytest_httpleak.reports.wording import amount
 
@@ -45,7 +45,7 @@ class Cause:
 def owner_of_fixture(row: FixtureRow, rootdir: str) -> Owner:
     """A fixture as the owner of its findings, named with its scope and its line."""
     file = relative_path(row.file, rootdir)
-    return Owner(f"fixture '{row.name}' ({row.scope} scope, {file}:{row.line})", file, row.line, is_fixture=True)
+    return Owner(f"{FIXTURE}{row.name}' ({row.scope} scope, {file}:{row.line})", file, row.line, is_fixture=True)
 
 
 def each_finding(run: Run) -> Iterator[tuple[Owner, Finding]]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Finding, Site
     from pytest_httpleak.model.rows import TestRow
 
+FIXTURE: Final = "fixture '"  # begins the name of an owner that is one
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 _MAX_CALLERS: Final = 3
 

@@ -76,7 +76,7 @@ class Check:
         ] = ()  # those among them of checked blocks inside it, which have terms of their own
         self.notes: tuple[AuditNote, ...] = ()
         self.judged = False
-        self.finished = False  # nothing has failed or skipped it: what it has not shown by then is not there
+        self.finished = False  # nothing has failed or skipped it: what it has not left by its end it does not leave
         self.tasks_before = 0
         self.runs = 1
         self.repeated = 1
