@@ -48,12 +48,13 @@ def _written(functions: list[Any]) -> tuple[str, str, int] | None:
 
 
 def _place(cls: Any) -> tuple[str, str, int] | None:
-    file = attribute(sys.modules.get(cls.__module__), "__file__")
+    module = str(attribute(cls, "__module__"))
+    file = attribute(sys.modules.get(module), "__file__")
+    if not is_user_module(module, file):
+        return None
     try:
-        return (
-            (cls.__qualname__, file, inspect.getsourcelines(cls)[1]) if is_user_module(cls.__module__, file) else None
-        )
-    except (OSError, TypeError):  # without a source
+        return cls.__qualname__, file, inspect.getsourcelines(cls)[1]
+    except (OSError, SyntaxError, TypeError):  # without a source, or with another one by now
         return None
 
 

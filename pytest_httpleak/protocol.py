@@ -116,8 +116,7 @@ def _run(
         if item.config.getoption("setupshow", False):
             _show(item, setup_only)
         if not setup_only:
-            raised = _run_phase(item, "call", held).excinfo
-            by_leaks = raised is not None and guard.take_raised(item, raised.value)
+            by_leaks = _take_raised(guard, item, _run_phase(item, "call", held))
     if item.session.shouldfail or item.session.shouldstop or will_stop(item, held):
         nextitem = None
     guard.session.is_last = nextitem is None
@@ -138,6 +137,11 @@ def _run_phase(
     if check_interactive_exception(call, report):
         item.ihook.pytest_exception_interact(node=item, call=call, report=report)
     return call
+
+
+def _take_raised(guard: Guard, item: pytest.Item, call: pytest.CallInfo[None]) -> bool:
+    """The same of its call, which nothing keeps from then on: what a test has raised holds what is in its frames."""
+    return call.excinfo is not None and guard.take_raised(item, call.excinfo.value)
 
 
 def _confirm(

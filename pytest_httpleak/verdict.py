@@ -159,11 +159,13 @@ def _at_its_line(item: pytest.Item, call: pytest.CallInfo[None], error: LeakErro
         return call
     module = attribute(item, "module")
     names = dict(vars(module)) if attribute(module, "__file__") == site.file else {}
-    code = compile("\n" * (site.line - 1) + "raise __leak__", site.file, "exec").replace(co_name=site.function)
     try:
+        code = compile("\n" * (site.line - 1) + "raise __leak__", site.file, "exec").replace(co_name=site.function)
         exec(code, {**names, "__leak__": error.with_traceback(None)})  # noqa: S102  # a frame has to run to be in a traceback
     except LeakError:
         call.excinfo = pytest.ExceptionInfo.from_current()
+    except ValueError:  # a name that no file can have
+        return call
     return call
 
 

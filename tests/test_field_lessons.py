@@ -571,6 +571,7 @@ def test_what_only_the_traceback_of_a_failed_test_keeps_is_dropped_with_it(inner
         import contextvars
         import socket
         import sqlite3
+        import unittest
 
         KEPT = []
         VARIABLE = contextvars.ContextVar("file")
@@ -632,6 +633,11 @@ def test_what_only_the_traceback_of_a_failed_test_keeps_is_dropped_with_it(inner
             VARIABLE.set(open(__file__))
             assert not VARIABLE.get()
 
+        class TestCase(unittest.TestCase):
+            def test_file_of_unittest(self):
+                file = open(__file__)
+                self.fail(file.name)
+
         def test_passes():
             pass
         """
@@ -648,6 +654,7 @@ def test_what_only_the_traceback_of_a_failed_test_keeps_is_dropped_with_it(inner
         "test_in_many": "clean",
         "test_registered_in_c": "leaked",
         "test_in_a_context": "leaked",
+        "test_file_of_unittest": "clean",
         "test_passes": "clean",
     }
 
