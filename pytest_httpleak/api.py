@@ -12,7 +12,8 @@ from pytest_httpleak.checked import CheckedBlock
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.model.pools import PoolState
 from pytest_httpleak.session import core
-from pytest_httpleak.session.core import Check, Session
+from pytest_httpleak.session.checks import Check
+from pytest_httpleak.session.core import Session
 from pytest_httpleak.session.poolfigures import pools
 from pytest_httpleak.session.snapshots import Snapshot, snapshot
 from pytest_httpleak.settings import default_settings, settings_from_keywords

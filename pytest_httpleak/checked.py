@@ -11,7 +11,8 @@ from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.reports.text import leak_text
 from pytest_httpleak.session.blocks import Block
-from pytest_httpleak.session.core import Check, Session
+from pytest_httpleak.session.checks import Check
+from pytest_httpleak.session.core import Session
 from pytest_httpleak.settings import Settings
 from pytest_httpleak.sites import calls_within
 

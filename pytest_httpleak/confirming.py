@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_httpleak.guard import Guard
-    from pytest_httpleak.session.core import Check
+    from pytest_httpleak.session.checks import Check
 
 
 def confirm(guard: Guard, item: pytest.Item, first: Check, run_again: Callable[[], bool]) -> None:

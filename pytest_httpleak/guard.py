@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -13,10 +12,11 @@ import pytest
 from pytest_httpleak.asking import attribute
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.finish import Ending
-from pytest_httpleak.model.kinds import Kind, Outcome, State
+from pytest_httpleak.model.kinds import Outcome
 from pytest_httpleak.protocol import run_held
-from pytest_httpleak.results import CLEAN, ROW, Results, as_data
-from pytest_httpleak.session.core import Check, Session
+from pytest_httpleak.results import CLEAN, ROW, Results, as_data, needs_of
+from pytest_httpleak.session.checks import Check
+from pytest_httpleak.session.core import Session
 from pytest_httpleak.settings import Mode, RunSettings, Settings, is_marked, settings_for, with_later_marks
 from pytest_httpleak.widerfixtures import WiderFixtures
 
@@ -43,7 +43,6 @@ class Guard:
         self.results = Results(str(config.rootpath))
         self.ending = Ending(self)
         self.baseline = self._load_baseline()
-        self.session.known = _Everything() if run.update_baseline else self.baseline
         self.fixtures = WiderFixtures(self)
         self.session.let_go = self._let_go
         self.session.block_begins = lambda: self._register("BlockHooks")
@@ -72,9 +71,10 @@ class Guard:
         if self.settings.baseline is None:
             return None
         from pytest_httpleak.collected import Collected
-        from pytest_httpleak.gate import load_baseline
+        from pytest_httpleak.gate import Everything, load_baseline
 
         baseline = load_baseline(self.settings.baseline)
+        self.session.known = Everything() if self.settings.update_baseline else baseline
         self.results.collected = Collected(baseline, self.session.rootdir)
         self.config.pluginmanager.register(self.results.collected, "httpleak-collected")
         return baseline
@@ -232,10 +232,10 @@ class Guard:
         before = self._marks.pop(id(item), item.own_markers)
         if before != item.own_markers:
             check.settings = with_later_marks(item, check.settings, before)
-        if check.settings.mode is Mode.OFF or not self.is_checked(item):
-            self.session.drop(check)
-        else:
+        if self.is_checked(item):
             self.session.end(check)
+        else:
+            self.session.drop(check)
 
     def after_teardown(self, item: pytest.Item) -> None:
         """The test's teardown is over: judge it now if its own `teardown` was never called, as after a failed set-up."""
@@ -321,31 +321,11 @@ class Guard:
             outcome = Outcome.WARNED
         row = TestRow(nodeid, outcome, check.findings, check.notes, check.runs, check.repeated, check.finished)
         is_tolerant = check.settings.tolerate != self.settings.default.tolerate
-        return row, fixtures, {owner_without_parameters(nodeid): _needs(check)} if is_tolerant else {}
-
-
-class _Everything:
-    """Knows every leak: the run writes the baseline, so what it finds is being recorded."""
-
-    def lines_of(self, fingerprint: str) -> int:
-        """As many as there may be."""
-        return sys.maxsize
+        return row, fixtures, {owner_without_parameters(nodeid): needs_of(check)} if is_tolerant else {}
 
 
 def _is_wrapper(impl: Any) -> bool:
     return bool(impl.hookwrapper or impl.wrapper)
-
-
-def _needs(check: Check) -> dict[str, list[int]]:
-    """By kind: how many leaks are tolerated, how many there were (or may have been, if not judged), and whether that can fail."""
-    tolerate, fails = check.settings.tolerate, check.settings.mode is Mode.FAIL
-    if not check.finished or check.settings.mode is Mode.OFF:
-        return {kind.value: [allowed, allowed, fails] for kind, allowed in tolerate.items()}
-    found: dict[Kind, int] = {}
-    for finding in check.findings:
-        if finding.state is not State.PEAK and not any(finding is each for each in check.of_blocks):
-            found[finding.kind] = found.get(finding.kind, 0) + finding.count
-    return {kind.value: [allowed, found.get(kind, 0), fails] for kind, allowed in tolerate.items()}
 
 
 def uses_fixture(item: pytest.Item) -> bool:

@@ -64,10 +64,9 @@ class SlotRecord(Record):
     def orphaned(self, socket: SocketRecord) -> Suspect | None:
         """The suspect for a socket that died with this connection, or that its living pool has dropped."""
         if self.pool.ref() is None:
-            request = self.request
-            return (
-                request.dropped(socket) if request is not None and request.is_unread() else self.pool.orphaned(socket)
-            )
+            if self.request is not None and self.request.is_unread():
+                return self.request.dropped(socket, self.pool)
+            return self.pool.orphaned(socket)
         return self._thrown_away(State.COLLECTED, socket.claims(), socket.held(), socket)
 
     def _thrown_away(self, state: State, claims: frozenset[object], held: Held, socket: SocketRecord | None) -> Suspect:
@@ -112,9 +111,7 @@ class RequestRecord(Record):
         self.pool: PoolRecord | None = None  # once it has been given a connection
         self.stream: Callable[[], Any] | None = None  # once it has been answered
         self.status: int | None = None
-        self.closed = (
-            False  # as an answer is that was read to its end; the pool's books, while there are any, know better
-        )
+        self.closed = False  # or read to its end; while there is a pool, its books know better
         self.counted = False
 
     def count(self) -> None:
@@ -172,11 +169,9 @@ class RequestRecord(Record):
         """Whether this was answered, and the answer neither read to its end nor closed."""
         return self.stream is not None and not self.closed
 
-    def dropped(self, socket: SocketRecord) -> Suspect | None:
+    def dropped(self, socket: SocketRecord, pool: PoolRecord) -> Suspect:
         """The suspect for an answer that died unread together with its pool, and so with this socket."""
-        return (
-            None if self.pool is None else self._unclosed(State.COLLECTED, self.pool, socket.claims(), (socket.held(),))
-        )
+        return self._unclosed(State.COLLECTED, pool, socket.claims(), (socket.held(),))
 
     def _unclosed(self, state: State, pool: PoolRecord, claims: frozenset[object], holds: tuple[Held, ...]) -> Suspect:
         summary = self.summary + ("" if self.status is None else f" [{self.status}]")

@@ -29,7 +29,7 @@ def run_held(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None) -> N
     if function is not None and not function._request:  # a test that is run again
         function._initrequest()
     try:
-        _run_and_log(guard, item, nextitem)
+        _run_and_log(guard, item, nextitem, ihook)
     finally:
         if function is not None:
             function._request = False
@@ -37,12 +37,13 @@ def run_held(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None) -> N
     ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
 
 
-def _run_and_log(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None) -> None:
+def _run_and_log(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, ihook: Any) -> None:
+    """`ihook` is the item's: pytest makes it anew each time that it is asked for, which is dear."""
     held: list[pytest.TestReport] = []
     failures: list[Failure] = []
     guard.holding = item
     try:
-        by_leaks = _run(guard, item, nextitem, held, item.ihook.pytest_runtest_logreport)
+        by_leaks = _run(guard, item, nextitem, held, ihook.pytest_runtest_logreport)
         _note_end(guard, item, held)
         if guard.settings.confirm:
             _confirm(guard, item, nextitem, held, by_leaks=by_leaks)
@@ -57,9 +58,9 @@ def _run_and_log(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None) 
     finally:
         guard.holding = None
         for report in held:
-            item.ihook.pytest_runtest_logreport(report=report)
+            ihook.pytest_runtest_logreport(report=report)
     for call, report in failures:  # once they are logged, as a debugger that is left here ends the run
-        item.ihook.pytest_exception_interact(node=item, call=call, report=report)
+        ihook.pytest_exception_interact(node=item, call=call, report=report)
 
 
 def _judge(
@@ -90,7 +91,7 @@ def _judge(
 def _note_end(guard: Guard, item: pytest.Item, held: list[pytest.TestReport]) -> None:
     check = guard.check_of(item)
     if check is not None:
-        check.finished = held[0].when == "call" and all(report.passed for report in held)
+        check.finished = held[0].when == "call" and held[0].outcome == held[-1].outcome == "passed"
 
 
 def _deliver(guard: Guard, item: pytest.Item, report: pytest.TestReport) -> None:
@@ -130,12 +131,13 @@ def _run_phase(
 ) -> pytest.CallInfo[None]:
     """Run a phase of a test as pytest does; its report is held back before a debugger is entered, which may end the run."""
     reraised = (pytest.exit.Exception, *(() if item.config.getoption("usepdb", False) else (KeyboardInterrupt,)))
-    hook = partial(getattr(item.ihook, f"pytest_runtest_{when}"), item=item, **arguments)
+    ihook = item.ihook
+    hook = partial(getattr(ihook, f"pytest_runtest_{when}"), item=item, **arguments)
     call = pytest.CallInfo.from_call(hook, when=when, reraise=reraised)
-    report: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
+    report: pytest.TestReport = ihook.pytest_runtest_makereport(item=item, call=call)
     held.append(report)
     if check_interactive_exception(call, report):
-        item.ihook.pytest_exception_interact(node=item, call=call, report=report)
+        ihook.pytest_exception_interact(node=item, call=call, report=report)
     return call
 
 

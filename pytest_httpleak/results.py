@@ -9,15 +9,18 @@ import pytest
 
 from pytest_httpleak import __version__
 from pytest_httpleak.clocks import Real
-from pytest_httpleak.model.kinds import Outcome
+from pytest_httpleak.model.kinds import Outcome, State
 from pytest_httpleak.model.run import Run
+from pytest_httpleak.settings import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_httpleak.collected import Collected
+    from pytest_httpleak.model.kinds import Kind
     from pytest_httpleak.model.pools import PoolState
     from pytest_httpleak.model.rows import FixtureRow, Growth, TestRow, TrendPoint
+    from pytest_httpleak.session.checks import Check
     from pytest_httpleak.session.trend import Trend
 
 # Where a report carries its test's row, also on the way from an xdist worker to the controller.
@@ -192,3 +195,15 @@ def together(found: list[Growth]) -> list[Growth]:
             each = replace(each, first=other.first + each.first, last=other.last + each.last, tests=tests, slope=slope)  # noqa: PLW2901  # the sum of the two takes the place of the second
         merged[key] = each
     return sorted(merged.values(), key=lambda each: -each.slope)
+
+
+def needs_of(check: Check) -> dict[str, list[int]]:
+    """By kind: how many leaks are tolerated, how many there were (or may have been, if not judged), and whether that can fail."""
+    tolerate, fails = check.settings.tolerate, check.settings.mode is Mode.FAIL
+    if not check.finished or check.settings.mode is Mode.OFF:
+        return {kind.value: [allowed, allowed, fails] for kind, allowed in tolerate.items()}
+    found: dict[Kind, int] = {}
+    for finding in check.findings:
+        if finding.state is not State.PEAK and not any(finding is each for each in check.of_blocks):
+            found[finding.kind] = found.get(finding.kind, 0) + finding.count
+    return {kind.value: [allowed, found.get(kind, 0), fails] for kind, allowed in tolerate.items()}

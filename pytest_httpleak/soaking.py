@@ -16,7 +16,8 @@ from pytest_httpleak.session.blocks import Block
 from pytest_httpleak.session.soak import LOOKS, LinesMeanwhile, Plan, Soak, soak_in_tasks, soak_in_threads
 
 if TYPE_CHECKING:
-    from pytest_httpleak.session.core import Check, Session
+    from pytest_httpleak.session.checks import Check
+    from pytest_httpleak.session.core import Session
     from pytest_httpleak.settings import Settings
 
 _NAME: Final = "httpleak.soak()"

@@ -19,7 +19,8 @@ from pytest_httpleak.settings.wording import unknown
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Finding
-    from pytest_httpleak.session.core import Check, Session
+    from pytest_httpleak.session.checks import Check
+    from pytest_httpleak.session.core import Session
     from pytest_httpleak.settings import Settings
 
 _NAME: Final = "httpleak.sweep()"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_httpleak.guard import Guard
     from pytest_httpleak.model.kinds import Outcome
     from pytest_httpleak.model.rows import FixtureRow
-    from pytest_httpleak.session.core import Check
+    from pytest_httpleak.session.checks import Check
 
 
 _STORE_GLOBAL = opcode.opmap["STORE_GLOBAL"]
@@ -131,7 +131,7 @@ class WiderFixtures:
             return
         self._session.end(check)
         collected = self._guard.results.collected
-        if collected is not None and check.finished:
+        if collected is not None and check.finished and check.settings.mode is not Mode.OFF:
             collected.take_fixture(fixturedef)
         if not check.findings:
             return

@@ -14,7 +14,8 @@ import pytest
 from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.model.kinds import Kind
-from pytest_httpleak.session.core import Check, Session
+from pytest_httpleak.session.checks import Check
+from pytest_httpleak.session.core import Session
 from pytest_httpleak.settings import default_settings, settings_from_keywords
 from pytest_httpleak.values import Values
 

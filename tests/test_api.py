@@ -17,7 +17,8 @@ from pooldrivers import LIBRARIES, new_driver
 from pytest_httpleak import HttpLeakWarning, LeakError, no_leaks
 from pytest_httpleak.api import LeakCheck
 from pytest_httpleak.model.kinds import Kind
-from pytest_httpleak.session.core import Check, Session
+from pytest_httpleak.session.checks import Check
+from pytest_httpleak.session.core import Session
 from pytest_httpleak.settings import default_settings, settings_from_keywords
 
 

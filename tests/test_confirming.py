@@ -112,7 +112,7 @@ def test_group_of_more(httpleak, first):
     except AssertionError as error:
         raise ExceptionGroup("both", [error, ValueError()])
 
-@pytest.mark.xfail(strict=True)
+@pytest.mark.xfail(strict=True, reason="leaks once")
 def test_expected_once(httpleak, first):
     with httpleak.check():
         if first: leak()
@@ -192,7 +192,7 @@ def test_a_leak_is_confirmed_also_where_it_is_what_a_mark_expects(inner: Inner) 
             RUNS.append(name)
             if RUNS.count(name) == 1: KEPT.append(socket.socket())
 
-        @pytest.mark.xfail(strict=True)
+        @pytest.mark.xfail(strict=True, reason="leaks once")
         def test_strict(): leak_once("strict")
 
         class TestCase(unittest.TestCase):

@@ -189,6 +189,19 @@ def test_what_was_not_judged_to_its_end_is_kept(
     assert kept(inner) == owners
 
 
+def test_a_fixture_of_a_module_that_is_switched_off_is_kept_whatever_its_tests_are(inner: Inner) -> None:
+    recorded(inner, top="import pytest\npytestmark = pytest.mark.httpleak(mode='off')\n")
+    inner.write(
+        conftest="""
+        import pytest
+        def pytest_collection_modifyitems(items):
+            for item in items: item.add_marker(pytest.mark.httpleak(mode="fail"))
+        """
+    )
+    inner.run(*UPDATE)
+    assert kept(inner) == OWNERS[:1]
+
+
 def test_a_run_in_which_no_test_is_marked_leaves_the_baseline_alone(
     inner: Inner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -618,7 +618,7 @@ def test_a_leak_in_a_file_whose_name_cannot_be_encoded_is_told(inner: Inner, tmp
         ("sockets=0", {"wide": "leaked"}),
     ],
 )
-def test_marks_on_a_module_count_for_its_fixtures(inner: Inner, mark: str, fixtures: dict[str, str]) -> None:
+def test_marks_on_a_module_or_class_count_for_its_fixtures(inner: Inner, mark: str, fixtures: dict[str, str]) -> None:
     inner.write(
         test_a=f"""
         import socket
@@ -633,7 +633,23 @@ def test_marks_on_a_module_count_for_its_fixtures(inner: Inner, mark: str, fixtu
 
         def test_uses_it(wide):
             pass
-        """
+        """,
+        test_b=f"""
+        import socket
+        import pytest
+        KEPT = []
+
+        @pytest.fixture(scope="class")
+        def wide():
+            KEPT.append(socket.socket())
+            yield
+
+        @pytest.mark.httpleak({mark})
+        class TestMarked:
+            def test_uses_it(self, wide):
+                pass
+        """,
     )
     inner.run()
-    assert {row["name"]: row["outcome"] for row in inner.report["fixtures"]} == fixtures
+    found = [(row["name"], row["outcome"]) for row in inner.report["fixtures"]]
+    assert found == 2 * list(fixtures.items())

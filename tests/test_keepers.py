@@ -836,7 +836,6 @@ def test_the_processs_own_executor_may_be_made_when_it_is_first_used(inner: Inne
 
 BESIDE = """
 import socket
-import threading
 
 import pytest
 

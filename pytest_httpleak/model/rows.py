@@ -26,9 +26,7 @@ class TestRow(Facts):
     notes: tuple[AuditNote, ...] = ()
     attempts: int = 1
     repeated: int = 1
-    finished: bool = (
-        True  # nothing has failed or skipped it before its end; a leak that it shows does not count as that
-    )
+    finished: bool = True  # nothing has failed or skipped it before its end, but for a leak that it shows
 
 
 class FixtureRow(Facts):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 
 from pytest_httpleak.owners import Owner
-from pytest_httpleak.session.core import Check, Session
+from pytest_httpleak.session.checks import Check
+from pytest_httpleak.session.core import Session
 from pytest_httpleak.settings import Settings
 
 

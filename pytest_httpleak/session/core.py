@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.interruptions import pass_on
-from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.session.attaching import finder_for
+from pytest_httpleak.session.checks import Check
 from pytest_httpleak.session.earlier import bind_again
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.session.looking import Looking
@@ -24,8 +24,7 @@ from pytest_httpleak.sites import set_user_root
 if TYPE_CHECKING:
     from pytest_httpleak.adapters import Adapter
     from pytest_httpleak.importing import AfterImport
-    from pytest_httpleak.model.findings import Finding
-    from pytest_httpleak.model.rows import AuditNote, Growth
+    from pytest_httpleak.model.rows import Growth
     from pytest_httpleak.session.auditing import Auditing
     from pytest_httpleak.session.blocks import Block
     from pytest_httpleak.session.growth import GrowthWatch
@@ -49,57 +48,6 @@ if hasattr(os, "register_at_fork"):
 
 
 _HIGHEST_DESCRIPTOR: Final = 2**31 - 1  # a C int
-
-
-class Check:
-    """One judged life - a test's, a wider fixture's, a block's - with the settings that count for it and its findings."""
-
-    __slots__ = (
-        "findings",
-        "finished",
-        "judged",
-        "notes",
-        "of_blocks",
-        "owner",
-        "repeated",
-        "runs",
-        "settings",
-        "tasks_before",
-    )
-
-    def __init__(self, owner: Owner, settings: Settings) -> None:
-        self.owner = owner
-        self.settings = settings
-        self.findings: tuple[Finding, ...] = ()
-        self.of_blocks: tuple[
-            Finding, ...
-        ] = ()  # those among them of checked blocks inside it, which have terms of their own
-        self.notes: tuple[AuditNote, ...] = ()
-        self.judged = False
-        self.finished = False  # nothing has failed or skipped it: what it has not left by its end it does not leave
-        self.tasks_before = 0
-        self.runs = 1
-        self.repeated = 1
-
-    @property
-    def leaks(self) -> tuple[Finding, ...]:
-        """The findings that fail."""
-        return tuple(finding for finding in self.findings if finding.verdict is Verdict.LEAKED)
-
-    @property
-    def own_leaks(self) -> tuple[Finding, ...]:
-        """The same without those that a checked block has raised already."""
-        return tuple(each for each in self.leaks if not any(each is told for told in self.of_blocks))
-
-    def take_from_block(self, findings: tuple[Finding, ...]) -> None:
-        """Show the findings of a checked block as well."""
-        self.findings += findings
-        self.of_blocks += findings
-
-    @property
-    def warnings(self) -> tuple[Finding, ...]:
-        """The findings that only warn."""
-        return tuple(finding for finding in self.findings if finding.verdict is Verdict.WARNED)
 
 
 class Session:

@@ -24,7 +24,8 @@ from pytest_httpleak.settings import Mode
 
 if TYPE_CHECKING:
     from pytest_httpleak.owners import Owner
-    from pytest_httpleak.session.core import Check, Session
+    from pytest_httpleak.session.checks import Check
+    from pytest_httpleak.session.core import Session
 
 # So many looks at what is open tell a slope from chance, and are few enough not to be felt.
 LOOKS: Final = 50

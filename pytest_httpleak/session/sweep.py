@@ -12,7 +12,8 @@ from pytest_httpleak.session.faults import Fault, Steps, Target, Waiting
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Finding, Site
     from pytest_httpleak.owners import Owner
-    from pytest_httpleak.session.core import Check, Session
+    from pytest_httpleak.session.checks import Check
+    from pytest_httpleak.session.core import Session
     from pytest_httpleak.settings import Settings
 
 

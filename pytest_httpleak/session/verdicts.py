@@ -14,7 +14,8 @@ from pytest_httpleak.session.limits import breaches
 from pytest_httpleak.settings import Mode
 
 if TYPE_CHECKING:
-    from pytest_httpleak.session.core import Check, Session
+    from pytest_httpleak.session.checks import Check
+    from pytest_httpleak.session.core import Session
 
 # The scopes of a checked block and of a test.
 _BLOCK = "block"
