@@ -29,8 +29,7 @@ def confirm(guard: Guard, item: pytest.Item, first: Check, run_again: Callable[[
     seen = Counter({_cause(finding): 1 for finding in leaks})
     runs, ended_by_blocks = 1, False
     for _ in range(guard.settings.confirm):
-        if hasattr(item, "_request"):
-            item._initrequest()  # type: ignore[attr-defined]
+        _make_anew(item)
         with guard.fixtures.repeating():
             ended_by_blocks = run_again()
         runs += 1
@@ -47,6 +46,14 @@ def confirm(guard: Guard, item: pytest.Item, first: Check, run_again: Callable[[
     first.findings = tuple(told.values())
     first.runs, first.repeated = runs, max(seen.values())
     guard.put_check(item, first)
+
+
+def _make_anew(item: Any) -> None:
+    """Have pytest set up the test again from its beginning."""
+    if hasattr(item, "_request"):
+        item._initrequest()
+    if getattr(item, "_instance", item) is None:  # pytest 8.2.2 makes no new instance of a `TestCase` over that
+        del item._instance
 
 
 def _cause(finding: Finding) -> Any:

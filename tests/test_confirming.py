@@ -174,7 +174,7 @@ def test_a_leak_that_a_block_has_raised_is_confirmed_like_the_tests_own(inner: I
         "block_once_in_a_leaking_test",
         "one_block_after_the_other",
     )
-    result.stdout.fnmatch_lines_random([f"FAILED test_a.py::test_{name} *" for name in failed])
+    result.stdout.fnmatch_lines_random([f"FAILED test_a.py::test_{name}*" for name in failed])
     result.stdout.fnmatch_lines(["FAILED test_a.py::test_fails_after_block - AssertionError: own reason*"])
     result.assert_outcomes(failed=6, passed=3, warnings=6)
 
