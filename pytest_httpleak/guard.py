@@ -288,7 +288,7 @@ class Guard:
         if self.trend is not None:
             self.session.safely(self.trend.note, item.nodeid)
         is_here = direct and not self.is_worker
-        if self.fixtures.pending or (check is not None and self._has_something_to_say(check)):
+        if self.fixtures.pending or (check is not None and self._has_something_to_say(check, is_here=is_here)):
             found = self._row(item.nodeid, check)
             if is_here:
                 self.results.add(*found)
@@ -296,12 +296,15 @@ class Guard:
                 setattr(report, ROW, as_data(*found))
         elif check is not None:
             if is_here:
-                self.results.add_clean(item.nodeid)
+                self.results.add_clean(item.nodeid, check.notes)
             else:
                 setattr(report, ROW, CLEAN)
 
-    def _has_something_to_say(self, check: Check) -> bool:
-        if check.findings or check.notes or not check.finished or check.settings.mode is Mode.OFF:
+    def _has_something_to_say(self, check: Check, *, is_here: bool) -> bool:
+        """Whether a test's row has more in it than notes that inform; these another process is told with a row."""
+        if check.findings or not check.finished or check.settings.mode is Mode.OFF:
+            return True
+        if check.notes and (not is_here or self._asked_notes(check)):
             return True
         return check.settings.tolerate is not self.settings.default.tolerate
 

@@ -213,14 +213,13 @@ class Watch(Answering):
         self.fds[fd] = (birth, owner, (status.st_dev, status.st_ino))
         owner.descriptors += 1
 
-    def note(self, name: str, message: str, hint: str, birth: Birth | None = None) -> None:
-        """Take an audit note for whoever is running: code that allows a leak in production."""
-        owner = self._answering()
+    def note(self, name: str, message: str, hint: str, like: Record | None = None) -> None:
+        """Take an audit note: code that allows a leak in production; `like` was given its birth and owner on the same way."""
+        owner = self._answering() if like is None or like.owner is None else like.owner
         if owner is self.root or owner.over or owner.noted >= _MOST_NOTES:
             return
         owner.noted += 1
-        if birth is None:
-            birth = self.birth(4)
+        birth = self.birth(4) if like is None or like.birth is None else like.birth
         last = owner.notes[-1] if owner.notes else None
         if last is not None and last.name == name and last.says(message, hint, birth):
             last.count += 1

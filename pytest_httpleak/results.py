@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from pytest_httpleak.collected import Collected
     from pytest_httpleak.model.kinds import Kind
     from pytest_httpleak.model.pools import PoolState
-    from pytest_httpleak.model.rows import FixtureRow, Growth, TestRow, TrendPoint
+    from pytest_httpleak.model.rows import AuditNote, FixtureRow, Growth, TestRow, TrendPoint
     from pytest_httpleak.session.checks import Check
     from pytest_httpleak.session.trend import Trend
 
 # Where a report carries its test's row, also on the way from an xdist worker to the controller.
 ROW = "httpleak_row"
 CLEAN = "clean"
+
+# Audit notes of a test of which there is nothing else to say.
+Notes = tuple["AuditNote", ...]
 
 # By test function and kind: how many leaks are tolerated, how many there were, and whether a tolerance can fail the run.
 Needs = dict[str, dict[str, list[int]]]
@@ -36,7 +39,7 @@ class Results:
 
     def __init__(self, rootdir: str) -> None:
         self._rootdir = rootdir
-        self._rows: dict[str, TestRow | None] = {}  # None for a clean test, as nearly all are
+        self._rows: dict[str, TestRow | Notes] = {}  # of a clean test only its notes, as nearly all are
         self._fixtures: list[FixtureRow] = []
         self._errors: list[str] = []
         self._trend: list[TrendPoint] = []
@@ -70,9 +73,9 @@ class Results:
             self._note_need(place, kinds)
         self._fixtures += fixtures
 
-    def add_clean(self, nodeid: str) -> None:
-        """Take a test of which there is nothing to say."""
-        self._rows[nodeid] = None
+    def add_clean(self, nodeid: str, notes: Notes = ()) -> None:
+        """Take a test of which there is nothing to say but these notes."""
+        self._rows[nodeid] = notes
 
     def _note_need(self, place: str, kinds: dict[str, list[int]]) -> None:
         known = self.needed.setdefault(place, {})
@@ -149,22 +152,25 @@ class Results:
         run.trend = self._trend + ([] if trend is None else trend.points())
         run.growth = together([*self._growth, *growth])
         run.disabled = list(dict.fromkeys([*errors, *self._errors]))
-        rows = self._every_row() if every_row else filter(None, self._rows.values())
-        for row in rows:
+        for row in self._told(clean=every_row):
             run.count(row)
         if not every_row:
-            clean = sum(1 for row in self._rows.values() if row is None)
+            clean = sum(1 for row in self._rows.values() if not row)
             run.summary.checked += clean
             run.summary.clean += clean
         run.summary.complete = complete and not self._lost_workers
         run.summary.seconds_in_plugin = round(seconds + self._seconds, 6)
         return run
 
-    def _every_row(self) -> Iterator[TestRow]:
+    def _told(self, *, clean: bool) -> Iterator[TestRow]:
+        """The rows of all tests, or of those of which there is something to say."""
         from pytest_httpleak.model.rows import TestRow
 
         for nodeid, row in self._rows.items():
-            yield TestRow(nodeid, Outcome.CLEAN) if row is None else row
+            if not isinstance(row, tuple):
+                yield row
+            elif row or clean:
+                yield TestRow(nodeid, Outcome.CLEAN, (), row, 1, 1, True)
 
 
 def as_data(row: TestRow | None, fixtures: list[FixtureRow], needs: Needs) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from pooldrivers import new_driver
 
 from pytest_httpleak.model.rows import AuditNote
 from pytest_httpleak.owners import Taken
-from pytest_httpleak.session.auditing import counted
+from pytest_httpleak.ownership import Watch
+from pytest_httpleak.session.auditing import Auditing
 from pytest_httpleak.session.core import Session
 from pytest_httpleak.settings import default_settings
 from pytest_httpleak.sites import capture
@@ -443,13 +444,13 @@ def test_a_default_that_a_wider_fixture_changes_and_puts_back_is_no_tests_doing(
 def test_notes_of_one_line_are_counted_together_only_where_they_say_the_same() -> None:
     birth = capture(1)
     taken = [Taken("no-timeout", "waits", hint, birth) for hint in ("pass one", "pass one", "set one")]
-    assert [(each.hint, each.count) for each in counted(taken)] == [("pass one", 2), ("set one", 1)]
+    assert [(each.hint, each.count) for each in Auditing(Watch()).counted(taken)] == [("pass one", 2), ("set one", 1)]
 
 
 def test_notes_that_say_the_same_are_counted_for_each_line() -> None:
     taken = [Taken("no-timeout", "waits", "pass one", capture(1))]
     taken += [Taken("no-timeout", "waits", "pass one", capture(1))]
-    assert [each.count for each in counted(taken)] == [1, 1]
+    assert [each.count for each in Auditing(Watch()).counted(taken)] == [1, 1]
 
 
 @pytest.mark.parametrize("options", [{}, {"connect": None, "read": None}])

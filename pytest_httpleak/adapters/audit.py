@@ -89,8 +89,8 @@ def _urllib3(module: ModuleType, hooks: Hooks) -> None:
         if record is not None and record.front is not None:  # what is built on it says it itself
             return
         if sys.modules["socket"].getdefaulttimeout() is None:
-            birth = checkout.birth if checkout is not None and checkout.is_direct else None
-            watch.note("no-timeout", message, _SET_TIMEOUT, birth)
+            like = checkout if checkout is not None and checkout.is_direct else None
+            watch.note("no-timeout", message, _SET_TIMEOUT, like)
 
     hooks.before(module.connectionpool.HTTPConnectionPool, "_put_conn", returning)
     hooks.before(module.connectionpool.HTTPConnectionPool, "_make_request", sending)
@@ -102,6 +102,9 @@ _SET_TIMEOUT = "pass `timeout=`, in seconds, to the request or to its pool"
 def _waits_for_ever(timeout: Any, stock: Any) -> bool:
     """Whether a `Timeout` of urllib3 bounds neither connecting nor reading; what is no number stands for the socket's."""
     if type(timeout) is stock:  # whose properties come to the same
+        unset = stock.DEFAULT_TIMEOUT
+        if timeout._connect is unset and timeout._read is unset and timeout.total is unset:  # as most are
+            return True
         return not (
             isinstance(timeout.total, _NUMBERS)
             or isinstance(timeout._connect, _NUMBERS)

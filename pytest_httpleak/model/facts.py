@@ -24,7 +24,7 @@ class Facts:
 
     def __init__(self, *values: Any, **named: Any) -> None:
         fields, given = self.FIELDS, self.__dict__
-        given.update(zip(fields, values, strict=False))
+        given.update(zip(fields, values))  # noqa: B905  # to say that they may differ in length doubles what this takes
         if not named and len(values) == len(fields):  # as most are made
             return
         given.update(named)

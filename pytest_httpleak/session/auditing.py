@@ -21,6 +21,8 @@ CLIENTS_FROM_ONE_LINE: Final = 5
 TRIES_FROM_ONE_LINE: Final = 20
 # More tasks of one line that are there at once are started without a bound.
 TASKS_FROM_ONE_LINE: Final = 100
+# Different notes that are kept to be given again.
+_MOST_KNOWN: Final = 4096
 # Module, path of attributes, and what it is called: defaults that all code in the process shares.
 GLOBALS: Final = (
     ("urllib.request", ("_opener",), "urllib.request's opener"),
@@ -39,6 +41,7 @@ class Auditing:
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._before = shared_defaults()
+        self._known: dict[tuple[object, ...], AuditNote] = {}  # by what they say: tests of a suite have the same ones
 
     def accept(self) -> None:
         """Take the shared defaults as they are: a fixture of a wider scope has changed them, or put them back."""
@@ -60,7 +63,7 @@ class Auditing:
         )
         has_tasks = self._watch.births_of_tasks - tasks_before > TASKS_FROM_ONE_LINE
         if not (is_changed or has_many or has_tasks):
-            return counted(owner.notes) if owner.notes else ()
+            return self.counted(owner.notes) if owner.notes else ()
         from pytest_httpleak.session import auditnotes
 
         found: list[AuditNote] = []
@@ -71,21 +74,30 @@ class Auditing:
             found += [*auditnotes.many_clients(made), *auditnotes.many_tries(made)]
         if has_tasks and not runs_examples():
             found += auditnotes.many_tasks(birth for birth, of, _ in list(self._watch.tasks.values()) if of is owner)
-        return (*found, *counted(owner.notes))
+        return (*found, *self.counted(owner.notes))
 
+    def counted(self, taken: Sequence[Taken]) -> tuple[AuditNote, ...]:
+        """The notes that the adapters have taken, each once for each line."""
+        if len(taken) == 1:  # as in nearly every test that has one
+            (one,) = taken
+            return (self._note(one.name, one.message, one.hint, one.birth.site(), one.count),)
+        counts: dict[tuple[str, str, str, Site | None], int] = {}
+        for each in taken:
+            key = (each.name, each.message, each.hint, each.birth.site())
+            counts[key] = counts.get(key, 0) + each.count
+        return tuple([self._note(*key, number) for key, number in counts.items()])
 
-def counted(taken: Sequence[Taken]) -> tuple[AuditNote, ...]:
-    """The notes that the adapters have taken, each once for each line."""
-    from pytest_httpleak.model.rows import AuditNote  # here, as a run without notes needs none
+    def _note(self, name: str, message: str, hint: str, created: Site | None, count: int) -> AuditNote:
+        """The note that says so, which is made once."""
+        key = (name, message, hint, id(created), count)  # the note keeps its site, so that this stands for no other
+        known = self._known.get(key)
+        if known is None:
+            from pytest_httpleak.model.rows import AuditNote  # here, as a run without notes needs none
 
-    if len(taken) == 1:  # as in nearly every test that has one
-        (one,) = taken
-        return (AuditNote(one.name, one.message, one.hint, one.birth.site(), one.count),)
-    counts: dict[tuple[str, str, str, Site | None], int] = {}
-    for each in taken:
-        key = (each.name, each.message, each.hint, each.birth.site())
-        counts[key] = counts.get(key, 0) + each.count
-    return tuple([AuditNote(*key, number) for key, number in counts.items()])
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            known = self._known[key] = AuditNote(name, message, hint, created, count)
+        return known
 
 
 def shared_defaults() -> tuple[Any, ...]:
