@@ -55,6 +55,8 @@ class ConnectionRecord(Record):
         # The way through a proxy is none of a connector's own connections.
         if self.destined is None or (connector is not None and _is_kept(protocol, connector)):
             return None
+        if descriptor_of(protocol) < 0:  # a stand-in, which says yes to everything
+            return None
         return self._suspect("thrown away by its connector without being closed", State.OPEN, [protocol], _THROWN_AWAY)
 
     def is_over(self) -> bool:

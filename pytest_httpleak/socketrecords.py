@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # Not `socket`, which would be handed to its adapter from in here, before this module is complete.
 import _socket as _socket_module
+import gc
 import os
 import stat
 import sys
@@ -109,7 +110,7 @@ class SocketRecord(Record):
             return None
         fd = fileno(sock)
         if fd < 0:
-            return None
+            return self._dropped() if self._has_been_dropped(sock) else None
         what = describe(sock)
         return self.suspect(
             State.OPEN,
@@ -119,6 +120,11 @@ class SocketRecord(Record):
             names=(what, *_addresses(sock), class_name(self.type)),
             holds=(held(Kind.FDS, f"fd {fd}", fd),),
         )
+
+    def _has_been_dropped(self, sock: Any) -> bool:
+        """Whether its finalizer has closed a socket that something keeps since: a `ResourceWarning` that was recorded."""
+        self.collected = gc.is_finalized(sock)
+        return self.collected
 
     def _dropped(self) -> Suspect | None:
         if self.holder is not None:

@@ -8,6 +8,7 @@ import sys
 import types
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 from inner import Inner
@@ -763,6 +764,27 @@ def test_a_connection_that_its_connector_throws_away_leaks(
     assert finding.summary.endswith(", thrown away by its connector without being closed")
     assert finding.hint == "this is the library's own doing: upgrade aiohttp"
     held[0][0][0].close()
+
+
+def test_a_stand_in_for_a_connection_is_not_thrown_away(marked: Marked, held: list[Any], loop: Loop) -> None:
+    """It says yes to everything, that it is connected, too."""
+
+    async def create_connection(*args: Any) -> mock.Mock:
+        closed = asyncio.get_running_loop().create_future()
+        closed.set_result(None)
+        held.append(mock.Mock(closed=closed))
+        protocol: mock.Mock = held[-1]
+        return protocol
+
+    async def connecting() -> None:
+        async with aiohttp.TCPConnector() as connector:
+            connector._create_connection = create_connection  # type: ignore[assignment]
+            (await connector.connect(mock.Mock(), [], aiohttp.ClientTimeout())).close()
+
+    def clean() -> None:
+        loop.run(connecting())
+
+    marked(clean)
 
 
 def test_a_connection_that_its_connector_throws_away_and_closes_is_clean(

@@ -20,6 +20,7 @@ from unittest import mock
 from urllib.parse import urlsplit
 
 import pytest
+from inner import Inner
 from marked import Marked, wake
 
 from pytest_httpleak.adapters import Hooks, Unsupported, sockets
@@ -85,6 +86,69 @@ def test_a_listening_socket_leaks(marked: Marked, kept: list[Any]) -> None:
     (finding,) = marked(leaking)
     assert finding.summary.startswith("TCP 127.0.0.1:")
     assert ", listening, fd" in finding.summary
+
+
+def test_a_socket_that_is_dropped_leaks_also_where_its_warning_is_recorded(marked: Marked) -> None:
+    """The warning has the socket, which its finalizer has closed, as its source."""
+
+    def dropping() -> None:
+        socket.socket()  # leak: sockets collected
+
+    def closing() -> None:
+        socket.socket().close()
+
+    with pytest.warns(ResourceWarning, match="unclosed") as recorded:
+        marked(dropping)
+    assert recorded[0].source.fileno() == -1
+    marked(closing)
+
+
+def test_a_socket_that_is_closed_behind_its_back_is_not_taken_for_a_dropped_one(
+    marked: Marked, kept: list[Any]
+) -> None:
+    def closing() -> None:
+        sock = socket.socket()
+        kept.append(sock)
+        os.close(sock.fileno())
+
+    marked(closing)
+    kept[0].detach()
+
+
+ACCEPT = """
+    import socket
+    import pytest
+    from conftest import ACCEPT
+
+    KEPT = []
+
+    @pytest.fixture
+    def listener():
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            yield listener
+
+    def test_server_side(listener):
+        with socket.create_connection(listener.getsockname()):
+            ACCEPT(listener)
+
+    def test_client_side(listener):
+        KEPT.append(socket.create_connection(listener.getsockname()))
+        ACCEPT(listener)[0].close()
+
+    def test_made_of_a_number():
+        KEPT.append(socket.socket(fileno=socket.socket().detach()))
+"""
+
+
+def test_what_a_kept_accept_gives_is_the_servers_side_too(inner: Inner) -> None:
+    """As trio keeps it, where that is imported before the sockets are watched."""
+    inner.write(conftest="import socket\nACCEPT = socket.socket.accept\n", test_a=ACCEPT)
+    inner.run()
+    assert inner.outcomes() == {
+        "test_server_side": "clean",
+        "test_client_side": "leaked",
+        "test_made_of_a_number": "leaked",
+    }
 
 
 def test_a_datagram_socket_leaks(marked: Marked, kept: list[Any]) -> None:

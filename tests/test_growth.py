@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _socket
 import asyncio
+import ctypes
 import logging
 import os
 import socket
@@ -21,6 +23,7 @@ from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Site
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.model.rows import Growth
+from pytest_httpleak.probes import descriptors, nativethreads
 from pytest_httpleak.results import together
 from pytest_httpleak.session.core import Session
 from pytest_httpleak.session.growth import grows, slope
@@ -57,6 +60,44 @@ def test_a_registry_that_gains_a_client_with_each_test_grows(
     assert (growth.kind, growth.library, growth.type) == (Kind.CLIENTS, "httpx", "httpx.Client")
     assert (growth.first, growth.last, growth.tests, growth.slope) == (1, TESTS, TESTS, 1.0)
     assert growth.created.function == "tenant"
+
+
+@pytest.mark.skipif(not hasattr(os, "eventfd"), reason="needs `eventfd`, of Linux")
+def test_what_code_in_c_leaves_open_grows_also_where_nothing_else_is_made(
+    grown: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a thread that is not Python's it is no test's leak, as the runtime of a library may have opened it."""
+    monkeypatch.setattr(nativethreads, "are_running", lambda: True)
+    eventfd = ctypes.CDLL(None).eventfd
+    made: list[int] = []
+
+    try:
+        (growth,) = grown(lambda number: made.append(eventfd(0, 0)))
+    finally:
+        for fd in made:
+            os.close(fd)
+    assert (growth.kind, growth.tests, growth.slope) == (Kind.FDS, TESTS, 1.0)
+
+
+def test_who_serves_is_asked_once_for_all_sockets_of_code_in_c(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    server_sides = descriptors.server_sides
+    monkeypatch.setattr(descriptors, "server_sides", lambda: asked.append(1) or server_sides())
+    made = [_socket.socket() for _ in range(3)]
+    told = [suspect.kind for suspect, _ in session.ledger.census(set())]
+    for sock in made:
+        sock.close()
+    assert told.count(Kind.SOCKETS) == 3
+    assert len(asked) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "eventfd"), reason="needs `eventfd`, of Linux")
+def test_what_code_in_c_opens_and_closes_does_not(grown: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nativethreads, "are_running", lambda: True)
+    library = ctypes.CDLL(None)
+    assert grown(lambda number: library.close(library.eventfd(0, 0))) == []
 
 
 def test_a_registry_that_is_filled_at_first_use_does_not(grown: Any, kept: list[Any], server: str) -> None:

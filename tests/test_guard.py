@@ -326,7 +326,7 @@ PROBES: list[tuple[object, str]] = [
     (descriptors, "listing"),
     (descriptors, "identity"),
     (descriptors, "is_socket"),
-    (descriptors, "is_server_side"),
+    (descriptors, "server_sides"),
     (descriptors, "target"),
     (infrastructure, "descriptors"),
     (infrastructure, "is_of_a_tool"),

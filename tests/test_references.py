@@ -717,7 +717,7 @@ def test_a_search_that_ends_elsewhere_tells_of_no_object(program: Any) -> None:
     ],
 )
 def test_the_path_is_told_in_words(program: Any, place: str, text: str) -> None:
-    assert references.held_by(put(program, place)) == text
+    assert references.held_by(put(program, place), seconds=30) == text
 
 
 def test_what_nobody_holds_is_held_by_nobody() -> None:
@@ -846,7 +846,7 @@ def test_the_attribute_of_a_running_thread_is_told(program: Any) -> None:
     thread.client = Client()
     thread.start()
     try:
-        told = references.held_by(thread.client)
+        told = references.held_by(thread.client, seconds=30)
         assert told is not None
         assert told.endswith(".client")
     finally:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import _socket as _socket_module
+import inspect
+import sys
 from threading import get_ident
-from types import ModuleType
+from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks, require
@@ -19,12 +21,15 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     table = hooks.watch.table("sockets")
     watch: Any = hooks.watch
     cls = module.socket
+    accept = getattr(inspect.unwrap(cls.accept), "__code__", None)
     has_core = not issubclass(cls, _socket_module.socket)  # gevent's, for one, whose servers keep the core alone
 
     def born(_: None, sock: Any, /, *args: Any, **kwargs: Any) -> None:
         if watch.making and get_ident() in watch.making:
             return
         record = SocketRecord(sock)
+        if len(args) > _FILENO or kwargs.get("fileno") is not None:
+            record.accepted = _is_called_in(accept)
         if has_core:
             record.note_core(getattr(sock, "_sock", None))
         table.put(sock, record)
@@ -74,3 +79,19 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     hooks.after(cls, "detach", detached)
     hooks.after(cls, "accept", accepted)
     hooks.after(cls, "dup", doubled)
+
+
+_FILENO = 3  # its place among the arguments of `socket.socket`
+_WRAPPERS = 3  # around `socket.__init__`, where sessions are nested
+
+
+def _is_called_in(function: CodeType | None) -> bool:
+    """Whether that function makes the socket: `accept`, also where a library has kept it from before it was patched."""
+    frame: FrameType | None = sys._getframe(2)
+    for _ in range(_WRAPPERS + 1):
+        if frame is None:
+            break
+        if frame.f_code is function:
+            return True
+        frame = frame.f_back
+    return False

@@ -6,7 +6,7 @@ import _socket  # the class in C, which nobody watches
 import os
 import stat
 import sys
-from typing import Any, Final
+from typing import Final
 
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.opennumbers import native
@@ -211,14 +211,15 @@ def _contents(path: str) -> bytes:
         _close(fd)
 
 
-def is_server_side(fd: int) -> bool:
-    """Whether a socket was accepted by a server of this process: its local port is one that the process listens on."""
+def server_sides() -> frozenset[int]:
+    """The sockets that servers of this process have accepted: their local ports are ones that the process listens on."""
     try:
         import psutil
 
         connections = psutil.Process().net_connections("tcp")
     except Exception:  # noqa: BLE001  # psutil has errors of its own for where it may not look; then nothing is known
-        return False
+        return frozenset()
     listening = {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
-    mine: Any = next((each for each in connections if each.fd == fd), None)
-    return mine is not None and mine.status != psutil.CONN_LISTEN and mine.laddr.port in listening
+    return frozenset(
+        each.fd for each in connections if each.status != psutil.CONN_LISTEN and each.laddr.port in listening
+    )

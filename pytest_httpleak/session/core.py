@@ -69,6 +69,7 @@ class Session:
         self.let_go: Callable[[], object] = lambda: None  # of what only the test runner keeps, before a leak is judged
         self._tests = 0
         self._births = 0  # of all tests together, those that are over
+        self._descriptors: int | None = None  # that were open after the last of them that opened or closed any
         self._growth: GrowthWatch | None = None
         self._finder: AfterImport | None = None
         self._pid = os.getpid()
@@ -185,6 +186,7 @@ class Session:
         check.tasks_before = self.watch.births_of_tasks
         if not self._tests and scope == "function":
             self._births = self.watch.births  # what was made before the first test is no test's
+            self._descriptors = self.ledger.count
         if settings.peaks or settings.max_clients is not None:
             self.want_peaks(check)
         self.resume(check)
@@ -238,7 +240,7 @@ class Session:
                 if self._auditing is not None:
                     check.notes = self._auditing.notes(owner, check.tasks_before, self.runs_examples)
                 self._tests += 1
-                if self.watch.births != self._births or check.findings or (self.is_last and self._growth is not None):
+                if self._may_have_grown(check):
                     self._look_for_growth(check)
         except Exception as error:  # noqa: BLE001  # this is the wall
             self.looking.wall.note(error)
@@ -264,8 +266,14 @@ class Session:
         if self._auditing is not None:
             self._auditing.accept()
 
+    def _may_have_grown(self, check: Check) -> bool:
+        """Whether there may be more than before: made, left, or opened by code in C, which is only counted."""
+        if self.watch.births != self._births or self.ledger.count != self._descriptors:
+            return True
+        return bool(check.findings) or (self.is_last and self._growth is not None)
+
     def _look_for_growth(self, check: Check) -> None:
-        self._births = self.watch.births
+        self._births, self._descriptors = self.watch.births, self.ledger.count
         if self._growth is None:
             from pytest_httpleak.session.growth import GrowthWatch
 

@@ -141,7 +141,7 @@ class Ledger:
 
         Other threads open and close descriptors meanwhile, so `explained` has to be younger than the list.
         """
-        return self._told(unaccounted, explained)
+        return self._told(unaccounted, explained, functools.cache(descriptors.server_sides))
 
     @_walled
     def census(self, explained: set[int]) -> list[tuple[Suspect, int]]:
@@ -157,10 +157,11 @@ class Ledger:
             birth, _, born = fds(fd, _UNBORN)
             place = birth.place() if birth is not None and born == identity else None
             places.setdefault(fd if place is None else (id(place[0]), place[1]), []).append(fd)
-        found = [(self._told({same[-1]: listing[same[-1]]}, explained), len(same)) for same in places.values()]
+        sides = functools.cache(descriptors.server_sides)  # asked once, and only if there is a socket among them
+        found = [(self._told({same[-1]: listing[same[-1]]}, explained, sides), len(same)) for same in places.values()]
         return [(suspect, number) for suspects, number in found for suspect in suspects]
 
-    def _told(self, unaccounted: Open, explained: set[int]) -> list[Suspect]:
+    def _told(self, unaccounted: Open, explained: set[int], sides: Callable[[], frozenset[int]]) -> list[Suspect]:
         found: dict[str, Suspect] = {}
         for fd, identity in unaccounted.items():
             if fd in explained or descriptors.identity(fd) != identity or self._is_beside_its_file(fd, identity):
@@ -171,7 +172,7 @@ class Ledger:
                 self.disown(fd)
                 continue
             is_socket = descriptors.is_socket(fd)
-            if is_socket and descriptors.is_server_side(fd):
+            if is_socket and fd in sides():
                 continue
             if birth is None and descriptors.is_of_loaded_code(fd):
                 self.disown(fd)
