@@ -56,6 +56,32 @@ def test_what_wakes_threads_that_are_not_pythons_is_theirs(inner: Inner, start: 
     }
 
 
+def test_a_watcher_of_files_is_no_runtimes(inner: Inner) -> None:
+    """As watchfiles opens one with each of its objects, beside a thread of its own and what that waits with."""
+    inner.write(
+        test_a="""
+        import ctypes
+        import os
+
+        LIBC = ctypes.CDLL(None)
+
+        def begin():
+            thread = ctypes.c_ulong()
+            assert LIBC.pthread_create(ctypes.byref(thread), None, LIBC.pause, None) == 0
+            LIBC.eventfd(0, 0)
+            LIBC.epoll_create1(0)
+            return LIBC.inotify_init()
+
+        def test_watches(): begin()
+        def test_ends_its_watch(): os.close(begin())
+        """
+    )
+    inner.run()
+    assert inner.outcomes() == {"test_watches": "leaked", "test_ends_its_watch": "clean"}
+    (finding,) = next(row["findings"] for row in inner.report["tests"] if row["nodeid"].endswith("test_watches"))
+    assert finding["summary"].endswith("anon_inode:inotify")
+
+
 def test_threads_of_pythons_are_none(inner: Inner) -> None:
     inner.write(
         test_a="""

@@ -23,8 +23,9 @@ Open = dict[int, descriptors.Identity]
 
 # Input and output are redirected, by the test runner not least; the numbers themselves are the process's.
 _STANDARD = range(3)
-# What loops in C wait with: pollers, wake-ups, pipes for signals, and the null device in reserve for when none is left.
-_WAITING = ("anon_inode:", "pipe:", "/dev/null")
+# What loops in C wait with: pollers, wake-ups, timers, pipes for signals, and the null device in reserve for when none is
+# left. What watches files has no brackets to its name: that is somebody's watcher, and no runtime's.
+_WAITING = ("anon_inode:[", "pipe:", "/dev/null")
 
 _UNBORN = (None, None, None)
 
