@@ -31,6 +31,13 @@ class Thing(Record):
         return True
 
 
+def born(birth: Birth, owner: Owner | None = None) -> Thing:
+    """The record of something that was made there, and for whom."""
+    thing = Thing()
+    thing.birth, thing.owner = birth, owner
+    return thing
+
+
 class Answer(Thing):
     kind = Kind.RESPONSES
 
@@ -829,7 +836,7 @@ def test_a_number_that_is_not_open_is_given_to_nobody(watch: Watch, test: Owner)
 
 def test_notes_are_taken_for_whoever_is_running_where_they_are_made(watch: Watch, test: Owner) -> None:
     def wrapper(birth: Birth | None) -> None:
-        watch.note("name", "message", "hint", birth)
+        watch.note("name", "message", "hint", None if birth is None else born(birth))
 
     def user(birth: Birth | None = None) -> None:
         wrapper(birth)
@@ -843,9 +850,17 @@ def test_notes_are_taken_for_whoever_is_running_where_they_are_made(watch: Watch
     assert given.birth is NOWHERE
 
 
+def test_a_note_on_what_was_just_made_is_for_its_owner(watch: Watch, test: Owner) -> None:
+    other = Owner("other", "function")
+    watch.note("name", "message", "hint", born(NOWHERE, other))
+    watch.note("name", "message", "hint", born(NOWHERE, watch.root))
+    assert [taken.birth for taken in other.notes] == [NOWHERE]
+    assert watch.root.notes == test.notes == []
+
+
 def test_notes_that_say_the_same_of_the_same_lines_are_kept_as_one(watch: Watch, test: Owner) -> None:
     def user(message: str = "message", hint: str = "hint") -> None:
-        watch.note("name", message, hint, capture(2))
+        watch.note("name", message, hint, born(capture(2)))
 
     for _ in range(3):
         user()
@@ -864,7 +879,7 @@ def test_notes_that_say_the_same_of_the_same_lines_are_kept_as_one(watch: Watch,
 
 def test_a_note_is_held_against_the_last_one_alone_and_against_its_name(watch: Watch, test: Owner) -> None:
     for name in ("one", "other", "other", "one"):
-        watch.note(name, "message", "hint", NOWHERE)
+        watch.note(name, "message", "hint", born(NOWHERE))
     assert [(taken.name, taken.count) for taken in test.notes] == [("one", 1), ("other", 2), ("one", 1)]
 
 
@@ -878,7 +893,7 @@ def test_no_notes_are_taken_for_the_process_and_for_what_is_over(watch: Watch) -
 
 def test_of_notes_that_never_end_two_hundred_are_taken(watch: Watch, test: Owner) -> None:
     for _ in range(201):
-        watch.note("name", "message", "hint", NOWHERE)
+        watch.note("name", "message", "hint", born(NOWHERE))
     assert sum(taken.count for taken in test.notes) == 200
 
 
