@@ -127,7 +127,7 @@ class TestWhatRises:
 
     def test_beside_threads_it_is_told_too(self, leakcheck: LeakCheck, kept: list[Any], others: Any) -> None:
         with pytest.raises(LeakError, match="more with each"):
-            leakcheck.soak(lambda: others(lambda: kept.append(socket.socket())), rate=100, seconds=1.5, concurrency=1)
+            leakcheck.soak(lambda: others(lambda: kept.append(socket.socket())), rate=100, seconds=4, concurrency=1)
 
     def test_what_is_closed_as_often_does_not_rise(
         self, soaked: Callable[..., Soak], kept: list[Any], others: Any
