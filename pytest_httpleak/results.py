@@ -164,12 +164,12 @@ class Results:
 
     def _told(self, *, clean: bool) -> Iterator[TestRow]:
         """The rows of all tests, or of those of which there is something to say."""
-        from pytest_httpleak.model.rows import TestRow
-
         for nodeid, row in self._rows.items():
             if not isinstance(row, tuple):
                 yield row
             elif row or clean:
+                from pytest_httpleak.model.rows import TestRow  # here, as a clean run shows none
+
                 yield TestRow(nodeid, Outcome.CLEAN, (), row, 1, 1, True)
 
 

@@ -110,7 +110,9 @@ class SocketRecord(Record):
             return None
         fd = fileno(sock)
         if fd < 0:
-            return self._dropped() if self._has_been_dropped(sock) else None
+            # Its finalizer may have closed it, if something keeps it since: a `ResourceWarning` that was recorded.
+            self.collected = gc.is_finalized(sock)
+            return self._dropped() if self.collected else None
         what = describe(sock)
         return self.suspect(
             State.OPEN,
@@ -120,11 +122,6 @@ class SocketRecord(Record):
             names=(what, *_addresses(sock), class_name(self.type)),
             holds=(held(Kind.FDS, f"fd {fd}", fd),),
         )
-
-    def _has_been_dropped(self, sock: Any) -> bool:
-        """Whether its finalizer has closed a socket that something keeps since: a `ResourceWarning` that was recorded."""
-        self.collected = gc.is_finalized(sock)
-        return self.collected
 
     def _dropped(self) -> Suspect | None:
         if self.holder is not None:
