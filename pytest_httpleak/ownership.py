@@ -7,7 +7,8 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import CodeType
+from typing import Any, Final
 
 from pytest_httpleak.answering import Answering
 from pytest_httpleak.interruptions import pass_on
@@ -23,6 +24,10 @@ _fstat, _getframe, _get_ident = os.fstat, sys._getframe, threading.get_ident
 # A connection to a database that may have taken over a descriptor: of which file, and its own birth and owner.
 Heir = tuple[tuple[int, int] | None, Callable[[], Any] | Address, Birth, Owner]
 Holder = tuple[tuple[int, int] | None, Callable[[], Any] | Address]
+
+# The birth of an audit note; from it, how many calls up is the frame that the user's line has called; and these two places.
+LastNoted = tuple[Birth, int, tuple[CodeType | None, int], tuple[CodeType | None, int]]
+_NOTHING_NOTED: Final[LastNoted] = Birth([], False, None), 0, (None, 0), (None, 0)
 
 # Audit notes of one owner; a loop that makes more of them says nothing new.
 _MOST_NOTES = 200
@@ -50,6 +55,7 @@ class Watch(Answering):
         self.loop_closing: Callable[..., None] = lambda loop, *, cancelled: None
         self.task_destroyed: Callable[[Any], None] = lambda task: None
         self.peaking = 0
+        self._last_noted = _NOTHING_NOTED
         self.changes: dict[str, Birth] = {}  # by what was changed for the whole process: where, for audit notes
         self._tables: dict[str, Table] = {"threads": self._threads}
 
@@ -104,7 +110,25 @@ class Watch(Answering):
 
     def hand_over(self, record: Record, *, depth: int = 4) -> None:
         """Let whoever is running answer for a record that there is already, from here on."""
-        owner = self._place(record, depth)
+        self._answer_for(record, self._place(record, depth))
+
+    def hand_over_unplaced(self, record: Record) -> bool:
+        """The same but for the birth, which is dear and is given by `place()`, and only where it is needed.
+
+        False, and nothing done, where the running call is not all that happens in its time: beside it in another thread, task
+        or greenlet the record may be looked at, and as one of those open at once it is counted with its birth.
+        """
+        if self.peaking or self.running_loop() is not None or not self._is_plain() or "greenlet" in sys.modules:
+            return False
+        record.maker = None
+        self._answer_for(record, self.stack[-1])
+        return True
+
+    def place(self, record: Record, *, depth: int = 4) -> None:
+        """Give a record its birth that was handed over without."""
+        record.birth = capture(depth)
+
+    def _answer_for(self, record: Record, owner: Owner) -> None:
         if owner is not record.owner:
             record.owner = self.root if owner.over else owner
             if record.owner is not self.root:
@@ -213,18 +237,41 @@ class Watch(Answering):
         self.fds[fd] = (birth, owner, (status.st_dev, status.st_ino))
         owner.descriptors += 1
 
-    def note(self, name: str, message: str, hint: str, like: Record | None = None) -> None:
-        """Take an audit note: code that allows a leak in production; `like` was given its birth and owner on the same way."""
-        owner = self._answering() if like is None or like.owner is None else like.owner
+    def note(self, name: str, message: str, hint: str) -> None:
+        """Take an audit note: code that allows a leak in production."""
+        is_plain = self.running_loop() is None and self._is_plain()
+        owner = self.stack[-1] if is_plain else self._answering()
         if owner is self.root or owner.over or owner.noted >= _MOST_NOTES:
             return
         owner.noted += 1
-        birth = self.birth(4) if like is None or like.birth is None else like.birth
+        birth = self._birth_of_note() if is_plain else self.birth(4)
         last = owner.notes[-1] if owner.notes else None
         if last is not None and last.name == name and last.says(message, hint, birth):
             last.count += 1
         else:
             owner.notes.append(Taken(name, message, hint, birth))
+
+    def _birth_of_note(self) -> Birth:
+        """The birth of a note; where a line sends once more what it has sent last, the birth of that.
+
+        A note tells the user's innermost line alone, so that neither its callers are asked for, nor what lies between the
+        function that it calls and the note, which is as far away as it was.
+        """
+        birth, depth, called, line = self._last_noted
+        if depth:
+            try:
+                frame: Any = _getframe(depth)
+            except ValueError:  # the stack is not as deep
+                frame = None
+            if frame is not None and frame.f_code is called[0] and frame.f_lasti == called[1]:
+                frame = frame.f_back
+                if frame.f_code is line[0] and frame.f_lasti == line[1]:
+                    return birth
+        birth = self.birth(5)
+        place = birth.place()
+        number = birth.frames.index(place) if place is not None and birth.parent is None else 0
+        self._last_noted = (birth, number + 2, birth.frames[number - 1], place) if number and place else _NOTHING_NOTED
+        return birth
 
     def opened(self, record: Record) -> None:
         """Let whoever is running count a resource that is open from now on, and the test or block around it too."""

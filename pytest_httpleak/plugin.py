@@ -37,11 +37,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", marker_help())
     run = read_run_settings(config)
     if run.mode is not Mode.OFF:
-        own_modules = OwnModules()
-        own_modules.install()
-        config.add_cleanup(own_modules.remove)
-        from pytest_httpleak.guard import Guard
+        with OwnModules():
+            from pytest_httpleak.guard import Guard
 
+        own_modules = OwnModules()
+        own_modules.install()  # for what is imported later
+        config.add_cleanup(own_modules.remove)
         guard = config.stash[_GUARD] = Guard(config, run)
         config.pluginmanager.register(Hooks(guard), "httpleak-hooks")
 

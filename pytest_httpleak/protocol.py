@@ -177,6 +177,6 @@ def _show(item: pytest.Item, setup_only: bool) -> None:
 
 def will_stop(item: pytest.Item, held: Sequence[pytest.TestReport]) -> bool:
     """Whether `--maxfail` will end the run with what is held back; then every fixture is torn down with this test."""
-    failed = sum(1 for report in held if report.failed and not hasattr(report, "wasxfail"))
+    failed = len([report for report in held if report.outcome == "failed" and not hasattr(report, "wasxfail")])
     limit = item.config.getvalue("maxfail") if failed else 0
     return bool(limit and item.session.testsfailed + failed >= limit)

@@ -235,9 +235,8 @@ class Table:
         self.records[record.key] = record
 
     def get(self, thing: object) -> Any:
-        """The record of `thing`, or None."""
-        record = self.records.get(id(thing))
-        return record if record is not None and record.ref() is thing else None
+        """The record of `thing`, or None: before another object can have its identity, its record is forgotten."""
+        return self.records.get(id(thing))
 
     def __iter__(self) -> Iterator[Any]:
         return iter(list(self.records.values()))
@@ -266,6 +265,12 @@ class Recorder(Protocol):
 
     def hand_over(self, record: Record, *, depth: int = 4) -> None:
         """Let whoever is running answer for a record that there is already, from here on."""
+
+    def hand_over_unplaced(self, record: Record) -> bool:
+        """The same but for the birth, which `place()` gives it before the running call is over; False where that may be late."""
+
+    def place(self, record: Record) -> None:
+        """Give a record that was handed over unplaced its birth."""
 
     def opened(self, record: Record) -> None:
         """Note that a resource is open from now on, for those that ask for the highest number open at once."""

@@ -28,6 +28,7 @@ class ConnectionRecord(Record):
         "is_connecting",
         "is_direct",
         "is_idle",
+        "is_unplaced",
         "is_unsent",
         "origin",
         "pool",
@@ -61,6 +62,7 @@ class ConnectionRecord(Record):
         self.is_connecting = False
         self.is_idle = False  # in its pool's queue
         self.is_direct = False  # checked out by urllib3 itself, so that the request has the same birth
+        self.is_unplaced = False  # checked out, with the birth of an earlier time: its own is taken once it is needed
         self.is_unsent = False  # a request waits for it to be established
 
     def destination(self) -> tuple[Record, str] | None:
@@ -130,8 +132,7 @@ class ConnectionRecord(Record):
 
     def look(self) -> Suspect | None:
         connection = self.ref()
-        fd = -1 if connection is None else fileno(connection.sock)
-        if fd < 0 or self._is_answered_for(connection):
+        if connection is None or self._is_answered_for(connection) or (fd := fileno(connection.sock)) < 0:
             return None
         what = "" if self.pool is None else ", checked out of its pool with no response to explain it"
         claims, socket = held_socket(connection.sock, fd, self.note_socket())
@@ -141,7 +142,8 @@ class ConnectionRecord(Record):
         if self.answering is not None and self.answering.is_unfinished():
             return True
         pool = None if self.pool is None else self.pool()
-        if pool is not None and any(each is connection for each in reversed(queued(pool))):
+        waiting = [] if pool is None else queued(pool)
+        if waiting and (waiting[-1] is connection or any(each is connection for each in waiting)):
             return True
         return self.answering is None and is_at_work(self.maker, self.threads, self.owner)
 

@@ -31,13 +31,6 @@ class Thing(Record):
         return True
 
 
-def born(birth: Birth, owner: Owner | None = None) -> Thing:
-    """The record of something that was made there, and for whom."""
-    thing = Thing()
-    thing.birth, thing.owner = birth, owner
-    return thing
-
-
 class Answer(Thing):
     kind = Kind.RESPONSES
 
@@ -835,32 +828,66 @@ def test_a_number_that_is_not_open_is_given_to_nobody(watch: Watch, test: Owner)
 
 
 def test_notes_are_taken_for_whoever_is_running_where_they_are_made(watch: Watch, test: Owner) -> None:
-    def wrapper(birth: Birth | None) -> None:
-        watch.note("name", "message", "hint", None if birth is None else born(birth))
+    def wrapper() -> None:
+        watch.note("name", "message", "hint")
 
-    def user(birth: Birth | None = None) -> None:
-        wrapper(birth)
+    def user() -> None:
+        wrapper()
 
     user()
-    user(NOWHERE)
-    (made, given) = test.notes
-    for taken in (made, given):
-        assert (taken.name, taken.message, taken.hint, taken.count) == ("name", "message", "hint", 1)
-    assert first(made.birth) == "user"
-    assert given.birth is NOWHERE
+    (taken,) = test.notes
+    assert (taken.name, taken.message, taken.hint, taken.count) == ("name", "message", "hint", 1)
+    assert first(taken.birth) == "user"
 
 
-def test_a_note_on_what_was_just_made_is_for_its_owner(watch: Watch, test: Owner) -> None:
-    other = Owner("other", "function")
-    watch.note("name", "message", "hint", born(NOWHERE, other))
-    watch.note("name", "message", "hint", born(NOWHERE, watch.root))
-    assert [taken.birth for taken in other.notes] == [NOWHERE]
-    assert watch.root.notes == test.notes == []
+def test_a_note_of_another_line_is_its_own_though_it_comes_as_far_from_the_same_caller(
+    watch: Watch, test: Owner
+) -> None:
+    def wrapper() -> None:
+        watch.note("name", "message", "hint")
+
+    def one() -> None:
+        wrapper()
+
+    def other() -> None:
+        wrapper()
+
+    def deeper() -> None:
+        one()
+
+    for user in (one, other, other, one, deeper, deeper):
+        user()
+    assert [(first(taken.birth), taken.count) for taken in test.notes] == [
+        ("one", 1),
+        ("other", 2),
+        ("one", 1),
+        ("one", 2),
+    ]
+    assert [taken.birth.frames[1][0] is deeper.__code__ for taken in test.notes] == [False, False, False, True]
+
+
+def test_a_note_at_the_bottom_of_the_stack_is_not_looked_for_below_it(watch: Watch, test: Owner) -> None:
+    def wrapper() -> None:
+        watch.note("name", "message", "hint")
+
+    def deep(calls: int) -> None:
+        if calls:
+            deep(calls - 1)
+        else:
+            wrapper()
+
+    deep(5)
+    watch._last_noted = (watch._last_noted[0], 10_000, *watch._last_noted[2:])
+    deep(5)
+    assert sum(taken.count for taken in test.notes) == 2
 
 
 def test_notes_that_say_the_same_of_the_same_lines_are_kept_as_one(watch: Watch, test: Owner) -> None:
+    def note(message: str, hint: str) -> None:
+        watch.note("name", message, hint)
+
     def user(message: str = "message", hint: str = "hint") -> None:
-        watch.note("name", message, hint, born(capture(2)))
+        note(message, hint)
 
     for _ in range(3):
         user()
@@ -879,7 +906,7 @@ def test_notes_that_say_the_same_of_the_same_lines_are_kept_as_one(watch: Watch,
 
 def test_a_note_is_held_against_the_last_one_alone_and_against_its_name(watch: Watch, test: Owner) -> None:
     for name in ("one", "other", "other", "one"):
-        watch.note(name, "message", "hint", born(NOWHERE))
+        watch.note(name, "message", "hint")
     assert [(taken.name, taken.count) for taken in test.notes] == [("one", 1), ("other", 2), ("one", 1)]
 
 
@@ -893,7 +920,7 @@ def test_no_notes_are_taken_for_the_process_and_for_what_is_over(watch: Watch) -
 
 def test_of_notes_that_never_end_two_hundred_are_taken(watch: Watch, test: Owner) -> None:
     for _ in range(201):
-        watch.note("name", "message", "hint", born(NOWHERE))
+        watch.note("name", "message", "hint")
     assert sum(taken.count for taken in test.notes) == 200
 
 

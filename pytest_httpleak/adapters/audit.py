@@ -69,6 +69,7 @@ def _urllib3(module: ModuleType, hooks: Hooks) -> None:
     watch: Any = hooks.watch
     pools, connections = watch.table("urllib3 pools"), watch.table("urllib3 connections")
     message, stock = f"urllib3: {_NO_TIMEOUT}", getattr(module, "Timeout", None)
+    unset = getattr(stock, "DEFAULT_TIMEOUT", None)
 
     def returning(pool: Any, connection: Any = None, /) -> None:
         queue = pool.pool
@@ -80,7 +81,9 @@ def _urllib3(module: ModuleType, hooks: Hooks) -> None:
             )
 
     def sending(pool: Any, connection: Any = None, /, *args: Any, timeout: Any = None, **kwargs: Any) -> None:
-        if timeout is None or not _waits_for_ever(timeout, stock):
+        if type(timeout) is stock and timeout._connect is timeout._read is unset and timeout.total in (None, unset):
+            pass  # as most are
+        elif timeout is None or not _waits_for_ever(timeout):
             return
         checkout = connections.get(connection)  # which was noted a moment ago
         record = None if checkout is None else checkout.record_of_pool
@@ -89,8 +92,7 @@ def _urllib3(module: ModuleType, hooks: Hooks) -> None:
         if record is not None and record.front is not None:  # what is built on it says it itself
             return
         if sys.modules["socket"].getdefaulttimeout() is None:
-            like = checkout if checkout is not None and checkout.is_direct else None
-            watch.note("no-timeout", message, _SET_TIMEOUT, like)
+            watch.note("no-timeout", message, _SET_TIMEOUT)
 
     hooks.before(module.connectionpool.HTTPConnectionPool, "_put_conn", returning)
     hooks.before(module.connectionpool.HTTPConnectionPool, "_make_request", sending)
@@ -99,17 +101,8 @@ def _urllib3(module: ModuleType, hooks: Hooks) -> None:
 _SET_TIMEOUT = "pass `timeout=`, in seconds, to the request or to its pool"
 
 
-def _waits_for_ever(timeout: Any, stock: Any) -> bool:
+def _waits_for_ever(timeout: Any) -> bool:
     """Whether a `Timeout` of urllib3 bounds neither connecting nor reading; what is no number stands for the socket's."""
-    if type(timeout) is stock:  # whose properties come to the same
-        unset = stock.DEFAULT_TIMEOUT
-        if timeout._connect is unset and timeout._read is unset and timeout.total is unset:  # as most are
-            return True
-        return not (
-            isinstance(timeout.total, _NUMBERS)
-            or isinstance(timeout._connect, _NUMBERS)
-            or isinstance(timeout._read, _NUMBERS)
-        )
     if not hasattr(timeout, "connect_timeout"):  # a number; or the pool's own, where somebody goes round `urlopen()`
         return False
     return not isinstance(timeout.connect_timeout, _NUMBERS) and not isinstance(timeout.read_timeout, _NUMBERS)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks, Unsupported, require
+from pytest_httpleak.patches import Wall
 from pytest_httpleak.socketrecords import SocketRecord, record_of
 from pytest_httpleak.urllib3pools import PoolManagerRecord, PoolRecord, is_full
 from pytest_httpleak.urllib3records import ConnectionRecord, ResponseRecord
-from pytest_httpleak.wrappers import Notes, number_of_arguments
+from pytest_httpleak.wrappers import Note, Notes, number_of_arguments
 
 MODULES = ("urllib3",)
 
@@ -80,10 +82,15 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 
     def checked_out(connection: Any, pool: Any, /, *args: Any, **kwargs: Any) -> None:
         record = connections.get(connection) or known(connection)
+        is_direct = record.is_direct = sys._getframe(2).f_code is urlopen  # and not by somebody's own way to get one
         if record.pool is not None:  # not its first request: from now on it is there for this caller
-            watch.hand_over(record, depth=5)  # outside the wrapper
+            is_established = (
+                getattr(connection, "sock", None) is not None
+            )  # so that only the request is left to be made
+            record.is_unplaced = is_direct and is_established and watch.hand_over_unplaced(record)
+            if not record.is_unplaced:
+                watch.hand_over(record, depth=5)  # outside the wrapper
         record.checked_out(pool)
-        record.is_direct = sys._getframe(2).f_code is urlopen  # and not by somebody's own way to get a connection
 
     def put_back(pool: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
         if getattr(connection, "sock", None) is None or pool.pool is None:
@@ -95,8 +102,19 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         elif (record := pools.get(pool)) is not None:
             record.overflow += 1
 
-    def requesting(pool: Any, connection: Any, method: str = "", url: str = "", /, *args: Any, **kwargs: Any) -> None:
+    def requesting(
+        pool: Any,
+        connection: Any,
+        method: str = "",
+        url: str = "",
+        /,
+        *args: Any,
+        is_failure_told: bool = False,
+        **kwargs: Any,
+    ) -> None:
         record = connections.get(connection) or known(connection)
+        if record.is_unplaced and not is_failure_told:
+            place(record)
         record.request = (method, url)
         record.sending(connection)
         if watch.peaking and record.note_socket() is not None:  # of an earlier request: it is in use from now on
@@ -109,6 +127,16 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             watch.opened(record)
         if isinstance(response, response_class) and response._connection is not None:  # else somebody's stand-in
             answered(response, record)
+
+    def failed(connection: Any) -> None:
+        record = connections.get(connection)
+        if record is not None and record.is_unplaced:
+            place(record)
+
+    def place(record: ConnectionRecord) -> None:
+        """Give a connection its birth, which is needed only where it does not go back to its pool by itself."""
+        record.is_unplaced = False
+        watch.place(record)
 
     def wrapped(_: None, response: Any, /, *args: Any, **kwargs: Any) -> None:
         if response._connection is not None:
@@ -123,6 +151,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         record = ResponseRecord(connection, response, socket_of(response, connection))
         connection.answering = record
         responses.put(response, record)
+        if connection.is_unplaced:
+            place(connection)
         if connection.is_direct:
             watch.add_with(record, connection)
         else:
@@ -165,7 +195,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     hooks.before(connection_class, "close", closed)
     hooks.after(pool_class, "_get_conn", checked_out)
     hooks.before(pool_class, "_put_conn", put_back)
-    hooks.patches.around(hooks.wall, pool_class, "_make_request", (requesting, requested), _request_wrapper)
+    make = functools.partial(_request_wrapper, hooks.wall, failed)
+    hooks.patches.around(hooks.wall, pool_class, "_make_request", (requesting, requested), make)
     if from_one:
         hooks.after(response_class, "__init__", wrapped)
     else:
@@ -174,10 +205,11 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         hooks.patches.before_while(hooks.wall, response_class, name, note, responses.records)
 
 
-def _request_wrapper(notes: Notes) -> Callable[..., Any] | None:
+def _request_wrapper(own: Wall, failed: Note, notes: Notes) -> Callable[..., Any] | None:
     """A wrapper for `_make_request()` of urllib3 2; to hand on whatever there is would cost more than all that is noted.
 
-    The plugin's own notes need but a few of the arguments. Where there are others, it is not for them.
+    The plugin's own notes need but a few of the arguments. Where there are others, it is not for them. `failed` is told the
+    connection of a request that has raised, which is promised to the notes before it.
     """
     original, before, after = notes.original, notes.before, notes.after
     number = number_of_arguments(original)
@@ -203,24 +235,32 @@ def _request_wrapper(notes: Notes) -> Callable[..., Any] | None:
         for wall, note in before:
             if wall.on:
                 try:
-                    note(self, conn, method, url, timeout=timeout)
+                    note(self, conn, method, url, timeout=timeout, is_failure_told=True)
                 except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
-        response = original(
-            self,
-            conn,
-            method,
-            url,
-            body,
-            headers,
-            retries,
-            timeout,
-            chunked,
-            response_conn,
-            preload_content,
-            decode_content,
-            enforce_content_length,
-        )
+        try:
+            response = original(
+                self,
+                conn,
+                method,
+                url,
+                body,
+                headers,
+                retries,
+                timeout,
+                chunked,
+                response_conn,
+                preload_content,
+                decode_content,
+                enforce_content_length,
+            )
+        except BaseException:
+            if own.on:
+                try:
+                    failed(conn)
+                except Exception as error:  # noqa: BLE001  # this is the wall
+                    own.fall(error)
+            raise
         for wall, note in after:
             if wall.on:
                 try:

@@ -64,6 +64,11 @@ class Run:
     def count(self, row: TestRow) -> None:
         """Take one test's row into the rows and the figures."""
         self.tests.append(row)
-        if row.outcome is not Outcome.UNCHECKED:
-            self.summary.checked += 1
-            setattr(self.summary, row.outcome.value, getattr(self.summary, row.outcome.value) + 1)
+        outcome, summary = row.outcome, self.summary
+        if outcome is Outcome.UNCHECKED:
+            return
+        summary.checked += 1
+        if outcome is Outcome.CLEAN:  # as most are
+            summary.clean += 1
+        else:
+            setattr(summary, outcome.value, getattr(summary, outcome.value) + 1)

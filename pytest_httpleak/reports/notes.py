@@ -31,12 +31,13 @@ class NoteGroup:
 def notes(run: Run) -> list[NoteGroup]:
     """The audit notes of a run, the most frequent first."""
     groups: dict[tuple[object, ...], NoteGroup] = {}
+    known: dict[int, NoteGroup] = {}  # by the identity of a note, as tests that do the same have it in common
     for row in run.tests:
         for note in row.notes:
-            key = (note.name, note.created, None if note.created else re.sub(r"\d+", "#", note.message))
-            group = groups.get(key)
+            group = known.get(id(note))
             if group is None:
-                group = groups[key] = NoteGroup(note)
+                key = (note.name, note.created, None if note.created else re.sub(r"\d+", "#", note.message))
+                group = known[id(note)] = groups.setdefault(key, NoteGroup(note))
             group.count += note.count
             if group.latest != row.nodeid:  # rows are in order, so that only the last can be the same
                 group.latest = row.nodeid

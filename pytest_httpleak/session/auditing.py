@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -25,14 +26,18 @@ TASKS_FROM_ONE_LINE: Final = 100
 _MOST_KNOWN: Final = 4096
 # Module, path of attributes, and what it is called: defaults that all code in the process shares.
 GLOBALS: Final = (
-    ("urllib.request", ("_opener",), "urllib.request's opener"),
-    ("ssl", ("_create_default_https_context",), "ssl's default context for HTTPS"),
-    ("requests.adapters", ("DEFAULT_RETRIES",), "requests.adapters.DEFAULT_RETRIES"),
-    ("requests.adapters", ("DEFAULT_POOLSIZE",), "requests.adapters.DEFAULT_POOLSIZE"),
-    ("urllib3.util.retry", ("Retry", "DEFAULT"), "urllib3.Retry.DEFAULT"),
-    ("urllib3.connection", ("HTTPConnection", "default_socket_options"), "urllib3's default socket options"),
-    ("http.client", ("HTTPConnection", "debuglevel"), "http.client.HTTPConnection.debuglevel"),
+    ("urllib.request", "_opener", "urllib.request's opener"),
+    ("ssl", "_create_default_https_context", "ssl's default context for HTTPS"),
+    ("requests.adapters", "DEFAULT_RETRIES", "requests.adapters.DEFAULT_RETRIES"),
+    ("requests.adapters", "DEFAULT_POOLSIZE", "requests.adapters.DEFAULT_POOLSIZE"),
+    ("urllib3.util.retry", "Retry.DEFAULT", "urllib3.Retry.DEFAULT"),
+    ("urllib3.connection", "HTTPConnection.default_socket_options", "urllib3's default socket options"),
+    ("http.client", "HTTPConnection.debuglevel", "http.client.HTTPConnection.debuglevel"),
 )
+_QUICKLY: Final = tuple((module, operator.attrgetter(path)) for module, path, _ in GLOBALS)
+
+# Name, message, hint, and how often it was taken; between them its birth, or the identity of its site.
+_Key = tuple[str, str, str, object, int]
 
 
 class Auditing:
@@ -41,7 +46,7 @@ class Auditing:
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._before = shared_defaults()
-        self._known: dict[tuple[object, ...], AuditNote] = {}  # by what they say: tests of a suite have the same ones
+        self._known: dict[_Key, AuditNote] = {}  # by what they say: tests of a suite have the same ones
 
     def accept(self) -> None:
         """Take the shared defaults as they are: a fixture of a wider scope has changed them, or put them back."""
@@ -80,42 +85,49 @@ class Auditing:
         """The notes that the adapters have taken, each once for each line."""
         if len(taken) == 1:  # as in nearly every test that has one
             (one,) = taken
-            return (self._note(one.name, one.message, one.hint, one.birth.site(), one.count),)
+            # By its birth first, which tests of one function share.
+            key = (one.name, one.message, one.hint, one.birth, one.count)
+            known = self._known.get(key)
+            return (self._make(key, one.birth.site()) if known is None else known,)
         counts: dict[tuple[str, str, str, Site | None], int] = {}
         for each in taken:
-            key = (each.name, each.message, each.hint, each.birth.site())
-            counts[key] = counts.get(key, 0) + each.count
-        return tuple([self._note(*key, number) for key, number in counts.items()])
+            place = (each.name, each.message, each.hint, each.birth.site())
+            counts[place] = counts.get(place, 0) + each.count
+        return tuple([self._note(*place, number) for place, number in counts.items()])
 
     def _note(self, name: str, message: str, hint: str, created: Site | None, count: int) -> AuditNote:
         """The note that says so, which is made once."""
         key = (name, message, hint, id(created), count)  # the note keeps its site, so that this stands for no other
         known = self._known.get(key)
-        if known is None:
-            from pytest_httpleak.model.rows import AuditNote  # here, as a run without notes needs none
+        return self._make(key, created) if known is None else known
 
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-            known = self._known[key] = AuditNote(name, message, hint, created, count)
-        return known
+    def _make(self, key: _Key, created: Site | None) -> AuditNote:
+        """Make a note, and keep it to be given again."""
+        from pytest_httpleak.model.rows import AuditNote  # here, as a run without notes needs none
+
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        name, message, hint, _, count = key
+        note = self._known[key] = AuditNote(name, message, hint, created, count)
+        return note
 
 
 def shared_defaults() -> tuple[Any, ...]:
     """The defaults that all code in the process shares, as they are now; those of a module not imported are None."""
-    try:
-        return _defaults(getattr)  # on the way of every test
-    except Exception:  # noqa: BLE001  # somebody's `__getattr__` or property: that one is asked with care
-        return _defaults(attribute)
-
-
-def _defaults(ask: Callable[..., Any]) -> tuple[Any, ...]:
     modules = sys.modules
-    timeout = ask(modules.get("socket"), "getdefaulttimeout", None)
-    values: list[Any] = [None if timeout is None else timeout()]
-    for module, path, _ in GLOBALS:
-        value: Any = modules.get(module)
-        if value is not None:
-            for name in path:
-                value = ask(value, name, None)
-        values.append(value)
-    return tuple(values)
+    try:  # on the way of every test
+        timeout = modules["socket"].getdefaulttimeout()
+        return (
+            timeout,
+            *[None if (found := modules.get(module)) is None else value_of(found) for module, value_of in _QUICKLY],
+        )
+    except Exception:  # noqa: BLE001  # what a test has put there, with a `__getattr__` or without: asked with care
+        timeout = attribute(modules.get("socket"), "getdefaulttimeout", None)
+        return (None if timeout is None else timeout(), *[_default(module, path) for module, path, _ in GLOBALS])
+
+
+def _default(module: str, path: str) -> Any:
+    value: Any = sys.modules.get(module)
+    for name in path.split("."):
+        value = None if value is None else attribute(value, name, None)
+    return value
