@@ -29,7 +29,8 @@ class Finalized(Record):
         self.ended = False
 
     def freed(self, suspect: Suspect) -> Suspect | None:
-        return replace(suspect, state=State.COLLECTED) if self.ref() is None else None
+        # Where its `__del__` has been heard, that has told whether it was left open: a thread may have closed it just now.
+        return replace(suspect, state=State.COLLECTED) if self.ref() is None and not self.ended else None
 
 
 class SessionRecord(Finalized):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, ClassVar, Final
 
 from pytest_httpleak.httpcorepools import PoolRecord, holding_of, origin_of, place_of, socket_of, text_of
@@ -99,7 +100,7 @@ class SlotRecord(Record):
 class RequestRecord(Record):
     """One request in a pool's books: a response once it has been answered; lost if its sender is gone before that."""
 
-    __slots__ = ("closed", "counted", "method", "pool", "status", "stream", "threads", "url")
+    __slots__ = ("closed", "closer", "counted", "method", "pool", "status", "stream", "threads", "url")
 
     kind: ClassVar[Kind] = Kind.RESPONSES
 
@@ -112,6 +113,7 @@ class RequestRecord(Record):
         self.stream: Callable[[], Any] | None = None  # once it has been answered
         self.status: int | None = None
         self.closed = False  # or read to its end; while there is a pool, its books know better
+        self.closer = 0  # the thread that did it last
         self.counted = False
 
     def count(self) -> None:
@@ -193,8 +195,15 @@ class RequestRecord(Record):
             return ()
         return Held(Kind.RESPONSES, self.summary), *_holds(connection, pool)
 
+    def end(self) -> None:
+        """Note that the answer is closed, or read to its end."""
+        self.closed = True
+        self.closer = get_ident()
+
     def freed(self, suspect: Suspect) -> Suspect | None:
-        return replace(suspect, state=State.COLLECTED)
+        # The finalizers of what is collected run in this thread; another one has closed it in time, as it should.
+        is_closed_in_time = self.closed and self.closer != get_ident()
+        return None if is_closed_in_time else replace(suspect, state=State.COLLECTED)
 
 
 def _slot_taken(record: Record, pool: PoolRecord, connection: Any, summary: str) -> Suspect:

@@ -20,6 +20,7 @@ from marked import Leaks, Marked
 from pytest_httpleak.adapters import Hooks, Unsupported
 from pytest_httpleak.adapters import httpx as adapter
 from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.session import judging
 from pytest_httpleak.session.core import Session
 
 # What is dropped on purpose makes the interpreter warn, too.
@@ -177,6 +178,25 @@ def test_an_iterator_that_only_the_garbage_collector_frees_leaks(marked: Marked,
         marked(leaking)
     finally:
         gc.enable()
+
+
+def test_a_stream_that_a_thread_closes_while_garbage_is_collected_is_clean(
+    marked: Marked, client: Any, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams: list[Any] = []
+
+    def collect() -> None:
+        while streams:
+            closing = threading.Thread(target=streams.pop().close)
+            closing.start()
+            closing.join()
+
+    def clean() -> None:
+        streams.append(send(client, f"{server}/big"))
+
+    monkeypatch.setattr(judging, "gc", types.SimpleNamespace(collect=collect))
+    marked(clean)
+    assert not streams
 
 
 @pytest.mark.parametrize(("method", "path"), [("HEAD", "/ok"), ("GET", "/204"), ("GET", "/304"), ("GET", "/ok")])

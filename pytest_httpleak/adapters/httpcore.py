@@ -121,7 +121,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     def closing(stream: Any, /) -> None:
         record = requests.get(_booked(stream))
         if record is not None:
-            record.closed = True
+            record.end()
 
     def status_known(_: None, response: Any, /, *args: Any, **kwargs: Any) -> None:
         if type(response.stream) in streams:

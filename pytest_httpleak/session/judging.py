@@ -70,9 +70,10 @@ class Judging:
             return []
         # Held meanwhile: a task that nothing refers to is pending, and must not be destroyed by this very question.
         waiting = [task for loop in self._watch.open_loops() for task in tasks.pending(loop)]
+        is_alone = self._is_alone(owner)
         gc.collect()
         suspects = self._looking.look(owner, tasks_before)
-        freed = self._freed(owner, before, suspects)
+        freed = self._freed(owner, before, suspects) if is_alone and self._is_alone(owner) else []
         suspects = self._settled(owner, suspects, grace, tasks_before, kinds)
         suspects = self._lasting(owner, suspects, tasks_before)
         records = self._records(owner)
@@ -185,15 +186,17 @@ class Judging:
         return [each for each in suspects if each.key not in before or each.key in lasting]
 
     def _freed(self, owner: Owner, before: list[Suspect], after: list[Suspect]) -> list[Suspect]:
-        """What only the garbage collector has put right just now, where no thread of the owner's can have done it."""
+        """What only the garbage collector has put right just now."""
         left = {suspect.key for suspect in after}
         gone = [suspect for suspect in before if suspect.key not in left]
         records = {id(record): record for record in list(owner.records)}
-        threads = (record for record in list(owner.records) if record.kind is Kind.THREADS and record.is_open())
-        if not gone or self._watch.borrowed or any(True for _ in threads):
-            return []
         freed = (records[suspect.key].freed(suspect) for suspect in gone if suspect.key in records)
         return [suspect for suspect in freed if suspect is not None]
+
+    def _is_alone(self, owner: Owner) -> bool:
+        """Whether no thread of the owner's is at work, which may put something right meanwhile."""
+        threads = (record for record in list(owner.records) if record.kind is Kind.THREADS and record.is_open())
+        return not self._watch.borrowed and not any(True for _ in threads)
 
     def _can_settle(self, owner: Owner, suspects: list[Suspect]) -> bool:
         """Whether time can change anything: not if this thread is the only one and no loop can be run."""
