@@ -25,6 +25,7 @@ class ConnectionRecord(Record):
         "answering",
         "counted",
         "destined",
+        "is_by_hand",
         "is_connecting",
         "is_direct",
         "is_idle",
@@ -59,6 +60,7 @@ class ConnectionRecord(Record):
         self.request = ("", "")
         self.answering: ResponseRecord | None = None
         self.destined: PoolRecord | None = None  # the pool that it was made for
+        self.is_by_hand = False  # checked out by whoever calls `_get_conn()`, who has not given it back
         self.is_connecting = False
         self.is_idle = False  # in its pool's queue
         self.is_direct = False  # checked out by urllib3 itself, so that the request has the same birth
@@ -122,7 +124,7 @@ class ConnectionRecord(Record):
         return self.socket is not None and self.socket.is_open()
 
     def is_over(self) -> bool:
-        return self.ref() is None
+        return self.ref() is None and not self._has_lost_slot()
 
     def descriptors(self) -> Iterator[int]:
         connection = self.ref()
@@ -132,11 +134,27 @@ class ConnectionRecord(Record):
 
     def look(self) -> Suspect | None:
         connection = self.ref()
-        if connection is None or self._is_answered_for(connection) or (fd := fileno(connection.sock)) < 0:
+        if connection is None:
+            return self._lost_slot(State.COLLECTED)
+        if self._is_answered_for(connection):
             return None
+        fd = fileno(connection.sock)
+        if fd < 0:
+            return self._lost_slot(State.OPEN)
         what = "" if self.pool is None else ", checked out of its pool with no response to explain it"
         claims, socket = held_socket(connection.sock, fd, self.note_socket())
         return self._suspect(State.OPEN, self.origin + what, claims, socket)
+
+    def _has_lost_slot(self) -> bool:
+        """Whether somebody took it by hand out of a pool that blocks, and its place there is still empty."""
+        pool = self.pool() if self.is_by_hand and self.pool is not None else None
+        return pool is not None and pool.pool is not None and pool.block and not pool.pool.full()
+
+    def _lost_slot(self, state: State) -> Suspect | None:
+        """The suspect for a place in a pool that is missed though no socket is: none was opened, or it is closed."""
+        if not self._has_lost_slot() or (self.record_of_pool is not None and self.record_of_pool.is_let_go()):
+            return None
+        return self._suspect(state, f"{self.origin}, checked out of its pool and never given back", frozenset(), None)
 
     def _is_answered_for(self, connection: Any) -> bool:
         if self.answering is not None and self.answering.is_unfinished():
@@ -156,10 +174,13 @@ class ConnectionRecord(Record):
             return suspect
         return self._suspect(State.COLLECTED, self.origin, socket.claims(), socket.held())
 
-    def _suspect(self, state: State, summary: str, claims: frozenset[object], socket: Held) -> Suspect:
-        hint = "" if self.pool is None else "give it back to its pool in a `finally`, or close it"
+    def _suspect(self, state: State, summary: str, claims: frozenset[object], socket: Held | None) -> Suspect:
+        hint = (
+            "" if self.pool is None else "give it back to its pool in a `finally`" + (", or close it" if socket else "")
+        )
+        holds = () if socket is None else (socket,)
         names = (self.origin, self.type)
-        return self.suspect(state, self.type, summary, claims=claims, holds=(socket,), names=names, hint=hint)
+        return self.suspect(state, self.type, summary, claims=claims, holds=holds, names=names, hint=hint)
 
 
 class ResponseRecord(Record):

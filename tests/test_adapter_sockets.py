@@ -246,6 +246,35 @@ def test_a_socket_in_a_reference_cycle_leaks(marked: Marked) -> None:
         gc.enable()
 
 
+class Closing:
+    """Closes its socket when it is finalized; a cycle, which is left to the garbage collector."""
+
+    def __init__(self) -> None:
+        self.itself = self
+        self.sock = socket.socket()
+
+    def __del__(self) -> None:
+        self.sock.close()
+
+
+def test_a_socket_that_the_finalizer_of_its_owner_closes_is_nothing(marked: Marked) -> None:
+    def clean() -> None:
+        Closing()
+        gc.collect()
+
+    marked(clean)
+
+
+def test_a_socket_at_the_place_of_one_that_was_dropped_leaks_for_itself(marked: Marked, kept: list[Any]) -> None:
+    def leaking() -> None:
+        for _ in range(20):
+            socket.socket()  # leak: sockets x20 collected
+        sock = socket.socket()
+        sock.close()
+
+    marked(leaking)
+
+
 def test_a_socket_that_an_error_lets_go_leaks(marked: Marked, address: tuple[str, int]) -> None:
     def leaking() -> None:
         with contextlib.suppress(ValueError):

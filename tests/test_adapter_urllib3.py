@@ -540,6 +540,85 @@ def test_a_connection_that_was_taken_and_not_given_back_leaks(
     assert finding.summary == f"{server}, checked out of its pool with no response to explain it"
 
 
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_slot_that_was_taken_and_not_given_back_leaks_though_no_socket_was_opened(
+    marked: Marked, kept: list[Any], blocking: Any, server: str, is_kept: bool
+) -> None:
+    def dropping() -> None:
+        blocking.connection_from_url(server)._get_conn()  # leak: connections collected
+
+    def keeping() -> None:
+        kept.append(blocking.connection_from_url(server)._get_conn())  # leak: connections
+
+    (finding,) = marked(keeping if is_kept else dropping)
+    assert finding.summary == f"{server}, checked out of its pool and never given back"
+    assert finding.hint == "give it back to its pool in a `finally`"
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_a_slot_that_was_taken_and_given_back_without_a_socket_is_nothing(
+    marked: Marked, kept: list[Any], blocking: Any, server: str, is_closed: bool
+) -> None:
+    def clean() -> None:
+        pool = blocking.connection_from_url(server)
+        connection = pool._get_conn()
+        kept.append(connection)
+        pool._put_conn(None if is_closed else connection)
+
+    marked(clean)
+
+
+def test_a_slot_of_a_pool_that_does_not_block_is_missed_by_nobody(
+    marked: Marked, kept: list[Any], shared: Any, server: str
+) -> None:
+    marked(lambda: kept.append(shared.connection_from_url(server)._get_conn()))
+
+
+def test_a_request_that_fails_takes_no_slot_by_hand(marked: Marked, server: str) -> None:
+    pool = OwnWay("127.0.0.1", urlsplit(server).port, maxsize=2, block=True)
+
+    def failing() -> None:
+        with pytest.raises(urllib3.exceptions.HTTPError):
+            pool.request("GET", "/hang", timeout=0.01, retries=False)
+
+    taken = pool._get_conn()
+    marked(failing)
+    pool._put_conn(taken)
+    pool.close()
+
+
+class Losing(urllib3.HTTPConnectionPool):
+    """A pool with the error of losing what could not be used."""
+
+    def lose(self) -> None:
+        self.ConnectionCls = type("Sticky", (self.ConnectionCls,), {"close": lambda connection: None})
+
+    def _put_conn(self, connection: Any) -> None:
+        if connection is not None:
+            super()._put_conn(connection)
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_a_connection_that_is_lost_with_a_request_that_fails_leaks_at_that_request(
+    session: Session, marked: Marked, kept: list[Any], server: str, is_alone: bool
+) -> None:
+    pool = Losing("127.0.0.1", urlsplit(server).port)
+    pool.lose()
+    if not is_alone:  # what others note of a request makes the wrapper a plain one
+        session.watch.patches.before(
+            session.watch.wall("another"), Losing.__base__, "_make_request", lambda *a, **k: None
+        )
+
+    def leaking() -> None:
+        pool.request("GET", "/ok")
+        kept.extend(pool.pool.queue)
+        with contextlib.suppress(urllib3.exceptions.HTTPError):
+            pool.request("GET", "/hang", timeout=0.01, retries=False)  # leak: connections
+
+    marked(leaking)
+    pool.close()
+
+
 def test_a_connection_that_no_place_is_left_for_is_nothing(
     marked: Marked, kept: list[Any], shared: Any, server: str
 ) -> None:

@@ -765,6 +765,54 @@ def test_a_record_is_handed_over_once_to_whoever_is_running(watch: Watch, test: 
     assert (test.records, other.records, watch.root.records) == ([thing], [thing], [])
 
 
+def test_a_record_that_is_handed_over_unplaced_keeps_its_birth_until_it_is_placed(
+    watch: Watch, test: Owner, other: Owner
+) -> None:
+    thing = Thing()
+    thing.birth, thing.maker = NOWHERE, lambda: None
+
+    def wrapper() -> None:
+        watch.place(thing, depth=3)
+
+    def user() -> None:
+        wrapper()
+
+    watch.push(other)
+    assert watch.hand_over_unplaced(thing)
+    assert (thing.owner, thing.birth, thing.maker, other.records) == (other, NOWHERE, None, [thing])
+    user()
+    assert first(thing.birth) == "user"
+
+
+def _in_a_loop(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    running(watch, None)
+
+
+def _counted(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch.peaking = 1
+
+
+def _beside_greenlets(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "greenlet", SimpleNamespace())
+
+
+def _in_another_thread(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch._main = 0
+
+
+@pytest.mark.parametrize("situation", [_in_a_loop, _counted, _beside_greenlets, _in_another_thread])
+def test_a_record_that_may_be_looked_at_meanwhile_is_not_handed_over_unplaced(
+    watch: Watch,
+    test: Owner,
+    situation: Callable[[Watch, pytest.MonkeyPatch], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    thing = Thing()
+    situation(watch, monkeypatch)
+    assert not watch.hand_over_unplaced(thing)
+    assert (thing.owner, test.records) == (None, [])
+
+
 def test_whatever_makes_something_is_remembered_weakly(watch: Watch, test: Owner) -> None:
     thing, handed, task = Thing(), Thing(), Task()
     watch.add(thing)

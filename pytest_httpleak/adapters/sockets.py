@@ -10,7 +10,7 @@ from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks, require
-from pytest_httpleak.socketrecords import SocketRecord
+from pytest_httpleak.socketrecords import SocketRecord, fileno
 
 MODULES = ("socket",)
 
@@ -22,6 +22,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     watch: Any = hooks.watch
     cls = module.socket
     accept = getattr(inspect.unwrap(cls.accept), "__code__", None)
+    dying: dict[int, SocketRecord] = {}  # by identity: cleared by the collector, which runs finalizers only then
     has_core = not issubclass(cls, _socket_module.socket)  # gevent's, for one, whose servers keep the core alone
 
     def born(_: None, sock: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -35,10 +36,15 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         table.put(sock, record)
         watch.add(record)
         watch.open_sockets += 1
+        dying.pop(record.key, None)
 
     def closed(sock: Any, /, *args: Any, **kwargs: Any) -> None:
         record = table.get(sock)
-        if record is not None and not record.closed:
+        if record is None and dying:
+            record = dying.pop(id(sock), None)
+            if record is not None and record.number == fileno(sock):
+                record.closed, record.collected = True, False  # in order, by the `__del__` of what had it
+        elif record is not None and not record.closed:
             record.closed = True
             watch.open_sockets -= 1
 
@@ -68,6 +74,9 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             record.closed = record.is_core  # of which nobody tells whether it was closed before it died
             record.collected = not record.closed
             watch.open_sockets -= 1
+            if len(dying) >= _MOST_DYING:
+                dying.clear()
+            dying[record.key] = record
 
     def is_accepted(sock: Any) -> bool:
         record = table.get(sock)
@@ -81,6 +90,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     hooks.after(cls, "dup", doubled)
 
 
+_MOST_DYING = 1000  # many more than one collection lets go of between them and their finalizers
 _FILENO = 3  # its place among the arguments of `socket.socket`
 _WRAPPERS = 3  # around `socket.__init__`, where sessions are nested
 

@@ -91,14 +91,17 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             if not record.is_unplaced:
                 watch.hand_over(record, depth=5)  # outside the wrapper
         record.checked_out(pool)
+        record.is_by_hand = not is_direct and not any(sys._getframe(depth).f_code is urlopen for depth in _OWN_WAYS)
 
     def put_back(pool: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
+        returned = connections.get(connection)
+        if returned is not None:
+            returned.is_by_hand = False
         if getattr(connection, "sock", None) is None or pool.pool is None:
             return
         if not is_full(pool.pool):
-            known = connections.get(connection)
-            if known is not None:
-                known.is_idle = True
+            if returned is not None:
+                returned.is_idle = True
         elif (record := pools.get(pool)) is not None:
             record.overflow += 1
 
@@ -273,6 +276,7 @@ def _request_wrapper(own: Wall, failed: Note, notes: Notes) -> Callable[..., Any
     return _make_request
 
 
+_OWN_WAYS = (3, 4)  # how many calls up `urlopen` is from a note on `_get_conn`, where a subclass's own calls that one
 _ARGUMENTS = (
     "self",
     "conn",
