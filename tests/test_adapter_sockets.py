@@ -12,7 +12,7 @@ import socketserver
 import ssl
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -682,3 +682,31 @@ class Closed:
 def test_a_transport_closes_its_socket_unless_its_loop_is_closed(loop: Any, is_to_come: bool) -> None:
     transport = SimpleNamespace(is_closing=lambda: True, _loop=loop)
     assert is_being_closed(transport) is is_to_come
+
+
+# -- of a library whose adapter is off ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unseen(session: Session) -> Iterator[Callable[[], socket.socket]]:
+    """Makes a socket in the code of a library whose own books nobody can read."""
+    wall = session.watch.wall("the adapter for blind", frozenset({"blind"}))
+    wall.error = "off"
+    library: dict[str, Any] = {"__name__": "blind.core", "socket": socket}
+    source = "def connect():\n    return socket.socket()\n"
+    exec(compile(source, "/usr/lib/python3/site-packages/blind/core.py", "exec"), library)
+    yield library["connect"]
+    wall.error = None
+
+
+def test_a_socket_that_a_library_out_of_sight_has_open_may_be_idle_in_its_pool(
+    marked: Marked, kept: list[Any], unseen: Callable[[], socket.socket]
+) -> None:
+    marked(lambda: kept.append(unseen()))
+
+
+def test_a_socket_that_a_library_out_of_sight_drops_leaks(marked: Marked, unseen: Callable[[], socket.socket]) -> None:
+    def leaking() -> None:
+        unseen()  # leak: sockets collected
+
+    marked(leaking)

@@ -204,9 +204,10 @@ class Looking:
 def _is_out_of_sight(suspect: Suspect, blind: frozenset[str]) -> bool:
     """Whether a library made the socket whose adapter is off: it may be idle in a pool that nobody asks any more.
 
-    Where that is the one for sockets themselves, whoever has made one was not seen, and it may be a server's.
+    Where that is the one for sockets themselves, whoever has made one was not seen, and it may be a server's. One that was
+    dropped while open is in no pool.
     """
-    if suspect.kind is not Kind.SOCKETS:
+    if suspect.kind is not Kind.SOCKETS or suspect.state is State.COLLECTED:
         return False
     if suspect.created is None and "socket" in blind:
         return True
