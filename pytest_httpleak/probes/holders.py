@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import compress
 from types import CodeType, ModuleType
 from typing import Any
@@ -32,10 +32,19 @@ class Seen:
 
 
 class Holders:
-    """Finds the objects of some descriptors, all in one look at the heap, which is taken when the first is asked for."""
+    """Finds the objects of some descriptors, all in one look at the heap, which is taken when the first is asked for.
 
-    def __init__(self, births: Iterable[Birth | None], holders: Mapping[int, Any]) -> None:
+    Where `among` gives other objects than those of the heap, of these.
+    """
+
+    def __init__(
+        self,
+        births: Iterable[Birth | None],
+        holders: Mapping[int, Any],
+        among: Callable[[], list[Any]] | None = None,
+    ) -> None:
         self._holders = holders
+        self._among = _heap if among is None else among
         self.places: dict[int, str] = {}  # by descriptor: where in its object the number stands: `.fd`, `.pipe[0]`
         self._codes = {code for birth in births if birth is not None for code in _methods(birth)}
         self._by_address: dict[int, Seen] = {}
@@ -55,8 +64,12 @@ class Holders:
         if not codes:
             return None
         methods = Methods(codes)
+        are_in: dict[int, bool] = {}  # by classes, as there may be a thousand objects of one
         for seen in self._look():
-            found = _found(seen.thing, fd) if methods.are_in(type(seen.thing)) else None
+            cls = type(seen.thing)
+            if id(cls) not in are_in:
+                are_in[id(cls)] = methods.are_in(cls)
+            found = _found(seen.thing, fd) if are_in[id(cls)] else None
             if found is not None:
                 self.places[fd], keeper = found
                 return keeper
@@ -87,8 +100,7 @@ class Holders:
 
     def _look(self) -> list[Seen]:
         if self._of_methods is None:
-            gc.unfreeze()
-            things = gc.get_objects()
+            things = self._among()
             sorts = [*map(type, things)]
             keys = [*map(id, sorts)]  # a class whose metaclass says so has no hash
             methods = Methods(self._codes)
@@ -98,6 +110,11 @@ class Holders:
             known = compress(things, map(addresses.__contains__, map(id, things))) if addresses else ()
             self._by_address = {id(thing): Seen(thing) for thing in known}
         return self._of_methods
+
+
+def _heap() -> list[Any]:
+    gc.unfreeze()  # see probes.references
+    return gc.get_objects()
 
 
 def _methods(birth: Birth) -> Iterator[CodeType]:
@@ -128,12 +145,15 @@ def _found(thing: object, fd: int) -> tuple[str, object] | None:
     for _, part in _attributes(thing):
         if is_stack(part) and _is_closed_by(part, fd):
             return "", part
-        if is_a(part, (type, ModuleType)):
+        if is_a(part, _WITHOUT_A_PLACE):
             continue
         for name, value in _attributes(part):
             if _is_number(value, fd) and _says_descriptor(name):
                 return f".{name}", part
     return None
+
+
+_WITHOUT_A_PLACE = (type, ModuleType, int, float, str, bytes)
 
 
 def _is_closed_by(stack: Any, fd: int) -> bool:
@@ -150,13 +170,13 @@ def _is_closed_by(stack: Any, fd: int) -> bool:
 def _place(thing: object, fd: int) -> str | None:
     """Where in an object's attributes the number stands, alone or with others that were opened with it."""
     for name, value in _attributes(thing):
-        if _is_of_an_amount(name):
-            continue
-        if _is_number(value, fd):
-            return f".{name}"
-        for key, each in _entries(value):
+        place = f".{name}" if _is_number(value, fd) else None
+        for key, each in _entries(value) if place is None else ():
             if _is_number(each, fd):
-                return f".{name}[{key!r}]"
+                place = f".{name}[{key!r}]"
+                break
+        if place is not None and not _is_of_an_amount(name):
+            return place
     return None
 
 

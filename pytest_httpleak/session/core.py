@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.owners import Owner
@@ -45,9 +44,6 @@ def _forked() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
-
-
-_HIGHEST_DESCRIPTOR: Final = 2**31 - 1  # a C int
 
 
 class Session:
@@ -285,30 +281,10 @@ class Session:
         return [] if self._growth is None else self._growth.found()
 
     def ignore(self, thing: Any) -> None:
-        """Leave an object, and the pools and connections that it holds, to the process."""
-        from pytest_httpleak.reaching import reachable
+        """Leave an object, and what it holds, to the process."""
+        from pytest_httpleak.session.ignoring import ignore
 
-        root = self.watch.root
-        if is_a(thing, int):
-            self._disown(thing)
-            return
-        task = self.watch.tasks.get(id(thing))
-        if task is not None:
-            self.watch.tasks[id(thing)] = (task[0], root, task[2])
-        for table in self.watch.tables():
-            for record in reachable(thing, table):
-                record.owner = root
-        fileno = attribute(thing, "fileno")
-        if callable(fileno):
-            try:
-                fd = fileno()
-            except Exception:  # noqa: BLE001  # closed, or a file that is none
-                return
-            self._disown(fd)
-
-    def _disown(self, fd: Any) -> None:
-        if is_a(fd, int) and 0 <= fd <= _HIGHEST_DESCRIPTOR:  # a stand-in's `fileno()` may give anything
-            self.ledger.disown(fd)
+        self.safely(ignore, thing, self.watch, self.ledger)
 
     def drop(self, check: Check) -> None:
         """End an owner's life without judging it: what it leaves behind is nobody's leak."""
