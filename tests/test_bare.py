@@ -777,6 +777,22 @@ def test_a_socket_in_a_poller_of_a_wider_object_in_c_is_its_own(marked: Marked, 
             os.close(poller)
 
 
+@pytest.mark.parametrize("is_making", [True, False])
+def test_what_appears_while_a_thread_makes_its_loop_may_be_that_loops(
+    session: Session, marked: Marked, native: Library, is_making: bool
+) -> None:
+    if is_making:
+        session.watch.making.add(-1)
+    with marked.fixture() as life:
+        poller = life.make(native.poller)
+        assert session.watch.fds.get(poller, (None, session.watch.root))[1].scope == (
+            "process" if is_making else "module"
+        )
+        with life.during():
+            os.close(poller)
+    session.watch.making.clear()
+
+
 class ByThread:
     """One of such objects for each thread."""
 

@@ -33,6 +33,11 @@ _UNBORN = (None, None, None)
 _COMPANIONS = ("-wal", "-shm", "-journal")
 
 
+def _may_be_a_loops(fd: int) -> bool:
+    """Whether a descriptor is of the sorts that loops wait with and are woken by."""
+    return descriptors.target(fd).startswith(_WAITING) or descriptors.is_of_a_pair(fd)
+
+
 def _walled(method: Callable[Concatenate[Ledger, P], R]) -> Callable[Concatenate[Ledger, P], R]:
     """From the first error of a probe on, answer as if nothing had been opened."""
     empty: dict[str, Any] = {"list[Suspect]": list, "list[tuple[Suspect, int]]": list, "set[int]": set, "Open": dict}
@@ -118,8 +123,9 @@ class Ledger:
     @_walled
     def _adopt(self, owner: Owner) -> None:
         if owner is not self._watch.root:
+            making = self._watch.making  # loops, in other threads: what these open for themselves has no record yet
             for fd, identity in self._appeared(self._listed()):
-                if self._birth(fd, identity) is None:
+                if self._birth(fd, identity) is None and not (making and _may_be_a_loops(fd)):
                     self._watch.give(fd, None, owner)
         self.open()
 
@@ -134,7 +140,7 @@ class Ledger:
         """Descriptors without a birth that lead nowhere else: what code in C waits with and is woken by."""
         births = {fd: (self._birth(fd, now) or (None,))[0] for fd, now in descriptors.listing().items()}
         unborn = (fd for fd, birth in births.items() if birth is None)
-        return {fd for fd in unborn if descriptors.target(fd).startswith(_WAITING) or descriptors.is_of_a_pair(fd)}
+        return {fd for fd in unborn if _may_be_a_loops(fd)}
 
     @_walled
     def suspects(self, unaccounted: Open, explained: set[int]) -> list[Suspect]:
