@@ -463,6 +463,23 @@ def test_a_number_that_is_used_again_is_the_leak_of_its_second_use(marked: Marke
     marked(leaking)
 
 
+@pytest.mark.parametrize("opened", [open, lambda path: Descriptor(socket.socket().detach())], ids=["file", "socket"])
+def test_a_number_that_is_used_again_is_not_handed_over_by_a_socket_that_had_it(
+    marked: Marked, kept: list[Any], path: Path, opened: Callable[[Path], Any]
+) -> None:
+    def detaching() -> None:
+        sock = socket.socket()
+        number = sock.fileno()
+        os.close(number)
+        kept.append(life.make(lambda: opened(path)))
+        assert sock.detach() == number
+        assert os.fstat(number)
+
+    with marked.fixture() as life:
+        marked(detaching)
+        kept[0].close()
+
+
 @needs_linux
 def test_what_code_in_c_opens_has_no_line_not_even_that_of_an_earlier_use_of_its_number(
     leaks: Leaks, kept: list[Any], path: Path, library: Any

@@ -110,7 +110,8 @@ def _sockets(module: ModuleType, hooks: Hooks) -> None:
 
     def detached(fd: Any, sock: Any, /) -> None:
         record = sockets.get(sock)
-        if record is not None and fd >= 0:  # a bare number from now on, with the origin of the socket that it was
+        # A bare number from now on, with the origin of the socket that it was; closed by it before, it is somebody else's.
+        if record is not None and fd >= 0 and record.is_at(fd):
             watch.give(fd, record.birth, record.owner)
 
     if hasattr(module, "recv_fds"):
