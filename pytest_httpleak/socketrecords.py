@@ -239,7 +239,7 @@ def _is_hung_up(fd: int) -> bool:
     """Whether the other end of a unix socket is closed; False where the system does not tell."""
     import select  # here, as it is watched, too
 
-    if not hasattr(select, "poll"):
+    if fd < 0 or not hasattr(select, "poll"):
         return False
     poll = select.poll()
     poll.register(fd, select.POLLIN)
@@ -300,30 +300,40 @@ def describe(sock: Any) -> str:
         name = _PROTOCOLS.get(kind, str(kind))
     else:
         name = str(attribute(family, "name", "unknown")).removeprefix("AF_").lower() + " socket"
-    addresses = _addresses(sock)
-    if not addresses:
-        return f"{name}, not connected"
-    if len(addresses) == 1:
-        return f"{name} {addresses[0]}, {'listening' if _listens(sock) else 'not connected'}"
-    return f"{name} {addresses[0]} -> {addresses[1]}"
+    own, peer = _ends(sock)
+    told = f"{name} {own}" if own else name
+    if own is None or peer is None:
+        return f"{told}, {'listening' if own and _listens(sock) else 'not connected'}"
+    if peer:
+        return f"{told} -> {peer}"
+    return f"{told}, {'not connected' if _is_hung_up(fileno(sock)) else 'connected'}"
 
 
 def _addresses(sock: Any) -> tuple[str, ...]:
-    found = []
-    for ask in ("getsockname", "getpeername"):
-        try:
-            address = getattr(sock, ask)()
-        except Exception as error:  # noqa: BLE001  # not connected, or a subclass of the user's
-            pass_on(error)
-            break
-        if isinstance(address, tuple) and len(address) >= 2:
-            host, port = address[:2]
-            if not port:
-                break
-            found.append(f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}")
-        elif address:
-            found.append(address if isinstance(address, str) else repr(address))
-    return tuple(found)
+    """The addresses by which a socket is known."""
+    return tuple(filter(None, _ends(sock)))
+
+
+def _ends(sock: Any) -> tuple[str | None, str | None]:
+    """The addresses of a socket's own end and of the other: None where there is none, empty where it has no name."""
+    own = _end(sock, "getsockname")
+    return own, None if own is None else _end(sock, "getpeername")
+
+
+def _end(sock: Any, ask: str) -> str | None:
+    try:
+        address = getattr(sock, ask)()
+    except Exception as error:  # noqa: BLE001  # not connected, or a subclass of the user's
+        pass_on(error)
+        return None
+    if isinstance(address, tuple) and len(address) >= 2:
+        host, port = address[:2]
+        if not port:
+            return None
+        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    if address is None or isinstance(address, str):
+        return address
+    return repr(address) if address else ""
 
 
 def _listens(sock: Any) -> bool:
