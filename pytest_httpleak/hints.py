@@ -94,6 +94,7 @@ _BY_MAKER: Final[tuple[tuple[Kind, str, tuple[str, ...] | None, str], ...]] = (
         ("__init__",),
         "use `with subprocess.Popen(...) as process:`, or call `process.communicate()`",
     ),
+    (Kind.FDS, "os.py", ("popen",), "use `with os.popen(...) as output:`, or `close()` what it has returned"),
 )
 
 
@@ -144,6 +145,9 @@ def _by_maker(suspect: Suspect) -> str | None:
             break
         file = site.file.replace("\\", "/")
         for kind, end, functions, text in _BY_MAKER:
-            if kind is suspect.kind and file.endswith(f"/{end}") and (functions is None or site.function in functions):
+            is_there = (
+                file.endswith(f"/{end}") or file == f"<frozen {end.removesuffix('.py')}>"
+            )  # as `os` is from 3.11 on
+            if kind is suspect.kind and is_there and (functions is None or site.function in functions):
                 found = text
     return found

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # Bound here, so that a test which puts something else in its place cannot mislead the watch.
 _fstat = os.fstat
 
+Identity = tuple[int, int]  # device and number of what a descriptor leads to
+
+_CLOSED: Final = (-1, None)
 _STANDARD_ERROR: Final = 2
 _UNIX: Final = getattr(_socket_module, "AF_UNIX", None)
 _PROTOCOLS: Final[dict[Any, str]] = {_socket_module.SOCK_STREAM: "TCP", _socket_module.SOCK_DGRAM: "UDP"}
@@ -38,6 +41,7 @@ class SocketRecord(Record):
         "core",
         "core_references",
         "holder",
+        "identity",
         "is_core",
         "loop",
         "number",
@@ -51,7 +55,7 @@ class SocketRecord(Record):
     def __init__(self, sock: Any) -> None:
         super().__init__()
         self.type = type(sock)
-        self.number = fileno(sock)
+        self.number, self.identity = _opened(sock)  # of which the latter tells it from a later one of that number
         self.closed = False
         self.collected = False
         self.accepted = False
@@ -79,6 +83,13 @@ class SocketRecord(Record):
         """The open descriptor, or -1."""
         sock = None if self.closed else self.ref()
         return -1 if sock is None else fileno(sock)
+
+    def is_at(self, fd: int) -> bool:
+        """Whether the descriptor of that number is the one that the socket was made with."""
+        try:
+            return self.identity == _identity(_fstat(fd))
+        except OSError:
+            return False
 
     def is_open(self) -> bool:
         """Whether the socket is open now and of this side's making."""
@@ -160,16 +171,25 @@ def is_being_closed(transport: Any) -> bool:
 
 def fileno(sock: Any) -> int:
     """The open descriptor of a socket, or -1: closed, closed behind its back, or a stand-in that has none of its own."""
+    return _opened(sock)[0]
+
+
+def _opened(sock: Any) -> tuple[int, Identity | None]:
+    """The open descriptor of a socket and its identity, or -1 and None."""
     try:
         fd = sock.fileno()
-        if not isinstance(fd, int) or fd < 0 or not stat.S_ISSOCK(_fstat(fd).st_mode):
-            return -1
+        if not isinstance(fd, int) or fd < 0 or not stat.S_ISSOCK((status := _fstat(fd)).st_mode):
+            return _CLOSED
         if fd <= _STANDARD_ERROR and not isinstance(sock, _socket_module.socket):
-            return -1  # a stand-in likes to answer 0, and standard input may be a socket
+            return _CLOSED  # a stand-in likes to answer 0, and standard input may be a socket
     except Exception as error:  # noqa: BLE001  # whatever a stand-in for a socket raises
         pass_on(error)
-        return -1
-    return fd
+        return _CLOSED
+    return fd, _identity(status)
+
+
+def _identity(status: os.stat_result) -> Identity:
+    return status.st_dev, status.st_ino
 
 
 def record_of(sock: Any, table: Table) -> SocketRecord | None:
@@ -219,7 +239,7 @@ def _is_hung_up(fd: int) -> bool:
     """Whether the other end of a unix socket is closed; False where the system does not tell."""
     import select  # here, as it is watched, too
 
-    if not hasattr(select, "poll"):
+    if fd < 0 or not hasattr(select, "poll"):
         return False
     poll = select.poll()
     poll.register(fd, select.POLLIN)
@@ -280,30 +300,40 @@ def describe(sock: Any) -> str:
         name = _PROTOCOLS.get(kind, str(kind))
     else:
         name = str(attribute(family, "name", "unknown")).removeprefix("AF_").lower() + " socket"
-    addresses = _addresses(sock)
-    if not addresses:
-        return f"{name}, not connected"
-    if len(addresses) == 1:
-        return f"{name} {addresses[0]}, {'listening' if _listens(sock) else 'not connected'}"
-    return f"{name} {addresses[0]} -> {addresses[1]}"
+    own, peer = _ends(sock)
+    told = f"{name} {own}" if own else name
+    if own is None or peer is None:
+        return f"{told}, {'listening' if own and _listens(sock) else 'not connected'}"
+    if peer:
+        return f"{told} -> {peer}"
+    return f"{told}, {'not connected' if _is_hung_up(fileno(sock)) else 'connected'}"
 
 
 def _addresses(sock: Any) -> tuple[str, ...]:
-    found = []
-    for ask in ("getsockname", "getpeername"):
-        try:
-            address = getattr(sock, ask)()
-        except Exception as error:  # noqa: BLE001  # not connected, or a subclass of the user's
-            pass_on(error)
-            break
-        if isinstance(address, tuple) and len(address) >= 2:
-            host, port = address[:2]
-            if not port:
-                break
-            found.append(f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}")
-        elif address:
-            found.append(address if isinstance(address, str) else repr(address))
-    return tuple(found)
+    """The addresses by which a socket is known."""
+    return tuple(filter(None, _ends(sock)))
+
+
+def _ends(sock: Any) -> tuple[str | None, str | None]:
+    """The addresses of a socket's own end and of the other: None where there is none, empty where it has no name."""
+    own = _end(sock, "getsockname")
+    return own, None if own is None else _end(sock, "getpeername")
+
+
+def _end(sock: Any, ask: str) -> str | None:
+    try:
+        address = getattr(sock, ask)()
+    except Exception as error:  # noqa: BLE001  # not connected, or a subclass of the user's
+        pass_on(error)
+        return None
+    if isinstance(address, tuple) and len(address) >= 2:
+        host, port = address[:2]
+        if not port:
+            return None
+        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    if address is None or isinstance(address, str):
+        return address
+    return repr(address) if address else ""
 
 
 def _listens(sock: Any) -> bool:

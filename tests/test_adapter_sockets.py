@@ -210,6 +210,33 @@ def test_a_unix_socket_leaks(marked: Marked, kept: list[Any], tmp_path: Path) ->
     assert finding.summary == f"unix socket {path}, not connected, fd {kept[0].fileno()}"
 
 
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="the system has no Unix sockets")
+def test_a_unix_socket_that_has_no_name_of_its_own_is_told_by_that_of_the_other_end(
+    marked: Marked, kept: list[Any], tmp_path: Path
+) -> None:
+    path = os.path.relpath(tmp_path / "s")
+
+    def leaking() -> None:
+        sock = socket.socket(socket.AF_UNIX)  # leak: sockets
+        sock.connect(path)
+        kept.append(sock)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        (finding,) = marked(leaking)
+    assert finding.summary == f"unix socket -> {path}, fd {kept[0].fileno()}"
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="the system has no Unix sockets")
+def test_a_unix_socket_between_two_ends_without_a_name_is_told_as_connected(marked: Marked, kept: list[Any]) -> None:
+    def leaking() -> None:
+        kept.extend(socket.socketpair())  # leak: sockets x2
+
+    (finding,) = marked(leaking)
+    assert finding.summary == f"unix socket, connected, fd {kept[0].fileno()}"
+
+
 def test_sockets_of_one_line_are_one_finding(marked: Marked, kept: list[Any], address: tuple[str, int]) -> None:
     def leaking() -> None:
         for _ in range(3):

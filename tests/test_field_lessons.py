@@ -9,15 +9,18 @@ import os
 import socket
 import threading
 import types
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 from inner import Inner
 
+from pytest_httpleak.adapters.pycares import ChannelRecord, EndingRecord
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.model.kinds import Kind
@@ -141,6 +144,60 @@ def test_the_resolver_of_a_connector_that_was_dropped_is_one_finding_with_its_li
     assert (found.kind, found.count) == (Kind.FDS, 4)
     assert found.created is not None
     assert found.created.function == "main"
+
+
+@pytest.fixture
+def late() -> Iterator[Any]:
+    """pycares, whose thread destroys channels only when the test is over, as that of 4.9 lets a second pass for each."""
+    pycares = pytest.importorskip("pycares", minversion="4.9")
+    waiting: list[Any] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pycares._shutdown_manager, "destroy_channel", lambda *channel: waiting.append(channel))
+        yield pycares
+    for channel in waiting:
+        pycares._shutdown_manager.destroy_channel(*channel)
+    assert waiting
+
+
+def test_a_channel_that_is_closed_leaves_nothing_while_it_waits_for_its_end(late: Any, leaks: Leaks) -> None:
+    assert leaks(lambda: late.Channel().close()) == ()
+
+
+def test_a_channel_that_is_dropped_leaves_nothing_while_it_waits_for_its_end(late: Any, leaks: Leaks) -> None:
+    def drop() -> None:
+        late.Channel()
+
+    assert leaks(drop) == ()
+
+
+def test_a_channel_that_is_never_closed_leaks_beside_one_that_waits_for_its_end(late: Any, leaks: Leaks) -> None:
+    kept = []
+
+    def one_of_two() -> None:
+        late.Channel().close()
+        kept.append(late.Channel())
+
+    (found,) = leaks(one_of_two)
+    assert (found.kind, found.count) == (Kind.FDS, 4)
+    assert found.created is not None
+    assert found.created.function == "one_of_two"
+    kept[0].close()
+
+
+def test_a_descriptor_that_has_the_number_of_a_destroyed_channels_is_its_makers() -> None:
+    births, dropped = dict[int, object](), weakref.ref(type("Channel", (), {})())
+    ending = EndingRecord(births.get)
+    with Path(os.devnull).open(
+        "rb"
+    ) as file:  # as the source of random numbers that channels of 4.9 open, it is one for all
+        fd, status = file.fileno(), os.fstat(file.fileno())
+        channel = ChannelRecord({fd: (status.st_dev, status.st_ino)})
+        channel.ref = dropped
+        births[fd] = channel.births[fd] = object()
+        ending.channels[id(channel)] = channel
+        assert list(ending.descriptors()) == [fd]
+        births[fd] = object()
+        assert list(ending.descriptors()) == []
 
 
 # -- standard output, which pytest's capturing puts elsewhere for each part of a test ----------------------------------

@@ -366,6 +366,25 @@ def test_a_database_that_is_opened_is_noted_once(
     assert sum(finding.count for finding in leaks(opening)) == 1
 
 
+@pytest.mark.parametrize("command", ["F_DUPFD", "F_DUPFD_CLOEXEC"])
+def test_a_descriptor_that_is_doubled_by_a_command_leaks(
+    marked: Marked, kept: list[Any], path: Path, command: str
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def leaking() -> None:
+        with open(path) as file:
+            kept.append(Descriptor(fcntl.fcntl(file, getattr(fcntl, command), 300)))  # leak: fds
+
+    def closing() -> None:
+        with open(path) as file:
+            os.close(fcntl.fcntl(file, getattr(fcntl, command)))
+            assert fcntl.fcntl(file, fcntl.F_GETFD) == fcntl.FD_CLOEXEC  # no descriptor, though there is one
+
+    marked(leaking)
+    marked(closing)
+
+
 def test_a_descriptor_that_is_put_at_a_free_number_leaks_there(marked: Marked, kept: list[Any], path: Path) -> None:
     def leaking() -> None:
         fd = os.open(path, os.O_RDONLY)
@@ -461,6 +480,23 @@ def test_a_number_that_is_used_again_is_the_leak_of_its_second_use(marked: Marke
         assert kept[0].fileno() == number
 
     marked(leaking)
+
+
+@pytest.mark.parametrize("opened", [open, lambda path: Descriptor(socket.socket().detach())], ids=["file", "socket"])
+def test_a_number_that_is_used_again_is_not_handed_over_by_a_socket_that_had_it(
+    marked: Marked, kept: list[Any], path: Path, opened: Callable[[Path], Any]
+) -> None:
+    def detaching() -> None:
+        sock = socket.socket()
+        number = sock.fileno()
+        os.close(number)
+        kept.append(life.make(lambda: opened(path)))
+        assert sock.detach() == number
+        assert os.fstat(number)
+
+    with marked.fixture() as life:
+        marked(detaching)
+        kept[0].close()
 
 
 @needs_linux

@@ -154,6 +154,14 @@ def test_the_pipe_of_a_program_is_read_to_its_end(hints_of: Any, ending: context
     assert "process.communicate()" in hint
 
 
+def test_the_pipe_of_a_command_is_closed_through_what_has_it(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    def leaking() -> None:
+        ending.enter_context(os.popen("cd ."))
+
+    (hint,) = hints_of(leaking)
+    assert "os.popen(...)" in hint
+
+
 def test_a_bare_file_is_closed(hints_of: Any, ending: contextlib.ExitStack) -> None:
     def leaking() -> None:
         ending.enter_context(Path(__file__).open())  # noqa: SIM115  # left open on purpose

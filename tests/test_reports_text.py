@@ -31,7 +31,7 @@ from pytest_httpleak.reports.text import (
     one_line,
     section_text,
 )
-from pytest_httpleak.reports.wording import RULES, headline, noun
+from pytest_httpleak.reports.wording import RULES, headline, held_lines, noun
 from pytest_httpleak.results import Results
 
 if TYPE_CHECKING:
@@ -126,6 +126,28 @@ def test_eight_held_things_are_all_shown() -> None:
 )
 def test_a_held_thing_is_named_once(held: Held, shown: str) -> None:
     assert f"  holds:   {shown}" in text_of(response(holds=(held,))).splitlines()
+
+
+@pytest.mark.parametrize(
+    "before", [Held(Kind.SOCKETS, "TCP, not connected, fd 12"), Held(Kind.SOCKETS, "TCP, not connected", 12)]
+)
+def test_a_number_that_has_been_told_with_its_socket_is_not_told_again(before: Held) -> None:
+    held = (before, Held(Kind.FDS, "fd 12", 12), Held(Kind.FDS, "fd 13", 13), Held(Kind.FDS, "fd 12: /dev/null", 12))
+    (first, *rest) = held_lines(response(holds=held), ROOT)
+    assert "fd 12" in first
+    assert rest == ["fd 13", "fd 12: /dev/null"]
+
+
+def test_the_number_of_a_socket_that_has_leaked_is_told_once() -> None:
+    held = Held(Kind.FDS, "fd 12", 12)
+    assert held_lines(thread(summary="TCP, not connected, fd 12", holds=(held,)), ROOT) == []
+    assert held_lines(thread(summary="TCP, not connected, fd 11", holds=(held,)), ROOT) == ["fd 12"]
+
+
+def test_the_numbers_of_several_sockets_that_have_leaked_are_all_told() -> None:
+    held = (Held(Kind.FDS, "fd 12", 12), Held(Kind.FDS, "fd 13", 13))
+    leaked = thread(summary="TCP, not connected, fd 12", holds=held, count=2)
+    assert held_lines(leaked, ROOT) == ["fd 12", "fd 13"]
 
 
 @pytest.mark.parametrize(

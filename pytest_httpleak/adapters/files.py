@@ -15,10 +15,11 @@ from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.opennumbers import is_open, open_numbers
 from pytest_httpleak.sites import is_user_file
 
-MODULES = ("os", "select", "selectors", "socket", "mmap", "multiprocessing.connection", "_posixshmem")
+MODULES = ("os", "select", "selectors", "socket", "mmap", "fcntl", "multiprocessing.connection", "_posixshmem")
 
 _ONE = ("open", "dup", "memfd_create", "eventfd", "timerfd_create", "pidfd_open", "posix_openpt")
 _TWO = ("pipe", "pipe2", "openpty")
+_DOUBLING = ("F_DUPFD", "F_DUPFD_CLOEXEC")
 _SELECTORS = ("EpollSelector", "DevpollSelector", "KqueueSelector")
 _POLLERS = ("epoll", "kqueue", "devpoll")
 _IMPORTER = "<frozen importlib._bootstrap_external>"
@@ -110,7 +111,8 @@ def _sockets(module: ModuleType, hooks: Hooks) -> None:
 
     def detached(fd: Any, sock: Any, /) -> None:
         record = sockets.get(sock)
-        if record is not None and fd >= 0:  # a bare number from now on, with the origin of the socket that it was
+        # A bare number from now on, with the origin of the socket that it was; closed by it before, it is somebody else's.
+        if record is not None and fd >= 0 and record.is_at(fd):
             watch.give(fd, record.birth, record.owner)
 
     if hasattr(module, "recv_fds"):
@@ -178,6 +180,28 @@ def _shared_memory(module: ModuleType, hooks: Hooks) -> None:
     hooks.after(module, "shm_open", opened)
 
 
+def _doubled(module: ModuleType, hooks: Hooks) -> None:
+    """The other way to `os.dup`; of the many commands that open nothing, none is told."""
+    watch: Any = hooks.watch
+    wall = hooks.wall
+    doubling = tuple(getattr(module, name) for name in _DOUBLING if hasattr(module, name))
+
+    def make(original: Any) -> Any:
+        def fcntl(*args: Any) -> Any:
+            __tracebackhide__ = True
+            result = original(*args)
+            if args[1] in doubling and wall.on:
+                try:
+                    watch.descriptor_made(result, 4)
+                except Exception as error:  # noqa: BLE001  # this is the wall
+                    wall.fall(error)
+            return result
+
+        return fcntl
+
+    hooks.patches.replace(module, "fcntl", make)
+
+
 def _pipes(module: ModuleType, hooks: Hooks) -> None:
     """A connection of `multiprocessing`, which takes a bare descriptor over."""
     watch: Any = hooks.watch
@@ -190,6 +214,7 @@ def _pipes(module: ModuleType, hooks: Hooks) -> None:
 
 _ATTACH: dict[str, Callable[[ModuleType, Hooks], None]] = {
     "_posixshmem": _shared_memory,
+    "fcntl": _doubled,
     "mmap": _maps,
     "multiprocessing.connection": _pipes,
     "os": _os,

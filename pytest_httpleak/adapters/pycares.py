@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any, ClassVar, Final
 
@@ -26,7 +26,7 @@ _PATIENCE: Final = 0.05  # seconds; a channel is destroyed within one of them, i
 class ChannelRecord(Bystander):
     """A channel; never suspect itself, since its descriptors are: whoever resolves through it answers for them."""
 
-    __slots__ = ("identities",)
+    __slots__ = ("awaited", "births", "identities")
 
     kind: ClassVar[Kind] = Kind.FDS
     LIBRARY = "pycares"
@@ -34,6 +34,8 @@ class ChannelRecord(Bystander):
     def __init__(self, identities: dict[int, tuple[int, int]]) -> None:
         super().__init__()
         self.identities = identities
+        self.births: dict[int, Any] = {}  # by descriptor, of which one that is used again has another
+        self.awaited = False  # once, when another channel was made after its end
 
     def is_ending(self) -> bool:
         """Whether the channel was closed or dropped; it is destroyed soon after, and its descriptors with it."""
@@ -41,9 +43,39 @@ class ChannelRecord(Bystander):
         return channel is None or getattr(channel, "_channel", channel) is None
 
     def opened(self) -> Iterator[int]:
-        """The channel's descriptors (epoll, inotify, a pipe) that are still open."""
+        """The channel's descriptors (epoll, inotify, a pipe, a source of random numbers) that are still open."""
         if self.identities == _open(self.identities):  # some have no identity of their own, so it is all or none
             yield from self.identities
+
+
+class EndingRecord(Bystander):
+    """pycares's thread that destroys channels, in 4.9 one second after the other: it answers for those that wait for it."""
+
+    __slots__ = ("born", "channels")
+
+    kind: ClassVar[Kind] = Kind.FDS
+    LIBRARY = "pycares"
+
+    def __init__(self, born: Callable[[int], Any]) -> None:
+        super().__init__()
+        self.born = born
+        self.channels: dict[int, ChannelRecord] = {}  # by identity; one that was dropped is in no table any more
+
+    def waiting(self) -> list[ChannelRecord]:
+        """The channels that were closed or dropped and are not destroyed yet; those that are, are forgotten."""
+        ending = [record for record in list(self.channels.values()) if record.is_ending()]
+        for record in ending:
+            if all(self._is_over(record, fd) for fd in record.identities):
+                self.channels.pop(id(record), None)
+        return [record for record in ending if id(record) in self.channels]
+
+    def _is_over(self, record: ChannelRecord, fd: int) -> bool:
+        """Whether a channel's descriptor is closed, or is somebody else's by now."""
+        return _open((fd,)).get(fd) != record.identities[fd] or self.born(fd) is not record.births[fd]
+
+    def descriptors(self) -> Iterator[int]:
+        for record in self.waiting():
+            yield from (fd for fd in record.identities if not self._is_over(record, fd))
 
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
@@ -51,16 +83,23 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     watch: Any = hooks.watch
     wall = hooks.wall
     channels = watch.table("pycares channels")
-    alive: list[ChannelRecord] = []
     making = threading.RLock()  # two that are made at once could not be told apart
+
+    def birth(fd: int) -> Any:
+        known = watch.fds.get(fd)
+        return None if known is None else known[0]
+
+    ending = EndingRecord(birth)
+    ending.owner = watch.root
+    watch.table("pycares threads").put(module, ending)
 
     def let_end() -> None:
         """Wait for channels that are being destroyed: their numbers would be given to the next one, and not be seen."""
         end = Real.monotonic() + _PATIENCE
-        for record in [record for record in alive if record.is_ending()]:
-            alive.remove(record)
-            while _open(record.identities) and Real.monotonic() < end:
+        for record in ending.waiting():
+            while not record.awaited and record in ending.waiting() and Real.monotonic() < end:
                 Real.sleep(0.001)
+            record.awaited = True
 
     def make(original: Any) -> Any:
         def born(channel: Any, *args: Any, **kwargs: Any) -> None:
@@ -95,10 +134,11 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         made = {fd: new[fd] for fd in new.keys() - others if watch.fds.get(fd) is known.get(fd)}
         record = ChannelRecord(made)
         channels.put(channel, record)
-        alive.append(record)
         watch.add(record, opened=False, depth=5)
         for fd in made:
             watch.descriptor_made(fd, 5)
+            record.births[fd] = birth(fd)
+        ending.channels[id(record)] = record
 
     hooks.patches.replace(module.Channel, "__init__", make)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from pytest_httpleak.model.findings import Finding
+from pytest_httpleak.model.findings import Finding, Held
 from pytest_httpleak.model.kinds import Kind, State, Verdict
 from pytest_httpleak.model.rows import Growth
 from pytest_httpleak.reports.notes import counted
@@ -40,6 +40,7 @@ RULES: Final = {
 }
 
 _MAX_HELD: Final = 8
+_NUMBERS: Final = re.compile(r"\bfd (\d+)\b")
 _SELF_EVIDENT: Final = ("a ", "an ", "and ", "the ", "fd ")
 
 _OPEN: Final = {
@@ -136,14 +137,26 @@ def held_lines(finding: Finding, rootdir: str) -> list[str]:
     At most eight lines; for a breached limit they are the lines of code that came together.
     """
     lines: list[str] = []
-    for each in finding.holds[:_MAX_HELD]:
+    holds = _told_once(finding)
+    for each in holds[:_MAX_HELD]:
         summary = safe(shortened(each.summary, rootdir))
         kind = "" if finding.state is State.PEAK or _names_itself(each.kind, summary) else f"{noun(each.kind)} "
         descriptor = "" if each.fd is None or re.search(rf"\bfd {each.fd}\b", summary) else f" (fd {each.fd})"
         lines.append(f"{kind}{summary}{descriptor}")
-    if len(finding.holds) > _MAX_HELD:
-        lines.append(f"and {len(finding.holds) - _MAX_HELD:,} more")
+    if len(holds) > _MAX_HELD:
+        lines.append(f"and {len(holds) - _MAX_HELD:,} more")
     return lines
+
+
+def _told_once(finding: Finding) -> list[Held]:
+    """What a resource holds, without the bare numbers of what was told with its number before."""
+    told = set(_NUMBERS.findall(finding.summary)) if finding.count == 1 else set()
+    holds = []
+    for each in finding.holds:
+        if each.fd is None or str(each.fd) not in told or each.summary != f"fd {each.fd}":
+            holds.append(each)
+        told |= {*_NUMBERS.findall(each.summary), str(each.fd)}
+    return holds
 
 
 def totals(findings: Iterable[Finding]) -> str:
