@@ -12,17 +12,15 @@ import pytest
 from pytest_httpleak.asking import attribute
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.finish import Ending
-from pytest_httpleak.model.kinds import Outcome
 from pytest_httpleak.protocol import run_held
-from pytest_httpleak.results import CLEAN, ROW, Results, as_data, needs_of
+from pytest_httpleak.results import CLEAN, ROW, Results
 from pytest_httpleak.session.checks import Check
 from pytest_httpleak.session.core import Session
 from pytest_httpleak.settings import Mode, RunSettings, Settings, is_marked, settings_for, with_later_marks
 from pytest_httpleak.widerfixtures import WiderFixtures
 
 if TYPE_CHECKING:
-    from pytest_httpleak.model.rows import AuditNote, FixtureRow, TestRow
-    from pytest_httpleak.results import Needs
+    from pytest_httpleak.model.rows import AuditNote
     from pytest_httpleak.session.trend import Trend
 
 FIXTURE = "httpleak"
@@ -289,7 +287,9 @@ class Guard:
             self.session.safely(self.trend.note, item.nodeid)
         is_here = direct and not self.is_worker
         if self.fixtures.pending or (check is not None and self._has_something_to_say(check, is_here=is_here)):
-            found = self._row(item.nodeid, check)
+            from pytest_httpleak.testrows import as_data, rows  # here, as a clean run has none
+
+            found = rows(self, item.nodeid, check)
             if is_here:
                 self.results.add(*found)
             else:
@@ -307,24 +307,6 @@ class Guard:
         if check.notes and (not is_here or self._asked_notes(check)):
             return True
         return check.settings.tolerate is not self.settings.default.tolerate
-
-    def _row(self, nodeid: str, check: Check | None) -> tuple[TestRow | None, list[FixtureRow], Needs]:
-        """The rows of a test and of the fixtures that ended with it, and what its own tolerances were needed for."""
-        fixtures = self.fixtures.take()
-        if check is None:
-            return None, fixtures, {}
-        from pytest_httpleak.model.findings import outcome_of, owner_without_parameters
-        from pytest_httpleak.model.rows import TestRow
-
-        off = check.settings.mode is Mode.OFF
-        outcome = Outcome.UNCHECKED if off else outcome_of(check.findings)
-        if self.failing_notes(check):
-            outcome = Outcome.LEAKED
-        elif self.warning_notes(check) and outcome is not Outcome.LEAKED:
-            outcome = Outcome.WARNED
-        row = TestRow(nodeid, outcome, check.findings, check.notes, check.runs, check.repeated, check.finished)
-        is_tolerant = check.settings.tolerate != self.settings.default.tolerate
-        return row, fixtures, {owner_without_parameters(nodeid): needs_of(check)} if is_tolerant else {}
 
 
 def _is_wrapper(impl: Any) -> bool:

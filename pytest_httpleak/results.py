@@ -9,18 +9,15 @@ import pytest
 
 from pytest_httpleak import __version__
 from pytest_httpleak.clocks import Real
-from pytest_httpleak.model.kinds import Outcome, State
+from pytest_httpleak.model.kinds import Outcome
 from pytest_httpleak.model.run import Run
-from pytest_httpleak.settings import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_httpleak.collected import Collected
-    from pytest_httpleak.model.kinds import Kind
     from pytest_httpleak.model.pools import PoolState
     from pytest_httpleak.model.rows import AuditNote, FixtureRow, Growth, TestRow, TrendPoint
-    from pytest_httpleak.session.checks import Check
     from pytest_httpleak.session.trend import Trend
 
 # Where a report carries its test's row, also on the way from an xdist worker to the controller.
@@ -173,18 +170,6 @@ class Results:
                 yield TestRow(nodeid, Outcome.CLEAN, (), row, 1, 1, True)
 
 
-def as_data(row: TestRow | None, fixtures: list[FixtureRow], needs: Needs) -> dict[str, Any]:
-    """What `add` takes as plain data, for a report that another process may read."""
-    from pytest_httpleak.model.data import fixture_row_as_data, test_row_as_data
-
-    data: dict[str, Any] = {"fixtures": [fixture_row_as_data(each) for each in fixtures]}
-    if row is not None:
-        data["test"] = test_row_as_data(row)
-    if needs:
-        data["tolerances"] = needs
-    return data
-
-
 def together(found: list[Growth]) -> list[Growth]:
     """What has grown in several workers is one cause, and its slope that of their tests together."""
     if not found:
@@ -201,15 +186,3 @@ def together(found: list[Growth]) -> list[Growth]:
             each = replace(each, first=other.first + each.first, last=other.last + each.last, tests=tests, slope=slope)  # noqa: PLW2901  # the sum of the two takes the place of the second
         merged[key] = each
     return sorted(merged.values(), key=lambda each: -each.slope)
-
-
-def needs_of(check: Check) -> dict[str, list[int]]:
-    """By kind: how many leaks are tolerated, how many there were (or may have been, if not judged), and whether that can fail."""
-    tolerate, fails = check.settings.tolerate, check.settings.mode is Mode.FAIL
-    if not check.finished or check.settings.mode is Mode.OFF:
-        return {kind.value: [allowed, allowed, fails] for kind, allowed in tolerate.items()}
-    found: dict[Kind, int] = {}
-    for finding in check.findings:
-        if finding.state is not State.PEAK and not any(finding is each for each in check.of_blocks):
-            found[finding.kind] = found.get(finding.kind, 0) + finding.count
-    return {kind.value: [allowed, found.get(kind, 0), fails] for kind, allowed in tolerate.items()}
