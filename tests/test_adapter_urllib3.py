@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest import mock
 from urllib.parse import urlsplit
 
 import pytest
@@ -579,6 +580,21 @@ def test_a_request_that_fails_takes_no_slot_by_hand(marked: Marked, server: str)
 
     def failing() -> None:
         with pytest.raises(urllib3.exceptions.HTTPError):
+            pool.request("GET", "/hang", timeout=0.01, retries=False)
+
+    taken = pool._get_conn()
+    marked(failing)
+    pool._put_conn(taken)
+    pool.close()
+
+
+def test_a_request_whose_pool_is_spied_on_takes_no_slot_by_hand(marked: Marked, server: str) -> None:
+    pool_class = urllib3.HTTPConnectionPool
+    pool = pool_class("127.0.0.1", urlsplit(server).port, maxsize=2, block=True)
+
+    def failing() -> None:
+        asking = mock.patch.object(pool_class, "_get_conn", autospec=True, side_effect=pool_class._get_conn)
+        with asking, contextlib.suppress(urllib3.exceptions.HTTPError):
             pool.request("GET", "/hang", timeout=0.01, retries=False)
 
     taken = pool._get_conn()

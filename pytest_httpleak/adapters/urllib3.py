@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from types import ModuleType
+from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks, Unsupported, require
@@ -91,7 +91,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             if not record.is_unplaced:
                 watch.hand_over(record, depth=5)  # outside the wrapper
         record.checked_out(pool)
-        record.is_by_hand = not is_direct and not any(sys._getframe(depth).f_code is urlopen for depth in _OWN_WAYS)
+        record.is_by_hand = not is_direct and not _is_on_the_way(urlopen)
 
     def put_back(pool: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
         returned = connections.get(connection)
@@ -276,7 +276,6 @@ def _request_wrapper(own: Wall, failed: Note, notes: Notes) -> Callable[..., Any
     return _make_request
 
 
-_OWN_WAYS = (3, 4)  # how many calls up `urlopen` is from a note on `_get_conn`, where a subclass's own calls that one
 _ARGUMENTS = (
     "self",
     "conn",
@@ -292,6 +291,19 @@ _ARGUMENTS = (
     "decode_content",
     "enforce_content_length",
 )
+
+
+def _is_on_the_way(function: CodeType | None) -> bool:
+    """Whether that function has led here: by a subclass's own method, or by a mock that spies on one."""
+    frame: FrameType | None = sys._getframe(2)
+    for _ in range(_OWN_WAYS):
+        frame = None if frame is None else frame.f_back
+        if frame is not None and frame.f_code is function:
+            return True
+    return False
+
+
+_OWN_WAYS = 8  # calls between the two
 
 
 def _major(module: ModuleType) -> int:
