@@ -74,7 +74,7 @@ class ClientRecord(Record):
 class PoolRecord(ClientRecord):
     """One `HTTPConnectionPool`: a client of its own, unless a manager made it."""
 
-    __slots__ = ("connections", "front", "is_dropped", "made", "managed", "overflow", "requests")
+    __slots__ = ("connections", "front", "has_got_none_back", "is_dropped", "made", "managed", "overflow", "requests")
 
     DEPTH = 2
 
@@ -92,6 +92,7 @@ class PoolRecord(ClientRecord):
         self.is_dropped = is_dropped  # urllib3's own question, which it asks before it uses a connection again
         self.managed: PoolManagerRecord | None = None
         self.front: str | None = None  # the library by whose name its users know it, where that is not urllib3
+        self.has_got_none_back = False  # a place, in exchange for a connection of which nobody says which it was
         self.made = 0  # connections that were established
         self.requests = 0  # that were sent on them
         self.overflow = 0  # connections thrown away because the pool was full

@@ -148,10 +148,15 @@ class ConnectionRecord(Record):
     def _has_lost_slot(self) -> bool:
         """Whether somebody took it by hand out of a pool that blocks, and its place there is still empty."""
         pool = self.pool() if self.is_by_hand and self.pool is not None else None
-        return pool is not None and pool.pool is not None and pool.block and not pool.pool.full()
+        if pool is None or pool.pool is None or not pool.block or pool.pool.full():
+            return False
+        return self.record_of_pool is None or not self.record_of_pool.has_got_none_back
 
     def _lost_slot(self, state: State) -> Suspect | None:
         """The suspect for a place in a pool that is missed though no socket is: none was opened, or it is closed."""
+        answer = self.answering
+        if answer is not None and (answer.is_unfinished() or answer._lost_slot() is not None):
+            return None  # which tells it
         if not self._has_lost_slot() or (self.record_of_pool is not None and self.record_of_pool.is_let_go()):
             return None
         return self._suspect(state, f"{self.origin}, checked out of its pool and never given back", frozenset(), None)

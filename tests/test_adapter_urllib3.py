@@ -569,6 +569,20 @@ def test_a_slot_that_was_taken_and_given_back_without_a_socket_is_nothing(
     marked(clean)
 
 
+def test_a_slot_that_was_given_back_empty_beside_one_in_use_is_nothing(
+    marked: Marked, kept: list[Any], blocking: Any, server: str
+) -> None:
+    pool = blocking.connection_from_url(server)
+    taken = pool._get_conn()
+
+    def clean() -> None:
+        kept.append(pool._get_conn())
+        pool._put_conn(None)
+
+    marked(clean)
+    pool._put_conn(taken)
+
+
 def test_a_slot_of_a_pool_that_does_not_block_is_missed_by_nobody(
     marked: Marked, kept: list[Any], shared: Any, server: str
 ) -> None:

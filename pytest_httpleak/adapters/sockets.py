@@ -42,7 +42,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         record = table.get(sock)
         if record is None and dying:
             record = dying.pop(id(sock), None)
-            if record is not None and record.number == fileno(sock):
+            if record is not None and record.is_at(fileno(sock)):
                 record.closed, record.collected = True, False  # in order, by the `__del__` of what had it
         elif record is not None and not record.closed:
             record.closed = True

@@ -97,6 +97,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         returned = connections.get(connection)
         if returned is not None:
             returned.is_by_hand = False
+        elif connection is None and (of := pools.get(pool)) is not None:
+            of.has_got_none_back = True
         if getattr(connection, "sock", None) is None or pool.pool is None:
             return
         if not is_full(pool.pool):
