@@ -190,7 +190,7 @@ def _doubled(module: ModuleType, hooks: Hooks) -> None:
         def fcntl(*args: Any) -> Any:
             __tracebackhide__ = True
             result = original(*args)
-            if args[1] in doubling and wall.on:
+            if wall.on and type(args[1]) is int and args[1] in doubling:  # whose comparison runs nobody's code
                 try:
                     watch.descriptor_made(result, 4)
                 except Exception as error:  # noqa: BLE001  # this is the wall
