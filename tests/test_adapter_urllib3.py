@@ -649,6 +649,25 @@ def test_a_connection_that_is_lost_with_a_request_that_fails_leaks_at_that_reque
     pool.close()
 
 
+def test_a_connection_leaks_at_its_last_request_where_a_stand_in_makes_that(
+    marked: Marked, kept: list[Any], server: str
+) -> None:
+    pool = urllib3.HTTPConnectionPool("127.0.0.1", urlsplit(server).port)
+
+    def stand_in(connection: Any, *args: Any, **kwargs: Any) -> Any:
+        kept.append(connection)
+        return urllib3.HTTPResponse(b"recorded")
+
+    def leaking() -> None:
+        pool.request("GET", "/ok")
+        with mock.patch.object(pool, "_make_request", stand_in):
+            pool.request("GET", "/ok", preload_content=False, release_conn=False)  # leak: connections
+
+    marked(leaking)
+    kept.pop().close()
+    pool.close()
+
+
 def test_a_connection_that_no_place_is_left_for_is_nothing(
     marked: Marked, kept: list[Any], shared: Any, server: str
 ) -> None:

@@ -84,10 +84,12 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         record = connections.get(connection) or known(connection)
         is_direct = record.is_direct = sys._getframe(2).f_code is urlopen  # and not by somebody's own way to get one
         if record.pool is not None:  # not its first request: from now on it is there for this caller
-            is_established = (
-                getattr(connection, "sock", None) is not None
-            )  # so that only the request is left to be made
-            record.is_unplaced = is_direct and is_established and watch.hand_over_unplaced(record)
+            is_left_to_request = (
+                is_direct  # by the wrapper that sees to the birth, and without a connection to be made before
+                and getattr(connection, "sock", None) is not None
+                and getattr(pool._make_request, "__code__", None) is own_request
+            )
+            record.is_unplaced = is_left_to_request and watch.hand_over_unplaced(record)
             if not record.is_unplaced:
                 watch.hand_over(record, depth=5)  # outside the wrapper
         record.checked_out(pool)
@@ -202,6 +204,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     hooks.before(pool_class, "_put_conn", put_back)
     make = functools.partial(_request_wrapper, hooks.wall, failed)
     hooks.patches.around(hooks.wall, pool_class, "_make_request", (requesting, requested), make)
+    own_request = getattr(pool_class._make_request, "__code__", None)  # which a stand-in of the user's is not
     if from_one:
         hooks.after(response_class, "__init__", wrapped)
     else:
