@@ -17,6 +17,7 @@ import pickle
 import queue
 import select
 import selectors
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -322,12 +323,18 @@ def test_a_map_is_not_told_by_another_file_that_has_got_the_number_of_its_own(
 
 
 @needs_linux
-def test_a_database_leaks_once_whatever_files_it_keeps(marked: Marked, kept: list[Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_a_database_leaks_once_whatever_files_it_keeps(
+    marked: Marked, kept: list[Any], tmp_path: Path, is_deleted: bool
+) -> None:
     def leaking() -> None:
-        connection = sqlite3.connect(tmp_path / "data.db")  # leak: fds
+        (tmp_path / "folder").mkdir()
+        connection = sqlite3.connect(tmp_path / "folder" / "data.db")  # leak: fds
         connection.execute("pragma journal_mode = wal")
         connection.execute("create table t (x)")
         kept.append(connection)
+        if is_deleted:
+            shutil.rmtree(tmp_path / "folder")
 
     def closing() -> None:
         with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as connection:

@@ -31,6 +31,7 @@ _UNBORN = (None, None, None)
 
 # Files that a database keeps beside the one it was opened with: one cause, told by the first.
 _COMPANIONS = ("-wal", "-shm", "-journal")
+_DELETED = " (deleted)"  # what Linux puts behind the name of a file that has none any more
 
 
 def _may_be_a_loops(fd: int) -> bool:
@@ -186,9 +187,9 @@ class Ledger:
                 continue
             target = descriptors.target(fd)
             found[f"{target} {fd}"] = _suspect(fd, target, birth, is_socket=is_socket)
-        paths = {suspect.names[0] for suspect in found.values()}
+        paths = {_name_of(suspect.names[0]) for suspect in found.values()}
         if any(path.endswith(_COMPANIONS) for path in paths):  # also of a database that somebody else has opened
-            paths |= {descriptors.target(fd) for fd in descriptors.listing()}
+            paths |= {_name_of(descriptors.target(fd)) for fd in descriptors.listing()}
         return [suspect for suspect in found.values() if not _is_companion(suspect, paths)]
 
     def _is_beside_its_file(self, fd: int, identity: descriptors.Identity) -> bool:
@@ -259,6 +260,11 @@ def _suspect(fd: int, target: str, birth: Birth | None, *, is_socket: bool) -> S
     )
 
 
+def _name_of(target: str) -> str:
+    """The name of a file, which a test may have deleted with its folder before its connection is closed."""
+    return target.removesuffix(_DELETED)
+
+
 def _is_companion(suspect: Suspect, paths: set[str]) -> bool:
-    name: Any = suspect.names[0]
+    name = _name_of(suspect.names[0])
     return any(name.endswith(end) and name.removesuffix(end) in paths for end in _COMPANIONS)
