@@ -21,7 +21,7 @@ from report_samples import (
     write_source,
 )
 
-from pytest_httpleak.model.findings import Finding, Held
+from pytest_httpleak.model.findings import Finding, Held, Site
 from pytest_httpleak.model.kinds import Kind, State, Verdict
 from pytest_httpleak.reports.closing import closing_line, closing_lines
 from pytest_httpleak.reports.notes import notes_text
@@ -95,6 +95,28 @@ def test_source_that_cannot_be_read_leaves_the_line_of_code_out() -> None:
 
 def test_frames_of_libraries_are_not_shown_as_callers() -> None:
     assert "_client.py" not in text_of(response())
+
+
+MADE_IN = Site("/usr/lib/python3/site-packages/sdk/transport.py", 156, "__init__")
+THREADING = Site("/usr/lib/python3/threading.py", 970, "start")
+
+
+@pytest.mark.parametrize(
+    ("stack", "shown"),
+    [
+        ((MADE_IN, site()), ["made in: sdk/transport.py:156 in __init__"]),
+        ((THREADING, MADE_IN, site()), ["made in: sdk/transport.py:156 in __init__"]),
+        ((THREADING, site()), []),
+        ((site(), MADE_IN), []),  # what has called the user's code
+        ((), []),
+    ],
+)
+def test_the_line_of_a_library_is_shown_that_has_made_what_bears_no_librarys_name(
+    stack: tuple[Site, ...], shown: list[str]
+) -> None:
+    for text in (text_of(lost_socket(created=site(), stack=stack)), text_of(thread(created=site(), stack=stack))):
+        assert [line.strip() for line in text.splitlines() if "made in" in line] == shown
+    assert "made in" not in text_of(response(stack=stack))
 
 
 def test_a_file_outside_the_root_is_shown_with_its_whole_path() -> None:

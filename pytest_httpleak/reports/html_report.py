@@ -15,7 +15,7 @@ from pytest_httpleak.reports.chart import growth_rows, line_chart
 from pytest_httpleak.reports.closing import closing_lines
 from pytest_httpleak.reports.markup import Html, tag, text
 from pytest_httpleak.reports.notes import counted, notes
-from pytest_httpleak.reports.places import Owner, callers, code_line, line_of, place
+from pytest_httpleak.reports.places import Owner, callers, code_line, library_line, line_of, place
 from pytest_httpleak.reports.text_safety import safe, safe_name
 from pytest_httpleak.reports.wording import UNKNOWN_LINE, described, figures, grown, held_label, held_lines, noun
 
@@ -134,6 +134,7 @@ def _code(finding: Finding, code: str) -> Html | None:
 
 def _facts(finding: Finding, rootdir: str) -> Html | None:
     facts: list[tuple[str, list[str]]] = [
+        ("made in", list(filter(None, [library_line(finding)]))),
         ("called from", [place(site, rootdir) for site in callers(finding, rootdir)]),
         (held_label(finding), held_lines(finding, rootdir)),
         ("held by", [safe(finding.held_by)] if finding.held_by else []),

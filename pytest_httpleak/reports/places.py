@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final
 
 from pytest_httpleak.model.facts import Facts
+from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.reports.text_safety import safe_code, safe_name
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 FIXTURE: Final = "fixture '"  # begins the name of an owner that is one
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 _MAX_CALLERS: Final = 3
+_NAMELESS: Final = (Kind.SOCKETS, Kind.FDS, Kind.LOOPS, Kind.THREADS)
 
 
 class Owner(Facts):
@@ -77,6 +79,23 @@ def callers(finding: Finding, rootdir: str) -> list[Site]:
         if own and site != finding.created and site not in sites:
             sites.append(site)
     return sites[:_MAX_CALLERS]
+
+
+def library_line(finding: Finding) -> str:
+    """`sdk/transport.py:156 in __init__`: the line of an installed library that has made what has no library's name.
+
+    Empty where the user's own code has made it, alone or by the standard library, and for what HTTP libraries are known by.
+    """
+    if finding.kind not in _NAMELESS:
+        return ""
+    for site in finding.stack:
+        parts = PurePath(site.file).parts
+        if site == finding.created:
+            return ""
+        if not _INSTALLED.isdisjoint(parts):
+            below = next(number for number, part in enumerate(reversed(parts)) if part in _INSTALLED)
+            return f"{safe_name('/'.join(parts[len(parts) - below :]))}:{site.line} in {safe_name(site.function)}"
+    return ""
 
 
 def file_of_test(nodeid: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.reports.causes import Cause, causes, first_names, growing
 from pytest_httpleak.reports.notes import LABEL, labelled
-from pytest_httpleak.reports.places import callers, code_line, place
+from pytest_httpleak.reports.places import callers, code_line, library_line, place
 from pytest_httpleak.reports.text_safety import safe, safe_name
 from pytest_httpleak.reports.wording import (
     UNKNOWN_LINE,
@@ -114,6 +114,9 @@ def growth_text(run: Run) -> list[str]:
 
 def _details(finding: Finding, rootdir: str) -> list[str]:
     lines = _created(finding.created, rootdir)
+    library = library_line(finding)
+    if library:
+        lines.append(labelled("made in", library))
     lines += [labelled("from", place(site, rootdir)) for site in callers(finding, rootdir)]
     for number, line in enumerate(held_lines(finding, rootdir)):
         lines.append(labelled("" if number else held_label(finding), line))
