@@ -38,6 +38,14 @@ _THROUGH: Final = {
     Kind.RESPONSES: "read what {} has returned to its end, or close it, in a `finally`",
     Kind.CONNECTIONS: "closing it unread does not give its slot back: read what {} has returned to its end",
 }
+# What a user's line has only called the maker of.
+_BY_LIBRARY: Final = {
+    Kind.SOCKETS: "close what {} has opened it for, best with a `with` block",
+    Kind.FDS: "close what {} has opened it for, best with a `with` block",
+    Kind.THREADS: "stop what {} has started it for (a client, a pool, a server) before the test ends",
+    Kind.LOOPS: "close what {} has made it for before the test ends",
+}
+_DROPPED: Final = "; where that is done, the library itself has dropped it"
 _NUMBER: Final = "call `os.close()` with it in a `finally`"
 _DATABASE: Final = (
     "use `with contextlib.closing(sqlite3.connect(...)) as connection:`; its own `with` ends a transaction alone"
@@ -120,7 +128,17 @@ def _hint(suspect: Suspect, holder: object) -> str:
         return _RUNNING_LOOP
     if suspect.type == "threading.Timer":
         return "call `timer.cancel()` before the test ends"
-    return _by_maker(suspect) or _by_holder(suspect, holder) or _BY_KIND[suspect.kind]
+    by_library = None if databases.is_database(type(holder)) else _by_library(suspect)
+    return by_library or _by_maker(suspect) or _by_holder(suspect, holder) or _BY_KIND[suspect.kind]
+
+
+def _by_library(suspect: Suspect) -> str | None:
+    """What an installed library has made deep inside is not the user's to close, but what the library has given is."""
+    text = _BY_LIBRARY.get(suspect.kind)
+    package = None if text is None else infrastructure.wrapper_of(suspect)
+    if text is None or package is None:
+        return None
+    return text.format(package) + (_DROPPED if suspect.state is State.COLLECTED else "")
 
 
 def _by_holder(suspect: Suspect, holder: object) -> str | None:

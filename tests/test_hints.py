@@ -255,3 +255,65 @@ def test_what_code_in_c_has_opened_may_be_a_librarys_for_good(hints_of: Any, end
 
     (hint,) = hints_of(leaking)
     assert "`--httpleak-confirm=1`" in hint
+
+
+SDK = """
+import os, socket, threading
+def connect():
+    return socket.socket()
+def drop():
+    connect()
+def opened():
+    return os.dup(0)
+def started(stop):
+    threading.Thread(target=stop.wait).start()
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "of_library", "of_user"),
+    [
+        (
+            lambda sdk, ending: ending.enter_context(sdk["connect"]()),
+            "close what sdk has opened it for, best with a `with` block",
+            "close the socket, best with a `with` block",
+        ),
+        (
+            lambda sdk, ending: sdk["drop"](),
+            "close what sdk has opened it for, best with a `with` block; "
+            "where that is done, the library itself has dropped it",
+            "close the socket, best with a `with` block",
+        ),
+        (
+            lambda sdk, ending: ending.callback(os.close, sdk["opened"]()),
+            "close what sdk has opened it for, best with a `with` block",
+            "call `os.close()` with it in a `finally`",
+        ),
+        (
+            lambda sdk, ending: sdk["started"](_stopped_by(ending)),
+            "stop what sdk has started it for (a client, a pool, a server) before the test ends",
+            "tell the thread to stop and `join()` it before the test ends",
+        ),
+    ],
+    ids=["socket", "dropped socket", "number", "thread"],
+)
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_what_a_library_has_made_for_the_user_is_ended_through_the_library(
+    hints_of: Any,
+    ending: contextlib.ExitStack,
+    call: Callable[[dict[str, Any], contextlib.ExitStack], object],
+    of_library: str,
+    of_user: str,
+    *,
+    is_installed: bool,
+) -> None:
+    folder = "/usr/lib/python3/site-packages/sdk" if is_installed else str(Path(__file__).parent)
+    namespace: dict[str, Any] = {"__name__": "sdk.client"}
+    exec(compile(SDK, f"{folder}/client.py", "exec"), namespace)
+    assert hints_of(lambda: call(namespace, ending)) == {of_library if is_installed else of_user}
+
+
+def _stopped_by(ending: contextlib.ExitStack) -> threading.Event:
+    stop = threading.Event()
+    ending.callback(stop.set)
+    return stop
