@@ -14,7 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from unittest.mock import MagicMock
 
 import pytest
@@ -377,6 +377,62 @@ def test_an_attribute_is_a_place_as_long_lived_as_the_process(program: Any, plac
 )
 def test_a_container_on_the_way_can_grow_and_is_none(program: Any, place: str) -> None:
     assert references.process_wide(put(program, place)) is None
+
+
+class Borg:
+    """All objects have the same attributes, and none of them a registry of clients by name."""
+
+    shared: ClassVar[dict[str, Any]] = {}
+    clients: ClassVar[dict[str, Client]] = {}
+
+    def __init__(self) -> None:
+        self.__dict__ = self.shared
+
+    def open(self, name: str) -> None:
+        self.clients[name] = Client()
+
+
+class Monostate:
+    def __new__(cls) -> Monostate:  # noqa: PYI034  # as such classes have it
+        self = super().__new__(cls)
+        self.__dict__ = SHARED
+        return self
+
+
+SHARED: dict[str, Any] = {}
+
+
+@pytest.mark.usefixtures("whole_heap")
+@pytest.mark.parametrize("is_kept", [False, True])
+@pytest.mark.parametrize(
+    ("cls", "text"),
+    [
+        (Borg, "class attribute test_references.Borg.shared.client"),
+        (Monostate, "module attribute test_references.SHARED.client"),
+    ],
+)
+def test_what_all_objects_of_a_class_have_is_as_long_lived_as_the_process(
+    cls: Any, text: str, *, is_kept: bool
+) -> None:
+    first = cls()
+    first.client = Client()
+    if not is_kept:
+        del first
+    try:
+        root = references.process_wide(cls().client)
+    finally:
+        cls().__dict__.clear()
+    assert root is not None
+    assert root.text == text
+
+
+@pytest.mark.usefixtures("whole_heap")
+def test_a_registry_beside_what_all_objects_have_can_grow() -> None:
+    Borg().open("a")
+    try:
+        assert references.process_wide(Borg.clients["a"]) is None
+    finally:
+        Borg.clients.clear()
 
 
 CACHES = [functools.cache, functools.lru_cache(maxsize=2), functools.lru_cache]

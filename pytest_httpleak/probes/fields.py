@@ -98,6 +98,31 @@ def is_by_class(mapping: dict[Any, Any]) -> bool:
     return all(map(_is_of_classes, list(mapping)))
 
 
+def is_shared_state(state: dict[str, Any], owner: object) -> bool:
+    """Whether a dict is what all objects of a class have as their attributes (the Borg pattern), by the names of `owner`.
+
+    That is the namespace of the class, or of the module that it is in, where a function of the class puts the dict of that
+    name in the place of its object's `__dict__`.
+    """
+    if not is_a(owner, dict):
+        return False
+    namespace: Any = owner
+    values = list(namespace.values())
+    names = {name for name, value in list(namespace.items()) if value is state and is_a(name, str)}
+    of_classes = (part for value in values if is_a(value, type) for part in list(defined_in(value).values()))
+    return bool(names) and any(_shares(part, names) for part in (*values, *of_classes))
+
+
+def _shares(thing: Any, names: set[str]) -> bool:
+    """Whether a function gives its object a dict of one of these names for its attributes."""
+    function: Any = attribute(thing, "__func__") if is_a(thing, (staticmethod, classmethod)) else thing
+    if not is_a(function, types.FunctionType) or names.isdisjoint(function.__code__.co_names):
+        return False
+    import dis  # here, as few leaks are kept so
+
+    return any(each.opname == "STORE_ATTR" and each.argval == "__dict__" for each in dis.get_instructions(function))
+
+
 def _is_of_classes(key: Any) -> bool:
     """Whether a key is a class of a module, or is made up of such: `Client | None`, `(Client, None)`."""
     if is_a(key, type):

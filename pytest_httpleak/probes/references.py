@@ -26,6 +26,7 @@ from pytest_httpleak.probes.fields import (
     is_cell,
     is_mapping,
     is_record,
+    is_shared_state,
     is_stack,
     may_be_field,
 )
@@ -196,6 +197,9 @@ def _part(step: Step, owners: list[Any], seen: set[int], way: Way) -> Step | Non
 def _with_attributes(step: Step, owners: list[Any], seen: set[int]) -> Step | None:
     """The same step, or an object in the place of the dict of its attributes; None where that has been seen."""
     if not is_a(step.thing, dict):
+        return step
+    if any(is_shared_state(step.thing, owner) for owner in owners):
+        step.read_as_attribute()
         return step
     part = owner_of(step, owners)
     if part.thing is step.thing:
