@@ -42,6 +42,7 @@ class Owner:
     """The process, a fixture of a wider scope, a test, or a checked block: what it made, until it is judged."""
 
     __slots__ = (
+        "cls",
         "descriptors",
         "grace",
         "inside",
@@ -72,6 +73,7 @@ class Owner:
         self.grace = 0.5  # seconds
         self.over = False
         self.values: Values | None = None  # of a fixture that is set up
+        self.cls: type | None = None  # of tests, where it is a fixture of that scope
         self.peaks: Peaks | None = None
         self.prune_at = _PRUNE_AT
         self.pruning = threading.Lock()

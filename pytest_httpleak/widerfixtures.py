@@ -94,6 +94,7 @@ class WiderFixtures:
         settings = settings_for(request.node, self._guard.settings)  # by the marks on its module or class
         check = self._session.begin(fixturedef.argname, fixturedef.scope, settings)
         begun.append(check)
+        check.owner.cls = attribute(request, "cls") if fixturedef.scope == "class" else None
         # The first of its finalizers runs last.
         fixturedef.addfinalizer(lambda: self._session.safely(self._end, fixturedef, check))
 

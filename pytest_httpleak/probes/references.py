@@ -52,10 +52,11 @@ class Way:
     `is_any` is for one that only explains, and follows them all. Else it follows attributes, and containers of a class
     or module of `packages` alone; with `in_cells`, one of a module's own has to be a tuple, a list to which nothing was
     added, or a dict of one place. `ends` are the identities of objects that it may end at, which the answer then gives. It
-    cannot end in the package `passing`, through whose places things only pass.
+    cannot end in the package `passing`, through whose places things only pass, and leads through nothing of `aside`, which has
+    the identities of objects, too.
     """
 
-    __slots__ = ("ends", "in_cells", "is_any", "packages", "passing")
+    __slots__ = ("aside", "ends", "in_cells", "is_any", "packages", "passing")
 
     def __init__(
         self,
@@ -65,7 +66,9 @@ class Way:
         ends: Container[int] = (),
         in_cells: bool = False,
         passing: str = "",
+        aside: frozenset[int] = frozenset(),
     ) -> None:
+        self.aside = aside
         self.is_any = is_any
         self.packages = packages
         self.ends = ends
@@ -79,6 +82,12 @@ class Way:
     def may_contain(self, module: str) -> bool:
         """Whether a container that belongs to that module is a part of what its library keeps for itself."""
         return self.is_any or module.partition(".")[0] in self.packages
+
+
+def namespace_of(cls: type | None) -> frozenset[int]:
+    """The identities of a class and of what it has its own attributes in; none of no class."""
+    parts = [] if cls is None else [cls, *(part for part in gc.get_referents(cls) if type(part) is dict)]
+    return frozenset(map(id, parts))
 
 
 def process_wide(thing: object, way: Way | None = None, *, seconds: float = 5.0) -> Root | None:
@@ -108,7 +117,7 @@ def _climb(thing: object, way: Way, seconds: float) -> Root | None:
     gc.unfreeze()
     end = Real.thread_time() + seconds
     level = [Step(thing, "", None)]
-    seen = {id(thing), id(level)}
+    seen = {id(thing), id(level), *way.aside}
     if is_a(thing, threading.Thread):
         seen.add(id(getattr(threading, "_active", None)))  # that it runs is known
     last: Root | None = None

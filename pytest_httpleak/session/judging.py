@@ -169,6 +169,7 @@ class Judging:
                 seconds=seconds,
                 is_searched=is_searched,
                 of_fixture=owner.scope != "function",
+                own_class=None if any(each.cls is owner.cls for each in keepers) else owner.cls,
             )
             return closed | more
         except Exception as error:  # noqa: BLE001  # this is the wall

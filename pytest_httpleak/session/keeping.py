@@ -133,16 +133,19 @@ def excused(
     seconds: float = SEARCH,
     is_searched: bool = True,
     of_fixture: bool = False,
+    own_class: type | None = None,
 ) -> set[int]:
     """Keys of suspects that live as long as the process: first-use globals, and clients in an attribute of their own.
 
     So are those that the value of one of the wider fixtures has made when it needed them: that one answers for them then.
     `unsure` takes the keys of those of whom there was no time to find that out: `seconds` of processor time for each.
     `test` is the code of the function that is judged. Where the heap may not be searched, only fixtures are asked. One that
-    is over may have made it for another that gives a list, and ends what is in that.
+    is over may have made it for another that gives a list, and ends what is in that. `own_class` is the class of tests whose
+    fixture is over, with which what that has put into the class's attributes has to end.
     """
     keepers = {id(value): each for each in fixtures for value in each.values_now()}
     keys = {each.key for each in suspects if _is_a_tools_thread(each)}
+    aside = references.namespace_of(own_class)
     questions, made_by = Questions(), _Makers(fixtures, test, seconds)
     given_up: set[Kind] = set()
     for suspect in suspects:
@@ -158,7 +161,7 @@ def excused(
         if keeper is None and of_fixture and thing is not None:
             keeper = next((each for each in fixtures if each.values is not None and each.values.contain(thing)), None)
         is_climbed = is_searched and thing is not None and keeper is None and terms.by_attributes
-        way = references.Way(packages=packages, ends=ends, in_cells=terms.in_cells, passing=terms.passing)
+        way = references.Way(packages=packages, ends=ends, in_cells=terms.in_cells, passing=terms.passing, aside=aside)
         root = references.process_wide(thing, way, seconds=seconds) if is_climbed else None
         if root is references.GIVEN_UP:
             given_up.add(suspect.kind)
