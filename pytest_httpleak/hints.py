@@ -50,6 +50,7 @@ _NUMBER: Final = "call `os.close()` with it in a `finally`"
 _DATABASE: Final = (
     "use `with contextlib.closing(sqlite3.connect(...)) as connection:`; its own `with` ends a transaction alone"
 )
+_CURSOR: Final = "`close()` its cursors before it, or read them to the end: one with rows left keeps the file open"
 _LIBRARYS_DATABASE: Final = "close or dispose of what {} has opened it for (a connection, an engine), in a `finally`"
 _POLLER: Final = "anon_inode:[eventpoll]"
 _WEBSOCKET: Final = "use `async with session.ws_connect(...) as websocket:`, or `await websocket.close()`"
@@ -149,6 +150,8 @@ def _by_holder(suspect: Suspect, holder: object) -> str | None:
         return None if suspect.names[0] == _POLLER else _NUMBER
     if not databases.is_database(type(holder)):
         return None
+    if databases.is_over(holder):
+        return _CURSOR
     package = infrastructure.wrapper_of(suspect)
     if package is not None:
         return _LIBRARYS_DATABASE.format(package)

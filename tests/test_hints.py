@@ -182,6 +182,19 @@ def test_a_database_is_not_closed_by_its_own_block(hints_of: Any, ending: contex
     assert "contextlib.closing(sqlite3.connect(...))" in hint
 
 
+def test_a_cursor_that_keeps_a_closed_database_open_is_closed(
+    hints_of: Any, ending: contextlib.ExitStack, tmp_path: Path
+) -> None:
+    def leaking() -> None:
+        with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as connection:
+            connection.execute("create table things (name)")
+            connection.execute("insert into things values (1), (2)")
+            ending.callback([connection.execute("select * from things")].clear)
+
+    (hint,) = hints_of(leaking)
+    assert hint.startswith("`close()` its cursors before it")
+
+
 def test_a_librarys_database_is_closed_through_the_library(
     inner: Inner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
