@@ -73,6 +73,32 @@ def test_what_another_thread_is_just_ending_costs_no_collection(leaks: Leaks, mo
         thread.join()
 
 
+# -- garbage that holds a descriptor, as trio's pipes are after each test -------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize(("is_old", "costs"), [(False, [(1,)]), (True, [(1,), ()])])
+def test_only_old_garbage_costs_a_collection_of_the_whole_heap(
+    leaks: Leaks, monkeypatch: pytest.MonkeyPatch, is_old: bool, costs: list[tuple[int, ...]]
+) -> None:
+    collect, collections = gc.collect, list[tuple[int, ...]]()
+    monkeypatch.setattr(gc, "collect", lambda *generation: collections.append(generation) or collect(*generation))
+    monkeypatch.setattr(gc, "unfreeze", lambda: None)
+
+    def drop() -> None:
+        cycle: list[Any] = [Path(os.devnull).open(encoding="utf-8")]  # noqa: SIM115  # left to the collector on purpose
+        cycle.append(cycle)
+        if is_old:
+            collect()
+
+    gc.disable()
+    try:
+        assert leaks(drop) == ()
+    finally:
+        gc.enable()
+    assert collections == costs
+
+
 # -- a resolver written in C: aiohttp's, through aiodns and pycares ----------------------------------------------------
 
 

@@ -40,6 +40,7 @@ _UNTIL_RECORDED: Final = 0.002
 # and for less processor time than what decides: without an answer it is asked again after the grace.
 _LOOKS_BEFORE_ASKING: Final = 4
 _LOOKS_AT_FIRST: Final = 4  # within 15 ms
+_YOUNG: Final = 1  # the generations that a collection takes what is not old from
 _MOST_ASKED_BEFORE: Final = 8  # what lives as long as the process is not made by the dozen
 _TO_SAVE_TIME: Final = 0.3
 
@@ -66,14 +67,20 @@ class Judging:
         if not suspects:
             self._ledger.open()
             return []
-        if self._watch.keepers and self._are_kept(owner, suspects, kinds, is_searched=False):
-            return []
         # Held meanwhile: a task that nothing refers to is pending, and must not be destroyed by this very question.
         waiting = [task for loop in self._watch.open_loops() for task in tasks.pending(loop)]
         is_alone = self._is_alone(owner)
+        gc.collect(_YOUNG)  # which is all that most garbage needs, and costs little beside a heap
+        suspects = self._looking.look(owner, tasks_before)
+        freed = self._freed(owner, before, suspects) if is_alone else []
+        if not suspects and not freed:
+            self._ledger.open()
+            return []
+        if not freed and self._watch.keepers and self._are_kept(owner, suspects, kinds, is_searched=False):
+            return []
         gc.collect()
         suspects = self._looking.look(owner, tasks_before)
-        freed = self._freed(owner, before, suspects) if is_alone and self._is_alone(owner) else []
+        freed = self._freed(owner, before, suspects) if is_alone else []
         suspects = self._settled(owner, suspects, grace, tasks_before, kinds)
         suspects = self._lasting(owner, suspects, tasks_before)
         records = self._records(owner)
@@ -187,7 +194,9 @@ class Judging:
         return [each for each in suspects if each.key not in before or each.key in lasting]
 
     def _freed(self, owner: Owner, before: list[Suspect], after: list[Suspect]) -> list[Suspect]:
-        """What only the garbage collector has put right just now."""
+        """What only the garbage collector has put right just now; nothing where a thread may have done so."""
+        if not self._is_alone(owner):
+            return []
         left = {suspect.key for suspect in after}
         gone = [suspect for suspect in before if suspect.key not in left]
         records = {id(record): record for record in list(owner.records)}
