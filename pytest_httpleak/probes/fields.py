@@ -15,6 +15,7 @@ from pytest_httpleak.sites import file_of_class, is_user_class, is_user_module
 
 # Of classes whose objects hand on, or take in, what they have. Whatever can be sent to is a function that has stopped.
 _OF_CONTAINERS: Final = frozenset({"__getitem__", "__iter__", "__len__", "add", "append", "push", "put", "send"})
+_OF_PROGRAMS: Final = ("__module__", "__builtins__")  # that the namespaces of classes and of modules have
 _OF_NAMESPACES: Final = ("__getattr__", "__setattr__")
 _CALLS: Final = (types.MethodType, functools.partial)
 _OF_MAPPINGS: Final = ("__getitem__", "__setitem__", "__delitem__", "__iter__", "keys")
@@ -104,9 +105,9 @@ def is_shared_state(state: dict[str, Any], owner: object) -> bool:
     That is the namespace of the class, or of the module that it is in, where a function of the class puts the dict of that
     name in the place of its object's `__dict__`.
     """
-    if not is_a(owner, dict):
-        return False
     namespace: Any = owner
+    if type(owner) is not dict or not any(name in namespace for name in _OF_PROGRAMS):
+        return False
     values = list(namespace.values())
     names = {name for name, value in list(namespace.items()) if value is state and is_a(name, str)}
     of_classes = (part for value in values if is_a(value, type) for part in list(defined_in(value).values()))
