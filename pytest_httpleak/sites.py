@@ -25,7 +25,7 @@ _HTTP_PACKAGES: Final = frozenset(
     "aiohttp anyio h11 h2 httpcore httpcore2 httpx httpx2 requests sniffio trio urllib3 urllib3_future uvloop".split()
 )
 _RUNNERS: Final = frozenset(("_pytest", "pluggy"))
-OF_STANDARD_LIBRARY: Final = frozenset(("concurrent", "multiprocessing"))
+_KEEPERS: Final = frozenset(("concurrent", "multiprocessing"))
 
 _LIBRARY: Final = 0  # false, as most frames are a library's
 _USER: Final = 1
@@ -142,7 +142,7 @@ class Birth:
                 if _sorts.get(filename) == _USER:
                     return frozenset(makers)
                 package = _modules.get(filename, "").partition(".")[0]
-                if package in OF_STANDARD_LIBRARY or any(part in filename for part in _INSTALLED):
+                if package in _KEEPERS or any(part in filename for part in _INSTALLED):
                     makers.add(package)
             birth = birth.parent
         return frozenset(makers)

@@ -22,14 +22,12 @@ _KEY: Final = "\0"  # begins the text of a key that may yet be an attribute
 class Root(NamedTuple):
     """Where a path to an object begins: the module that the place belongs to, and the whole path in words.
 
-    `end` is the object there, if it is one that the search was told it may end at. `through` are the packages of the objects
-    that the path leads through.
+    `end` is the object there, if it is one that the search was told it may end at.
     """
 
     module: str
     text: str
     end: object = None
-    through: frozenset[str] = frozenset()
 
 
 class Step:
@@ -51,15 +49,6 @@ class Step:
             parts.append(step.text)
             step = step.below
         return "".join(parts)
-
-    def packages(self) -> frozenset[str]:
-        """The packages of the classes of what the way leads through, without the object that it leads to."""
-        found = set()
-        step: Step | None = self.below
-        while step is not None and step.below is not None:
-            found.add(module_of(step.thing).partition(".")[0])
-            step = step.below
-        return frozenset(found)
 
     def has_name(self) -> bool:
         """Whether a key of a dict is a string that may yet be an attribute."""

@@ -14,13 +14,10 @@ from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import infrastructure, makers, references
 from pytest_httpleak.records import WEBSOCKET, Record
-from pytest_httpleak.sites import OF_STANDARD_LIBRARY, Birth, is_user_module
+from pytest_httpleak.sites import is_user_module
 from pytest_httpleak.socketrecords import SocketRecord
 
 SEARCH: Final = 5.0  # seconds of processor time for one question whose answer decides
-
-# Libraries whose clients, pools and connections have records.
-_KNOWN: Final = frozenset("aiohttp httpcore httpcore2 httpx httpx2 requests urllib3".split())
 
 # Each question about what refers to a resource is a scan of the heap: a line that leaks a thousand may not take minutes.
 _QUESTIONS: Final = 20
@@ -32,8 +29,7 @@ _Excuse = Callable[[str, frozenset[str]], bool]
 class _Terms(NamedTuple):
     """On what terms a resource of one kind is kept and not leaked.
 
-    `excuse` is asked where one module or class attribute or cached function is the only holder. `of_clients` is what the object
-    of any library excuses that is kept there and has made it: a client with its connections, if not of those that are known.
+    `excuse` is asked where one module or class attribute or cached function is the only holder.
     """
 
     excuse: _Excuse
@@ -41,7 +37,6 @@ class _Terms(NamedTuple):
     in_cells: bool = False  # where that is its module's, it has one place for it: others list all there are
     by_attributes: bool = True  # an attribute of any object that lives longer will do, whoever has made it
     passing: str = ""  # a package in whose places it is kept for the moment, beside the one where it is at home
-    of_clients: bool = False
 
 
 def _anywhere(module: str, makers: frozenset[str]) -> bool:
@@ -65,11 +60,11 @@ _TERMS: Final = {
     Kind.CLIENTS: _Terms(_anywhere),
     # Of connections and sockets a pool keeps those too that it has lost.
     Kind.CONNECTIONS: _Terms(_anywhere, in_containers=False),
-    Kind.SOCKETS: _Terms(_in_a_library, in_containers=False, of_clients=True),
+    Kind.SOCKETS: _Terms(_in_a_library, in_containers=False),
     # Some libraries list whatever threads of theirs are running.
     Kind.THREADS: _Terms(_in_a_library, in_cells=True),
     # What the tested code has opened may hang in a library's module, too.
-    Kind.FDS: _Terms(_where_it_was_made, of_clients=True),
+    Kind.FDS: _Terms(_where_it_was_made),
     # One that the tested code has made and set is also in a place of asyncio's.
     Kind.LOOPS: _Terms(_where_it_was_made, passing="asyncio"),
     # What a wider fixture's own object has at work, and has connected itself.
@@ -157,7 +152,7 @@ def excused(
         terms, record = _terms(suspect), records.get(suspect.key)
         if terms is None or record is None or not questions.may_ask(suspect):
             continue
-        packages = _makers(record.birth, terms)
+        packages = record.birth.makers() if terms.in_containers and record.birth is not None else frozenset()
         ends = {} if _is_taken(suspect) else keepers
         if suspect.key < 0 and not ends and not packages:  # the user's own line made it, and there is no wider fixture
             continue
@@ -180,19 +175,9 @@ def excused(
             questions.start_again(suspect)
         elif root is not None:
             questions.start_again(suspect)
-            of_client = terms.of_clients and not root.through.isdisjoint(packages - OF_STANDARD_LIBRARY)
-            if terms.excuse(root.module, packages) or of_client or is_idle_worker(record):
+            if terms.excuse(root.module, packages) or is_idle_worker(record):
                 keys.add(suspect.key)
     return keys
-
-
-def _makers(birth: Birth | None, terms: _Terms) -> frozenset[str]:
-    """The packages in whose containers something may be kept by whoever has made it.
-
-    What the pools of the known libraries keep is asked of their records.
-    """
-    makers = frozenset() if birth is None else birth.makers()
-    return makers if terms.in_containers or (terms.of_clients and makers.isdisjoint(_KNOWN)) else frozenset()
 
 
 def _give(keeper: Owner, suspect: Suspect, records: dict[int, Record]) -> None:
