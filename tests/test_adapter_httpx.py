@@ -185,7 +185,7 @@ def test_a_stream_that_a_thread_closes_while_garbage_is_collected_is_clean(
 ) -> None:
     streams: list[Any] = []
 
-    def collect() -> None:
+    def collect(generation: int = 2) -> None:
         while streams:
             closing = threading.Thread(target=streams.pop().close)
             closing.start()
