@@ -303,7 +303,7 @@ def describe(sock: Any) -> str:
     own, peer = _ends(sock)
     told = f"{name} {own}" if own else name
     if own is None or peer is None:
-        return f"{told}, {'listening' if own and _listens(sock) else 'not connected'}"
+        return f"{told}, {'listening' if own and listens(sock) else 'not connected'}"
     if peer:
         return f"{told} -> {peer}"
     return f"{told}, {'not connected' if _is_hung_up(fileno(sock)) else 'connected'}"
@@ -336,7 +336,8 @@ def _end(sock: Any, ask: str) -> str | None:
     return repr(address) if address else ""
 
 
-def _listens(sock: Any) -> bool:
+def listens(sock: Any) -> bool:
+    """Whether a socket is one that a server waits with for connections."""
     try:
         return bool(sock.getsockopt(_socket_module.SOL_SOCKET, _socket_module.SO_ACCEPTCONN))
     except Exception as error:  # noqa: BLE001  # as above

@@ -22,12 +22,14 @@ _KEY: Final = "\0"  # begins the text of a key that may yet be an attribute
 class Root(NamedTuple):
     """Where a path to an object begins: the module that the place belongs to, and the whole path in words.
 
-    `end` is the object there, if it is one that the search was told it may end at.
+    `end` is the object there, if it is one that the search was told it may end at. `through` are the classes of the objects
+    that the path leads through.
     """
 
     module: str
     text: str
     end: object = None
+    through: tuple[type, ...] = ()
 
 
 class Step:
@@ -49,6 +51,15 @@ class Step:
             parts.append(step.text)
             step = step.below
         return "".join(parts)
+
+    def classes(self) -> tuple[type, ...]:
+        """The classes of what the way leads through, without the object that it leads to."""
+        found: list[type] = []
+        step: Step | None = self.below
+        while step is not None and step.below is not None:
+            found.append(type(step.thing))
+            step = step.below
+        return tuple(found)
 
     def has_name(self) -> bool:
         """Whether a key of a dict is a string that may yet be an attribute."""

@@ -14,10 +14,13 @@ from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import infrastructure, makers, references
 from pytest_httpleak.records import WEBSOCKET, Record
-from pytest_httpleak.sites import is_user_module
-from pytest_httpleak.socketrecords import SocketRecord
+from pytest_httpleak.sites import Birth, file_of_class, is_installed_file, is_user_module
+from pytest_httpleak.socketrecords import SocketRecord, listens
 
 SEARCH: Final = 5.0  # seconds of processor time for one question whose answer decides
+
+# Libraries whose clients, pools and connections have records.
+_KNOWN: Final = frozenset("aiohttp httpcore httpcore2 httpx httpx2 requests urllib3".split())
 
 # Each question about what refers to a resource is a scan of the heap: a line that leaks a thousand may not take minutes.
 _QUESTIONS: Final = 20
@@ -29,7 +32,8 @@ _Excuse = Callable[[str, frozenset[str]], bool]
 class _Terms(NamedTuple):
     """On what terms a resource of one kind is kept and not leaked.
 
-    `excuse` is asked where one module or class attribute or cached function is the only holder.
+    `excuse` is asked where one module or class attribute or cached function is the only holder. `of_clients` is what the object
+    of any library excuses that is kept there and has made it: a client with its connections, if not of those that are known.
     """
 
     excuse: _Excuse
@@ -37,6 +41,7 @@ class _Terms(NamedTuple):
     in_cells: bool = False  # where that is its module's, it has one place for it: others list all there are
     by_attributes: bool = True  # an attribute of any object that lives longer will do, whoever has made it
     passing: str = ""  # a package in whose places it is kept for the moment, beside the one where it is at home
+    of_clients: bool = False
 
 
 def _anywhere(module: str, makers: frozenset[str]) -> bool:
@@ -60,11 +65,11 @@ _TERMS: Final = {
     Kind.CLIENTS: _Terms(_anywhere),
     # Of connections and sockets a pool keeps those too that it has lost.
     Kind.CONNECTIONS: _Terms(_anywhere, in_containers=False),
-    Kind.SOCKETS: _Terms(_in_a_library, in_containers=False),
+    Kind.SOCKETS: _Terms(_in_a_library, in_containers=False, of_clients=True),
     # Some libraries list whatever threads of theirs are running.
     Kind.THREADS: _Terms(_in_a_library, in_cells=True),
     # What the tested code has opened may hang in a library's module, too.
-    Kind.FDS: _Terms(_where_it_was_made),
+    Kind.FDS: _Terms(_where_it_was_made, of_clients=True),
     # One that the tested code has made and set is also in a place of asyncio's.
     Kind.LOOPS: _Terms(_where_it_was_made, passing="asyncio"),
     # What a wider fixture's own object has at work, and has connected itself.
@@ -152,7 +157,7 @@ def excused(
         terms, record = _terms(suspect), records.get(suspect.key)
         if terms is None or record is None or not questions.may_ask(suspect):
             continue
-        packages = record.birth.makers() if terms.in_containers and record.birth is not None else frozenset()
+        packages = _makers(record.birth, terms)
         ends = {} if _is_taken(suspect) else keepers
         if suspect.key < 0 and not ends and not packages:  # the user's own line made it, and there is no wider fixture
             continue
@@ -175,9 +180,36 @@ def excused(
             questions.start_again(suspect)
         elif root is not None:
             questions.start_again(suspect)
-            if terms.excuse(root.module, packages) or is_idle_worker(record):
+            of_client = terms.of_clients and _is_of_a_client(suspect.kind, thing, record.birth, root.through, test)
+            if terms.excuse(root.module, packages) or of_client or is_idle_worker(record):
                 keys.add(suspect.key)
     return keys
+
+
+def _makers(birth: Birth | None, terms: _Terms) -> frozenset[str]:
+    """The packages in whose containers something may be kept by whoever has made it.
+
+    What the pools of the known libraries keep is asked of their records.
+    """
+    makers = frozenset() if birth is None else birth.makers()
+    return makers if terms.in_containers or (terms.of_clients and makers.isdisjoint(_KNOWN)) else frozenset()
+
+
+def _is_of_a_client(
+    kind: Kind, thing: object, birth: Birth | None, through: tuple[type, ...], test: CodeType | None
+) -> bool:
+    """Whether one of a library's objects that keep it has opened it by a method of its own, and not when it was made itself.
+
+    What listens is a server's.
+    """
+    libraries = [cls for cls in through if is_installed_file(file_of_class(cls) or "")]
+    if not libraries or (kind is Kind.SOCKETS and listens(thing)):
+        return False
+    codes = {code for code in makers.codes_of(birth, test) if code.co_name not in _CONSTRUCTORS}
+    return any(map(makers.Methods(codes).are_in, libraries))
+
+
+_CONSTRUCTORS: Final = ("__init__", "__new__", "__post_init__", "__attrs_post_init__")
 
 
 def _give(keeper: Owner, suspect: Suspect, records: dict[int, Record]) -> None:

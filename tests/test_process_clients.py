@@ -1,0 +1,119 @@
+"""Clients of libraries that are not known by name, which the process has in a place of its own: their connections are theirs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from inner import Inner
+
+STORE = """
+import collections
+import socket
+import threading
+
+
+class Connection:
+    def __init__(self):
+        self.sock = socket.socket()
+
+
+class Client:
+    def __init__(self, path=None):
+        self.path = path
+        self.connection = self.file = self.thread = None
+        self.idle = collections.deque()
+
+    def connect(self):
+        self.connection = self.connection or Connection()
+
+    def use_pool(self):
+        connection = self.idle.pop() if self.idle else Connection()
+        self.idle.append(connection)
+
+    def open(self):
+        self.file = self.file or open(self.path)
+
+    def work(self):
+        self.thread = threading.Thread(target=threading.Event().wait, daemon=True)
+        self.thread.start()
+
+
+class Server:
+    def start(self):
+        self.sock = socket.create_server(("127.0.0.1", 0))
+
+
+class Wrapper:
+    def __init__(self, sock):
+        self.sock = sock
+
+
+def connect():
+    return socket.socket()
+
+
+def wrapped():
+    return Wrapper(socket.socket())
+"""
+
+APP = """
+import socket
+
+import store
+
+client = store.Client(__file__)
+made_later = raw = None
+clients = []
+
+
+class Service:
+    sock = None
+
+    def connect(self):
+        self.sock = socket.socket()
+
+
+service = Service()
+"""
+
+CLEAN = {
+    "connection": "app.client.connect()",
+    "pool": "app.client.use_pool()",
+    "file": "app.client.open()",
+    "made by a test": "app.made_later = store.Client(); app.made_later.connect()",
+}
+
+LEAKING = {
+    "thread": ("app.client.work()", "threads"),
+    "socket of the library's": ("app.raw = store.connect()", "sockets"),
+    "wrapped socket of the library's": ("app.raw = store.wrapped()", "sockets"),
+    "connection": ("app.raw = store.Connection()", "sockets"),
+    "server": ("app.raw = store.Server(); app.raw.start()", "sockets"),
+    "client in a registry": ("app.clients.append(store.Client()); app.clients[-1].connect()", "sockets"),
+    "dropped client": ("store.Client().connect()", "sockets"),
+    "of the user's own class": ("app.service.connect()", "sockets"),
+}
+
+
+def findings(inner: Inner, monkeypatch: pytest.MonkeyPatch, code: str) -> list[dict[str, Any]]:
+    """What a test of that code leaks."""
+    inner.install(monkeypatch, store=STORE)
+    inner.write(app=APP, test_it=f"import app\nimport store\n\ndef test_it():\n    {code}\n")
+    inner.run("-W", "ignore::ResourceWarning")
+    (row,) = inner.report["tests"]
+    return list(row["findings"])
+
+
+@pytest.mark.parametrize("code", CLEAN.values(), ids=CLEAN)
+def test_what_a_client_of_the_process_opens_is_no_tests_leak(
+    inner: Inner, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    assert findings(inner, monkeypatch, code) == []
+
+
+@pytest.mark.parametrize(("code", "kind"), LEAKING.values(), ids=LEAKING)
+def test_what_no_client_of_the_process_has_leaks(
+    inner: Inner, monkeypatch: pytest.MonkeyPatch, code: str, kind: str
+) -> None:
+    assert [each["kind"] for each in findings(inner, monkeypatch, code)] == [kind]
