@@ -20,7 +20,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from pytest_httpleak.clocks import Real
-from pytest_httpleak.probes import makers, references
+from pytest_httpleak.probes import makers, references, ways
 
 pytestmark = pytest.mark.usefixtures("small_heap")
 
@@ -703,7 +703,7 @@ def test_the_module_of_the_place_is_told(program: Any) -> None:
 @pytest.mark.parametrize(("place", "is_end"), [("app", True), ("slots", True), ("app with a list", False)])
 def test_a_search_may_end_at_an_object_it_is_told_of(program: Any, place: str, is_end: bool) -> None:
     client = put(program, place)
-    root = references.process_wide(client, references.Way(ends={id(program.app)}))
+    root = references.process_wide(client, ways.Way(ends={id(program.app)}))
     assert (None if root is None else root.end) is (program.app if is_end else None)
 
 
@@ -723,7 +723,7 @@ def test_a_dict_that_has_made_what_it_holds_leads_on_to_such_an_end(program: Any
     program.clients = defaultdict(factory, a=client)
     program.app = App(program.clients)
     for end in (program.clients, program.app):
-        root = references.process_wide(client, references.Way(ends={id(end)}))
+        root = references.process_wide(client, ways.Way(ends={id(end)}))
         assert (None if root is None else root.end) is (end if is_end else None)
 
 
@@ -736,17 +736,17 @@ def test_a_dict_that_makes_what_it_holds_can_still_grow(program: Any) -> None:
 def test_what_only_passes_through_a_package_is_at_home_elsewhere(program: Any) -> None:
     client = put(program, "module")
     Settings.client = App(client)
-    nearest, other = (references.process_wide(client, references.Way(passing=each)) for each in ("", "program"))
+    nearest, other = (references.process_wide(client, ways.Way(passing=each)) for each in ("", "program"))
     assert nearest is not None
     assert nearest.text == "module attribute program.client"
     assert other is not None
     assert other.text == "class attribute test_references.Settings.client.client"
     Settings.client = None
-    assert references.process_wide(client, references.Way(passing="program")) is None
+    assert references.process_wide(client, ways.Way(passing="program")) is None
 
 
 def test_a_search_that_ends_elsewhere_tells_of_no_object(program: Any) -> None:
-    root = references.process_wide(put(program, "app"), references.Way(ends={id(program)}))
+    root = references.process_wide(put(program, "app"), ways.Way(ends={id(program)}))
     assert root is not None
     assert root.end is None
 

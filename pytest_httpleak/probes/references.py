@@ -14,29 +14,27 @@ import functools
 import gc
 import threading
 import types
-from collections import defaultdict, deque
-from collections.abc import Container, Iterator
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any, Final
 
-from pytest_httpleak.asking import attributes_of, is_a, module_of, mro_of, own_attribute, slots_of
+from pytest_httpleak.asking import is_a, module_of
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.probes.fields import (
-    has_fields,
     is_by_class,
     is_cell,
     is_mapping,
-    is_record,
     is_shared_state,
     is_stack,
     may_be_field,
 )
-from pytest_httpleak.probes.paths import CACHE, Root, Step, is_ended, key_text, live, of_thread, owner_of, root_of
+from pytest_httpleak.probes.paths import Root, Step, is_ended, live, of_thread, owner_of, root_of
+from pytest_httpleak.probes.ways import Way, leads_to_class, steps_from
 
 _LEVELS: Final = 8  # that are told
 _MOST_LEVELS: Final = 16  # that are searched for an answer that decides: an application keeps its routes that deep
 _WIDEST: Final = 400
 _OWN: Final = "pytest_httpleak"
-_CONTAINERS: Final = (list, tuple, set, frozenset, deque)
 # What must be ended with the program is listed in them, whoever has forgotten it.
 _REGISTRARS: Final = ("concurrent.", "multiprocessing.")
 _FACTORY: Final = defaultdict.__dict__["default_factory"].__get__  # without a question to the object
@@ -44,50 +42,6 @@ _SKIPPED: Final = (types.TracebackType, types.BuiltinFunctionType)
 
 
 GIVEN_UP: Final = Root("", "?")  # the answer of a search that there was no time to end
-
-
-class Way:
-    """Which references a search follows, and where it may end.
-
-    `is_any` is for one that only explains, and follows them all. Else it follows attributes, and containers of a class
-    or module of `packages` alone; with `in_cells`, one of a module's own has to be a tuple, a list to which nothing was
-    added, or a dict of one place. `ends` are the identities of objects that it may end at, which the answer then gives. It
-    cannot end in the package `passing`, through whose places things only pass, and leads through nothing of `aside`, which has
-    the identities of objects, too.
-    """
-
-    __slots__ = ("aside", "ends", "in_cells", "is_any", "packages", "passing")
-
-    def __init__(
-        self,
-        *,
-        is_any: bool = False,
-        packages: frozenset[str] = frozenset(),
-        ends: Container[int] = (),
-        in_cells: bool = False,
-        passing: str = "",
-        aside: frozenset[int] = frozenset(),
-    ) -> None:
-        self.aside = aside
-        self.is_any = is_any
-        self.packages = packages
-        self.ends = ends
-        self.in_cells = in_cells
-        self.passing = passing
-
-    def may_end(self, module: str) -> bool:
-        """Whether a place of that module answers the question; the fixtures' and tests' have none."""
-        return self.is_any or bool(module and module.partition(".")[0] != self.passing)
-
-    def may_contain(self, module: str) -> bool:
-        """Whether a container that belongs to that module is a part of what its library keeps for itself."""
-        return self.is_any or module.partition(".")[0] in self.packages
-
-
-def namespace_of(cls: type | None) -> frozenset[int]:
-    """The identities of a class and of what it has its own attributes in; none of no class."""
-    parts = [] if cls is None else [cls, *(part for part in gc.get_referents(cls) if type(part) is dict)]
-    return frozenset(map(id, parts))
 
 
 def process_wide(thing: object, way: Way | None = None, *, seconds: float = 5.0) -> Root | None:
@@ -190,7 +144,7 @@ def _referring(level: list[Step], above: list[Step], seen: set[int], way: Way) -
     for referrer in gc.get_referrers(*(step.thing for step in level)):
         if id(referrer) not in seen and type(referrer) not in _SKIPPED and not _is_ours(referrer, by_id, level, above):
             seen.add(id(referrer))
-            yield from _steps(referrer, by_id, way)
+            yield from steps_from(referrer, by_id, way)
 
 
 def _part(step: Step, owners: list[Any], seen: set[int], way: Way) -> Step | None:
@@ -213,7 +167,7 @@ def _with_attributes(step: Step, owners: list[Any], seen: set[int]) -> Step | No
         return step
     part = owner_of(step, owners)
     if part.thing is step.thing:
-        part.contains = not (is_by_class(part.thing) or _has_made(part) or _is_of_class(part.below))
+        part.contains = not (is_by_class(part.thing) or _has_made(part) or leads_to_class(part.below))
         return part
     if id(part.thing) in seen:
         return None
@@ -236,97 +190,9 @@ def _is_ended_by_its_keeper(step: Step | None) -> bool:
     return step is not None
 
 
-def _is_made_by_call(step: Step | None) -> bool:
-    """Whether a step is a class or a cached function, on a way that would have ended at any other."""
-    return step is not None and is_a(step.thing, (type, CACHE))
-
-
-def _is_of_class(step: Step | None) -> bool:
-    """Whether the way has led to a class: what keeps that, in a container or any other way, is as long as the program is."""
-    while step is not None and not _is_made_by_call(step):
-        step = step.below
-    return step is not None
-
-
-def _is_closure(thing: object) -> bool:
-    return type(thing) is tuple and bool(thing) and all(type(each) is types.CellType for each in thing)
-
-
 def _is_ours(referrer: Any, *ours: object) -> bool:
     if any(referrer is each for each in ours):
         return True
     if is_a(referrer, types.FrameType):
         return str(referrer.f_globals.get("__name__", "")).startswith(_OWN)
     return module_of(referrer).startswith((_OWN, "weakref"))
-
-
-def _steps(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
-    """How a referrer refers to the objects below: by attribute, item, closure or local variable."""
-    if is_a(referrer, dict):
-        keys = [(key, by_id[id(value)]) for key, value in list(referrer.items()) if id(value) in by_id]
-        return [Step(referrer, key_text(key), below) for key, below in keys[:1]]
-    if is_a(referrer, CACHE):  # of what a connection to a database has prepared: its function is the connection
-        function = own_attribute(referrer, "__wrapped__")
-        parts = [part for part in gc.get_referents(referrer) if part is not function]
-        return [Step(referrer, "", by_id[id(part)]) for part in parts if id(part) in by_id][:1]
-    if is_a(referrer, types.FrameType):
-        if not way.is_any:
-            return []
-        return [
-            Step(referrer, f" variable {name!r}", by_id[id(value)])
-            for name, value in list(referrer.f_locals.items())
-            if id(value) in by_id
-        ][:1]
-    if is_a(referrer, (types.CellType, types.FunctionType)) or _is_closure(referrer):
-        parts = [by_id[id(part)] for part in gc.get_referents(referrer) if id(part) in by_id]
-        if not way.is_any and is_a(referrer, types.CellType):  # what a closure leads to may be anything at all
-            parts = [part for part in parts if part.below is None or _is_made_by_call(part)]
-        return [Step(referrer, _variable(referrer, part), part) for part in parts][:1]
-    if is_a(referrer, _CONTAINERS):
-        return _item_steps(referrer, by_id, way)
-    if is_a(referrer, types.MethodType):
-        return _unnamed(referrer, by_id, way)
-    return _attribute_steps(referrer, by_id, way)
-
-
-def _item_steps(container: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
-    """How a list, tuple, set or deque refers to what is below; a tuple or deque may be a field of what refers to it."""
-    label = "[...]" if is_a(container, (set, frozenset)) else "[{}]"
-    is_followed = way.is_any or way.packages or is_a(container, (tuple, deque))
-    for index, part in enumerate(list(container)):
-        below = by_id.get(id(part))
-        is_of_class = below is not None and _is_of_class(below)
-        if below is not None and (is_followed or is_of_class):
-            is_field = is_of_class or (is_a(container, tuple) and is_record(container, below.thing))
-            return [Step(container, label.format(index), below, contains=not is_field)]
-    return []
-
-
-def _variable(function: Any, below: Step) -> str:
-    """The name of the variable by which a function's closure holds what is below."""
-    cell = None if below.below is None else below.below.thing
-    if not is_a(function, types.FunctionType) or below.thing is not function.__closure__ or cell is None:
-        return ""
-    names = zip(function.__closure__ or (), function.__code__.co_freevars, strict=True)
-    return next((f", variable {name!r}" for each, name in names if each is cell), "")
-
-
-def _attribute_steps(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
-    for cls in mro_of(referrer if is_a(referrer, type) else type(referrer)):
-        if id(cls) in by_id:
-            return [Step(referrer, "", by_id[id(cls)])]
-    for name, value in attributes_of(referrer).items():
-        if id(value) in by_id:
-            return [Step(referrer, f".{name}", by_id[id(value)])]
-    for name, value in slots_of(referrer):
-        if id(value) in by_id:
-            return [Step(referrer, f".{name}", by_id[id(value)])]
-    return _unnamed(referrer, by_id, way)
-
-
-def _unnamed(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
-    """How something of C or a method refers to what is below; where that decides, in a field of its own or to a class."""
-    if way.is_any:
-        return [Step(referrer, "", step) for step in list(by_id.values())[:1]]
-    parts = (by_id[id(part)] for part in gc.get_referents(referrer) if id(part) in by_id)
-    return [Step(referrer, "", part) for part in parts if _is_of_class(part) or has_fields(referrer)][:1]

@@ -10,7 +10,7 @@ from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
-from pytest_httpleak.probes import pollers, references
+from pytest_httpleak.probes import pollers, references, ways
 from pytest_httpleak.probes.holders import Holders
 from pytest_httpleak.probes.paths import Root
 from pytest_httpleak.records import Bystander
@@ -86,7 +86,7 @@ def _native_keeper(watch: Watch, fd: int, keepers: list[Owner]) -> object | None
 
     def is_kept(thing: object) -> bool:
         if references.GIVEN_UP not in roots:  # else the next search would take as long
-            roots.append(references.process_wide(thing, references.Way(ends=ends)))
+            roots.append(references.process_wide(thing, ways.Way(ends=ends)))
         return roots[-1] not in (None, references.GIVEN_UP)
 
     return pollers.native_keeper(values, is_kept)

@@ -12,7 +12,7 @@ from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
-from pytest_httpleak.probes import infrastructure, makers, references
+from pytest_httpleak.probes import infrastructure, makers, references, ways
 from pytest_httpleak.records import WEBSOCKET, Record
 from pytest_httpleak.sites import Birth, file_of_class, is_installed_file, is_user_module
 from pytest_httpleak.socketrecords import SocketRecord, listens
@@ -150,7 +150,7 @@ def excused(
     """
     keepers = {id(value): each for each in fixtures for value in each.values_now()}
     keys = {each.key for each in suspects if _is_a_tools_thread(each)}
-    aside = references.namespace_of(own_class)
+    aside = ways.namespace_of(own_class)
     questions, made_by = Questions(), _Makers(fixtures, test, seconds)
     given_up: set[Kind] = set()
     for suspect in suspects:
@@ -166,7 +166,7 @@ def excused(
         if keeper is None and of_fixture and thing is not None:
             keeper = next((each for each in fixtures if each.values is not None and each.values.contain(thing)), None)
         is_climbed = is_searched and thing is not None and keeper is None and terms.by_attributes
-        way = references.Way(packages=packages, ends=ends, in_cells=terms.in_cells, passing=terms.passing, aside=aside)
+        way = ways.Way(packages=packages, ends=ends, in_cells=terms.in_cells, passing=terms.passing, aside=aside)
         root = references.process_wide(thing, way, seconds=seconds) if is_climbed else None
         if root is references.GIVEN_UP:
             given_up.add(suspect.kind)
