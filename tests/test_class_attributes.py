@@ -36,16 +36,36 @@ class Base:
     client = None
 """
 
-LEAKING = {
-    "setUpClass": """
-class TestIt(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.client = connected()
+BY_FIXTURE = """
+@pytest.fixture(scope="class")
+def client(request{argument}):
+    request.cls.client = connected()
 
+
+@pytest.mark.usefixtures("client")
+class TestIt:
     def test_it(self):
         pass
-""",
+"""
+
+CLOSING = """
+@pytest.fixture(scope="class", autouse=True)
+def closing(request):
+    yield
+    request.cls.client.close()
+
+"""
+
+
+def in_set_up_class(*lines: str) -> str:
+    """A class of tests that is set up so."""
+    body = "".join(f"        {line}\n" for line in lines)
+    head = "class TestIt(unittest.TestCase):\n    @classmethod\n    def setUpClass(cls):\n"
+    return f"\n{head}{body}\n    def test_it(self):\n        pass\n"
+
+
+LEAKING = {
+    "setUpClass": in_set_up_class("cls.client = connected()"),
     "setup_class": """
 class TestIt:
     @classmethod
@@ -55,66 +75,14 @@ class TestIt:
     def test_it(self):
         pass
 """,
-    "fixture": """
-@pytest.fixture(scope="class")
-def client(request):
-    request.cls.client = connected()
-
-
-@pytest.mark.usefixtures("client")
-class TestIt:
-    def test_it(self):
-        pass
-""",
-    "object in between": """
-class TestIt(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.application = Application()
-        cls.application.client = connected()
-
-    def test_it(self):
-        pass
-""",
+    "fixture": BY_FIXTURE.format(argument=""),
+    "object in between": in_set_up_class("cls.application = Application()", "cls.application.client = connected()"),
 }
 
 CLEAN = {
-    "class cleanup": """
-class TestIt(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.client = connected()
-        cls.addClassCleanup(cls.client.close)
-
-    def test_it(self):
-        pass
-""",
-    "closed by another fixture": """
-@pytest.fixture(scope="class", autouse=True)
-def closing(request):
-    yield
-    request.cls.client.close()
-
-
-@pytest.fixture(scope="class")
-def client(request, closing):
-    request.cls.client = connected()
-
-
-@pytest.mark.usefixtures("client")
-class TestIt:
-    def test_it(self):
-        pass
-""",
-    "client of the process": """
-class TestIt(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.client = Application.shared()
-
-    def test_it(self):
-        pass
-""",
+    "class cleanup": in_set_up_class("cls.client = connected()", "cls.addClassCleanup(cls.client.close)"),
+    "closed by another fixture": CLOSING + BY_FIXTURE.format(argument=", closing"),
+    "client of the process": in_set_up_class("cls.client = Application.shared()"),
     "attribute of a base class": """
 class TestIt(Base):
     @classmethod
@@ -138,8 +106,7 @@ def findings(inner: Inner, monkeypatch: pytest.MonkeyPatch, server: str, text: s
     """Outcome, kind and function of each leak of a fixture; the tests themselves are clean."""
     monkeypatch.setenv("SERVER", server)
     inner.write(test_it=SUITE + text)
-    inner.run()
-    assert inner.outcomes() == {"test_it": "clean"}
+    inner.judge(test_it="clean")
     rows = inner.report["fixtures"]
     return [(row["outcome"], each["kind"], each["created"]["function"]) for row in rows for each in row["findings"]]
 

@@ -83,7 +83,6 @@ def test_only_old_garbage_costs_a_collection_of_the_whole_heap(
 ) -> None:
     collect, collections = gc.collect, list[tuple[int, ...]]()
     monkeypatch.setattr(gc, "collect", lambda *generation: collections.append(generation) or collect(*generation))
-    monkeypatch.setattr(gc, "unfreeze", lambda: None)
 
     def drop() -> None:
         cycle: list[Any] = [Path(os.devnull).open(encoding="utf-8")]  # noqa: SIM115  # left to the collector on purpose

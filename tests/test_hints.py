@@ -42,6 +42,14 @@ def ending() -> Iterator[contextlib.ExitStack]:
         yield stack
 
 
+def _module(text: str, package: str, *, is_installed: bool) -> dict[str, Any]:
+    """The namespace of a package's module, which is an installed one's or the user's by where it says that it lies."""
+    folder = f"/usr/lib/python3/site-packages/{package}" if is_installed else str(Path(__file__).parent)
+    namespace: dict[str, Any] = {"__name__": f"{package}.client"}
+    exec(compile(text, f"{folder}/client.py", "exec"), namespace)
+    return namespace
+
+
 def _port(server: str) -> int:
     return int(server.rpartition(":")[2])
 
@@ -245,9 +253,7 @@ def export(pool, url):
 def test_what_a_library_has_made_of_a_response_is_ended_by_its_own_means(
     hints_of: Any, ending: contextlib.ExitStack, server: str, *, is_wrapped: bool, is_blocking: bool
 ) -> None:
-    folder = "/usr/lib/python3/site-packages/storage" if is_wrapped else str(Path(__file__).parent)
-    namespace: dict[str, Any] = {"__name__": "storage.client"}
-    exec(compile(WRAPPER, f"{folder}/client.py", "exec"), namespace)
+    namespace = _module(WRAPPER, "storage", is_installed=is_wrapped)
     pool = ending.enter_context(urllib3.PoolManager(block=True))
 
     def leaking() -> None:
@@ -320,10 +326,8 @@ def test_what_a_library_has_made_for_the_user_is_ended_through_the_library(
     *,
     is_installed: bool,
 ) -> None:
-    folder = "/usr/lib/python3/site-packages/sdk" if is_installed else str(Path(__file__).parent)
-    namespace: dict[str, Any] = {"__name__": "sdk.client"}
-    exec(compile(SDK, f"{folder}/client.py", "exec"), namespace)
-    assert hints_of(lambda: call(namespace, ending)) == {of_library if is_installed else of_user}
+    sdk = _module(SDK, "sdk", is_installed=is_installed)
+    assert hints_of(lambda: call(sdk, ending)) == {of_library if is_installed else of_user}
 
 
 def _stopped_by(ending: contextlib.ExitStack) -> threading.Event:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from inner import Inner
 
@@ -58,6 +56,7 @@ def wrapped():
 """
 
 APP = """
+import functools
 import socket
 
 import store
@@ -65,6 +64,15 @@ import store
 client = store.Client(__file__)
 made_later = raw = None
 clients = []
+
+
+class Settings:
+    client = store.Client()
+
+
+@functools.cache
+def shared():
+    return store.Client()
 
 
 class Service:
@@ -81,6 +89,8 @@ CLEAN = {
     "connection": "app.client.connect()",
     "pool": "app.client.use_pool()",
     "file": "app.client.open()",
+    "of a class": "app.Settings.client.connect()",
+    "of a cached function": "app.shared().connect()",
     "made by a test": "app.made_later = store.Client(); app.made_later.connect()",
 }
 
@@ -96,24 +106,23 @@ LEAKING = {
 }
 
 
-def findings(inner: Inner, monkeypatch: pytest.MonkeyPatch, code: str) -> list[dict[str, Any]]:
-    """What a test of that code leaks."""
+def judged(inner: Inner, monkeypatch: pytest.MonkeyPatch, code: str, outcome: str) -> list[str]:
+    """The kinds of what a test of that code leaks, which has that outcome."""
     inner.install(monkeypatch, store=STORE)
     inner.write(app=APP, test_it=f"import app\nimport store\n\ndef test_it():\n    {code}\n")
-    inner.run("-W", "ignore::ResourceWarning")
-    (row,) = inner.report["tests"]
-    return list(row["findings"])
+    inner.judge("-W", "ignore::ResourceWarning", test_it=outcome)
+    return [finding["kind"] for row in inner.report["tests"] for finding in row["findings"]]
 
 
 @pytest.mark.parametrize("code", CLEAN.values(), ids=CLEAN)
 def test_what_a_client_of_the_process_opens_is_no_tests_leak(
     inner: Inner, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
-    assert findings(inner, monkeypatch, code) == []
+    assert judged(inner, monkeypatch, code, "clean") == []
 
 
 @pytest.mark.parametrize(("code", "kind"), LEAKING.values(), ids=LEAKING)
 def test_what_no_client_of_the_process_has_leaks(
     inner: Inner, monkeypatch: pytest.MonkeyPatch, code: str, kind: str
 ) -> None:
-    assert [each["kind"] for each in findings(inner, monkeypatch, code)] == [kind]
+    assert judged(inner, monkeypatch, code, "leaked") == [kind]

@@ -204,7 +204,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     hooks.before(pool_class, "_put_conn", put_back)
     make = functools.partial(_request_wrapper, hooks.wall, failed)
     hooks.patches.around(hooks.wall, pool_class, "_make_request", (requesting, requested), make)
-    own_request = getattr(pool_class._make_request, "__code__", None)  # which a stand-in of the user's is not
+    own_request = getattr(pool_class._make_request, "__code__", object())  # which a stand-in of the user's is not
     if from_one:
         hooks.after(response_class, "__init__", wrapped)
     else:

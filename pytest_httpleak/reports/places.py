@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import linecache
 import os
+from itertools import takewhile
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final
 
@@ -89,12 +90,12 @@ def library_line(finding: Finding) -> str:
     if finding.kind not in _NAMELESS:
         return ""
     for site in finding.stack:
-        parts = PurePath(site.file).parts
         if site == finding.created:
             return ""
-        if not _INSTALLED.isdisjoint(parts):
-            below = next(number for number, part in enumerate(reversed(parts)) if part in _INSTALLED)
-            return f"{safe_name('/'.join(parts[len(parts) - below :]))}:{site.line} in {safe_name(site.function)}"
+        parts = PurePath(site.file).parts
+        below = list(takewhile(lambda part: part not in _INSTALLED, reversed(parts)))
+        if len(below) < len(parts):
+            return f"{safe_name('/'.join(reversed(below)))}:{site.line} in {safe_name(site.function)}"
     return ""
 
 

@@ -180,8 +180,11 @@ def excused(
             questions.start_again(suspect)
         elif root is not None:
             questions.start_again(suspect)
-            of_client = terms.of_clients and _is_of_a_client(suspect.kind, thing, record.birth, root.through, test)
-            if terms.excuse(root.module, packages) or of_client or is_idle_worker(record):
+            if (
+                terms.excuse(root.module, packages)
+                or is_idle_worker(record)
+                or (terms.of_clients and _is_of_a_client(suspect.kind, thing, record.birth, root.through, test))
+            ):
                 keys.add(suspect.key)
     return keys
 
