@@ -12,6 +12,7 @@ import logging.handlers
 import pickle
 import queue
 import socket
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -351,6 +352,43 @@ def test_a_socket_that_a_running_thread_was_made_with_is_held_by_it(
         stop.over.append(Poller())
         if is_kept:
             kept.append(stop.over[0].sock)  # type: ignore[attr-defined]
+        assert stop.started.wait(30)
+
+    assert {finding.kind for finding in leaks(leaking)} == kinds
+
+
+@pytest.mark.parametrize("is_made_before", [False, True])
+@pytest.mark.parametrize(("is_kept", "kinds"), [(False, {Kind.THREADS}), (True, {Kind.THREADS, Kind.FDS})])
+def test_a_database_in_an_attribute_of_a_running_thread_is_held_by_it(
+    whole_heap: None,
+    leaks: Leaks,
+    kept: list[Any],
+    stop: Stop,
+    tmp_path: Path,
+    is_made_before: bool,
+    is_kept: bool,
+    kinds: set[Kind],
+) -> None:
+    class Worker(threading.Thread):  # of this form are those of aiosqlite
+        def __init__(self) -> None:
+            super().__init__()
+            if is_made_before:
+                self.connect()
+
+        def connect(self) -> None:
+            self.connection = sqlite3.connect(tmp_path / "a.db", check_same_thread=False)
+            if is_kept:
+                kept.append(self.connection)
+
+        def run(self) -> None:
+            if not is_made_before:
+                self.connect()
+            stop.wait()
+            self.connection.close()
+
+    def leaking() -> None:
+        stop.over.append(Worker())
+        stop.over[0].start()
         assert stop.started.wait(30)
 
     assert {finding.kind for finding in leaks(leaking)} == kinds

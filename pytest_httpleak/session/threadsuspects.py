@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from types import CodeType
 from typing import Any, Final
 
+from pytest_httpleak import databases
 from pytest_httpleak.asking import attribute, attributes_of, is_a
 from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import tasks
-from pytest_httpleak.records import Record
+from pytest_httpleak.records import Address, Record
 from pytest_httpleak.sites import Birth, is_user_frame
 
 _SEND: Final = "run_coroutine_threadsafe"
@@ -117,17 +118,26 @@ class ThreadSuspects:
         codes = _codes(thread)
         running = None if thread.key not in records else records[thread.key].ref()
         own, parts = _handles(running), set(map(id, attributes_of(running).values()))
+        addressed = self._addressed(held)
         for each in held:
             record = records.get(each.key)
-            thing = None if record is None else record.ref()
+            thing = addressed.get(-1 - each.key) if record is None else record.ref()
             is_part = thing is not None and id(thing) in parts
             if is_part or _is_made_in(self._birth_of(each, records), codes):
-                thing = _file(-1 - each.key) if record is None else thing
+                thing = _file(-1 - each.key) if record is None and thing is None else thing
                 if thing is not None and not self._is_kept(thing, own):
                     fd = -1 - each.key if each.kind is Kind.FDS else None
                     holds = (*thread.holds, Held(each.kind, each.summary, fd), *each.holds)
                     thread = replace(thread, owns=thread.owns | {each.key}, holds=holds)
         return thread
+
+    def _addressed(self, held: list[Suspect]) -> dict[int, Any]:
+        """By descriptor: the objects that are known by their address alone, as a database is."""
+        known = {-1 - each.key: self._watch.holders.get(-1 - each.key) for each in held if each.kind is Kind.FDS}
+        addresses = {fd: holder[1] for fd, holder in known.items() if holder is not None and is_a(holder[1], Address)}
+        things = databases.living({address.key for address in addresses.values()}) if addresses else {}
+        found = ((fd, things.get(address.key), address.cls) for fd, address in addresses.items())
+        return {fd: thing for fd, thing, cls in found if is_a(thing, cls)}
 
     def _is_kept(self, thing: Any, own: list[Any]) -> bool:
         from pytest_httpleak.probes import taskframes
