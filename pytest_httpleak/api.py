@@ -28,6 +28,8 @@ R = TypeVar("R")
 
 _COUNTED: Final = tuple(kind for kind in Kind if kind is not Kind.FDS)  # which code in C makes out of sight
 
+_NOTHING: Final = (type(None), str, bytes, bool, float, complex)  # kinds of objects that hold no resource
+
 
 class LeakCheck:
     """What the fixture `httpleak` gives a test: figures, checked blocks, tolerances at run time.
@@ -122,11 +124,19 @@ class LeakCheck:
         else:
             settings_from_keywords(default_settings(), keywords, "httpleak.tolerate()")
 
-    def ignore(self, *things: object) -> None:
-        """Leave these objects, and what they hold, to someone else: clients, sockets, files, tasks, threads, loops, fds."""
+    def ignore(self, thing: object, /, *more: object) -> None:
+        """Leave these objects, and what they hold, to someone else: clients, sockets, files, tasks, threads, loops, fds.
+
+        Raises `TypeError` for what can hold nothing: None, text, bytes, a truth value, a number that is no descriptor's.
+        """
+        things = (thing, *more)
+        for each in things:
+            if type(each) in _NOTHING:
+                pattern = "; a pattern goes to httpleak.tolerate(ignore=...)" if type(each) is str else ""
+                raise TypeError(f"httpleak.ignore() takes an object that holds what is open, and got {each!r}{pattern}")
         if self._session is not None:
-            for thing in things:
-                self._session.ignore(thing)
+            for each in things:
+                self._session.ignore(each)
 
     def pools(self) -> tuple[PoolState, ...]:
         """The figures of each connection pool that is open in the process."""
@@ -194,6 +204,11 @@ class _NoLeaks:
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         keywords = self._keywords
+        if isinstance(function, type) or not callable(function):
+            raise TypeError(
+                f"no_leaks() checks a function, and got {function!r}; tolerances are given by name, as in no_leaks(sockets=1), "
+                f"and a class of tests has the marker: @pytest.mark.httpleak"
+            )
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(
                 f"no_leaks() cannot check {function.__qualname__}: what it is called for gives a generator, whose code runs "
@@ -228,7 +243,7 @@ def no_leaks(function: Callable[P, R] | None = None, /, **keywords: Any) -> Any:
     As a context manager, also an asynchronous one, `with no_leaks():`; as a decorator, `@no_leaks(sockets=1)`.
 
     Takes the marker's keys. Raises `LeakError` where the code leaks; `TypeError` or `ValueError` for unusable keys,
-    and for a function that gives a generator, whose code runs later.
+    for what is no function, and for a function that gives a generator, whose code runs later.
     """
     check = _NoLeaks(keywords)
     return check if function is None else check(function)

@@ -91,6 +91,8 @@ def _compared(
         )
     elif found.gone:
         yield "httpleak: in the baseline, but no longer seen (--httpleak-update-baseline removes them):"
+    elif found.new and not os.path.exists(path):
+        yield f"httpleak: baseline {path} does not exist, so no leak is known (--httpleak-update-baseline writes it)"
     yield from _listed([str(entry) for entry in found.gone])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import os
+import re
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -198,6 +199,22 @@ class TestTolerance:
         os.close(fd)
         assert check.findings == ()
 
+    @pytest.mark.parametrize("thing", [None, "threads:*", b"a", True, 1.5])
+    def test_what_holds_nothing_cannot_be_ignored(
+        self, session: Session, check: Check, kept: list[Any], thing: object
+    ) -> None:
+        opened(kept)
+        with pytest.raises(
+            TypeError, match=rf"^httpleak\.ignore\(\) takes an object .*, and got {re.escape(repr(thing))}"
+        ):
+            LeakCheck(session, check).ignore(kept[0], thing)
+        session.end(check)
+        assert [finding.count for finding in check.findings] == [1]  # nothing is half done
+
+    def test_a_pattern_to_ignore_is_told_where_it_goes(self, leakcheck: LeakCheck) -> None:
+        with pytest.raises(TypeError, match=r"a pattern goes to httpleak\.tolerate\(ignore=\.\.\.\)"):
+            leakcheck.ignore("threads:*")
+
     def test_its_neighbour_is_not_ignored(self, session: Session, check: Check, kept: list[Any]) -> None:
         opened(kept, 2)
         LeakCheck(session, check).ignore(kept[0])
@@ -351,6 +368,11 @@ class TestNoLeaks:
         for function in (generate, generate_later):
             with pytest.raises(TypeError, match=rf"no_leaks\(\) cannot check .*\.{function.__name__}: "):
                 no_leaks(function)
+
+    @pytest.mark.parametrize("thing", [3, "sockets", int])
+    def test_what_is_no_function_cannot_be_checked(self, thing: Any) -> None:
+        with pytest.raises(TypeError, match=rf"^no_leaks\(\) checks a function, and got {re.escape(repr(thing))}; "):
+            no_leaks(thing)
 
     def test_an_unknown_key_is_an_error_at_once(self) -> None:
         with pytest.raises(TypeError, match=r"no_leaks\(\) got an unknown kind 'socket'"):

@@ -36,6 +36,15 @@ def test_the_story_of_a_suite_with_old_leaks(inner: Inner) -> None:
     assert owners == [f"test_old.py::test_{name}" for name in "abcdf"]
 
 
+@pytest.mark.parametrize("names", ["a", ""])
+def test_a_baseline_that_does_not_exist_is_named_beside_the_leaks_that_it_may_know(inner: Inner, names: str) -> None:
+    inner.write(test_new=suite(*names, clean=("b",)))
+    result = inner.run("--httpleak-baseline=typo.json")
+    result.assert_outcomes(passed=1, failed=len(names))
+    assert ("typo.json does not exist, so no leak is known" in result.stdout.str()) == bool(names)
+    assert not (inner.path / "typo.json").exists()
+
+
 def test_a_part_of_the_suite_does_not_empty_the_baseline(inner: Inner) -> None:
     inner.write(test_old=suite("a", "b"))
     inner.run("--httpleak-baseline=known.json", "--httpleak-update-baseline")

@@ -128,6 +128,11 @@ def test_the_closer_place_wins(configure: Configure, args: list[str], ini: str, 
     assert read_run_settings(configure(*args, ini=ini)).mode is mode
 
 
+def test_a_bad_mode_in_the_ini_file_is_told_where_the_plugin_is_named_too(configure: Configure) -> None:
+    with pytest.raises(pytest.UsageError, match="httpleak: unknown mode 'yes'"):
+        read_run_settings(configure("-p", "httpleak", ini="httpleak = yes"))
+
+
 def test_the_environment_may_name_the_plugin(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p httpleak")
     assert read_run_settings(configure(ini="httpleak = off")).mode is Mode.FAIL

@@ -134,7 +134,7 @@ class ThreadSuspects:
     def _addressed(self, held: list[Suspect]) -> dict[int, Any]:
         """By descriptor: the objects that are known by their address alone, as a database is."""
         known = {-1 - each.key: self._watch.holders.get(-1 - each.key) for each in held if each.kind is Kind.FDS}
-        addresses = {fd: holder[1] for fd, holder in known.items() if holder is not None and is_a(holder[1], Address)}
+        addresses: dict[int, Any] = {fd: of[1] for fd, of in known.items() if of is not None and is_a(of[1], Address)}
         things = databases.living({address.key for address in addresses.values()}) if addresses else {}
         found = ((fd, things.get(address.key), address.cls) for fd, address in addresses.items())
         return {fd: thing for fd, thing, cls in found if is_a(thing, cls)}

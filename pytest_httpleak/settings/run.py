@@ -63,12 +63,10 @@ def read_run_settings(config: pytest.Config) -> RunSettings:
 
 def _run_mode(config: pytest.Config) -> Mode:
     raw = _raw(config, options.MODE)
-    # The command line was asked first, so that a bad value there is never hidden by `-p httpleak`.
-    if raw.place == options.MODE.flag:
-        return _read(options.MODE, raw)
-    if not _PLUGIN_NAMES.isdisjoint(config.getoption("plugins")):
+    mode = None if raw.value is None else _read(options.MODE, raw)  # a bad one is never hidden by `-p httpleak`
+    if raw.place != options.MODE.flag and not _PLUGIN_NAMES.isdisjoint(config.getoption("plugins")):
         return Mode.FAIL
-    return Mode.MARKED if raw.value is None else _read(options.MODE, raw)
+    return Mode.MARKED if mode is None else mode
 
 
 def _test_values(config: pytest.Config, mode: Mode) -> Iterator[tuple[Option[Any], Any]]:
