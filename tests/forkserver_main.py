@@ -4,6 +4,7 @@ It reads a request from each line of its standard input and answers with the run
 file are at the bottom of the stacks of those runs, so it is started under a name that no user's code has.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -18,6 +19,8 @@ is_measured = "coverage" in sys.argv
 if is_measured:
     import coverage
 
+gc.collect()
+gc.freeze()  # so that a fork need not copy all of this to collect its own garbage
 path = sys.path[1:]  # without the directory that it was started in
 while request := sys.stdin.readline():
     run = json.loads(request)
