@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
+from pytest_httpleak.asking import attribute
 from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
@@ -55,7 +56,7 @@ class SessionRecord(Finalized):
 
     def is_open(self) -> bool:
         session = self.ref()
-        return session is not None and not session.closed
+        return session is not None and not is_closed(session)
 
     def is_over(self) -> bool:
         return self.ref() is None and not self.collected
@@ -66,7 +67,7 @@ class SessionRecord(Finalized):
         if self.collected:
             return self._suspect(State.COLLECTED, "dropped without being closed", self._resolving(), ())
         session = self.ref()
-        if session is None or session.closed:
+        if session is None or is_closed(session):
             return None
         connector = self.connectors.get(session.connector)
         idle = [] if connector is None else connector.idle()
@@ -80,6 +81,11 @@ class SessionRecord(Finalized):
 
     def _suspect(self, state: State, summary: str, claims: frozenset[object], holds: tuple[Held, ...]) -> Suspect:
         return self.suspect(state, self.type, summary, claims=claims, holds=holds, always=True, names=(self.type,))
+
+
+def is_closed(session: Any) -> bool:
+    """Whether a session is closed, or was never whole: where making it has failed, it may have no connector to ask."""
+    return attribute(session, "_connector") is None or bool(session.closed)
 
 
 class ConnectorRecord(Finalized):

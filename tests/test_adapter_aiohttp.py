@@ -191,6 +191,27 @@ def test_a_session_that_is_dropped_leaks(marked: Marked, loop: Loop, server: str
     marked(leaking)
 
 
+@pytest.mark.parametrize("has_one", [True, False])
+def test_a_session_whose_making_fails_leaks_if_it_has_a_connector_by_then(
+    marked: Marked, loop: Loop, has_one: bool
+) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            with pytest.raises(TypeError):
+                aiohttp.ClientSession(headers=5)  # type: ignore[arg-type]  # leak: clients collected
+
+        loop.run(main())
+
+    def clean() -> None:
+        async def main() -> None:
+            with pytest.raises(TypeError):
+                aiohttp.ClientSession(no_such_option=5)  # type: ignore[call-arg]
+
+        loop.run(main())
+
+    marked(leaking if has_one else clean)
+
+
 def test_a_session_that_only_the_collector_frees_leaks(marked: Marked, loop: Loop) -> None:
     def leaking() -> None:
         async def main() -> None:

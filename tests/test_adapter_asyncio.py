@@ -1495,6 +1495,18 @@ def test_a_socket_that_trio_opens_in_tasks_of_its_own_has_the_users_line(
     marked(leaking)
 
 
+def test_a_socket_of_a_librarys_own_task_has_the_line_that_runs_it_in_trio(
+    marked: Marked, address: tuple[str, int]
+) -> None:
+    trio = pytest.importorskip("trio")
+
+    def leaking() -> None:
+        stream = trio.run(trio.open_tcp_stream, *address)  # leak: sockets
+        marked.kept.append(stream.socket._sock)
+
+    marked(leaking)
+
+
 def test_a_socket_that_trio_opens_and_closes_is_clean(marked: Marked, address: tuple[str, int]) -> None:
     trio = pytest.importorskip("trio")
 

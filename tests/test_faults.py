@@ -39,8 +39,7 @@ def test_is_interrupted_in_its_grace():
     thread = threading.Thread(target=STOP.wait, daemon=True)
     thread.start()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore it
-    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
 def test_never_runs():
@@ -57,6 +56,43 @@ def test_an_interrupt_ends_a_grace_at_once(inner: Inner) -> None:
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
     assert inner.report["summary"]["complete"] is False
     assert inner.outcomes() == {"test_before": "leaked"}
+
+
+LIMITED = """
+import signal, socket, threading
+
+import pytest
+
+KEPT = []
+
+
+@pytest.fixture
+def limit():
+    def handler(number, frame):
+        raise TimeoutError("the limit on the test's time")
+    signal.signal(signal.SIGALRM, handler)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 1)  # what is left of the time for all of the test
+
+
+def test_leaks(limit):
+    KEPT.append(socket.socket())
+    thread = threading.Thread(target=threading.Event().wait, daemon=True)
+    thread.start()
+
+
+def test_of_a_limit_that_remains():
+    left = signal.getitimer(signal.ITIMER_REAL)[0]
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    assert 0 < left <= 1
+"""
+
+
+def test_the_limit_on_a_tests_time_is_not_used_up_by_the_grace(inner: Inner) -> None:
+    inner.write(test_a=LIMITED)
+    inner.run("--httpleak-grace=1.3")
+    assert inner.outcomes() == {"test_leaks": "leaked", "test_of_a_limit_that_remains": "clean"}
+    assert {finding["kind"] for row in inner.report["tests"] for finding in row["findings"]} == {"sockets", "threads"}
 
 
 RAISING_HANDLER = """

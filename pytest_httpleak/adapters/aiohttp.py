@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_httpleak.adapters import Hooks, Unsupported
 from pytest_httpleak.aiohttpplaces import PlaceRecord
-from pytest_httpleak.aiohttppools import ConnectorRecord, SessionRecord, origin_of, socket_of
+from pytest_httpleak.aiohttppools import ConnectorRecord, SessionRecord, is_closed, origin_of, socket_of
 from pytest_httpleak.aiohttprecords import ConnectionRecord, ResponseRecord
 from pytest_httpleak.reaching import reachable
 from pytest_httpleak.records import WEBSOCKET, Table, type_name
@@ -57,11 +57,18 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     request = getattr(module.request, "__code__", None)
     dying_sessions, dying_connectors, dying_responses = _Dying(sessions), _Dying(connectors), _Dying(responses)
 
-    def session_born(_: None, session: Any, /, *args: Any, **kwargs: Any) -> None:
+    def session_begun(session: Any, /, *args: Any, **kwargs: Any) -> None:
         record = SessionRecord(type_name(session), sockets, connectors)
         sessions.put(session, record)
         watch.add(record)
         record.is_of_request = record.birth is not None and any(code is request for code, _ in record.birth.frames[:2])
+
+    def session_made(_: None, session: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = sessions.get(session)
+        if record is not None:
+            take_connector(record, session)
+
+    def take_connector(record: SessionRecord, session: Any) -> None:
         connector = connectors.get(session.connector)
         if connector is not None:
             connector.inner = True
@@ -70,8 +77,10 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 
     def session_dies(session: Any, /, *args: Any, **kwargs: Any) -> None:
         record = dying_sessions.record(session)
-        if record is not None and not session.closed:
+        if record is not None and not is_closed(session):
             record.collected = True
+            if record.own is None:  # as where its making has failed
+                take_connector(record, session)
 
     def connector_born(_: None, connector: Any, /, *args: Any, **kwargs: Any) -> None:
         record = ConnectorRecord(type_name(connector), sockets, connections)
@@ -158,7 +167,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             if record is not None:
                 record.collected = True
 
-    hooks.after(module.ClientSession, "__init__", session_born)
+    hooks.before(module.ClientSession, "__init__", session_begun)  # which may raise when it has a connector already
+    hooks.after(module.ClientSession, "__init__", session_made)
     hooks.before(module.ClientSession, "__del__", session_dies)
     hooks.after(module.BaseConnector, "__init__", connector_born)
     hooks.after(module.TCPConnector, "__init__", resolver_made)

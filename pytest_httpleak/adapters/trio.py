@@ -29,7 +29,9 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             return None
         birth = capture(depth, getattr(task.coro, "cr_frame", None))
         if not birth.has_user:
-            birth.parent = birth_of(list(_frames_around(task)))
+            around = birth_of(list(_frames_around(task)))
+            # Where all of it is a library's, the user's line is the one that runs it in trio.
+            birth.parent = around if around.has_user else capture(depth)
         return birth
 
     watch.birth_in_trio, watch.is_in_trio = birth_in_trio, is_inside

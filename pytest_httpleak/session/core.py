@@ -8,7 +8,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from pytest_httpleak.clocks import Real
-from pytest_httpleak.interruptions import pass_on
+from pytest_httpleak.interruptions import AlarmPutOff, pass_on
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.session.attaching import finder_for
@@ -229,9 +229,11 @@ class Session:
                 hand_over(self.watch)
             suspects = self.looking.first_look(owner, check.tasks_before)
             if suspects or owner.peaks is not None:
-                from pytest_httpleak.session.verdicts import findings
+                grace = check.settings.grace if grace is None else grace
+                with AlarmPutOff(grace):
+                    from pytest_httpleak.session.verdicts import findings
 
-                check.findings += findings(self, check, suspects, check.settings.grace if grace is None else grace)
+                    check.findings += findings(self, check, suspects, grace)
             if owner.scope == "function":
                 if self._auditing is not None:
                     check.notes = self._auditing.notes(owner, check.tasks_before, self.runs_examples)
