@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import http.cookiejar  # noqa: F401  # a run in this process that is the first to import it takes it away again
 import os
 import subprocess
 import sys
