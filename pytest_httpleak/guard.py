@@ -246,6 +246,7 @@ class Guard:
         from pytest_httpleak.errors import LeakError
 
         check = self._checks.get(id(item))
+        self.note_raised(item, error)
         if isinstance(error, BaseExceptionGroup):
             taken = [self.take_raised(item, each) for each in error.exceptions]  # each of them, whatever the others are
             return all(taken)
@@ -254,6 +255,12 @@ class Guard:
         error.taken = item.nodeid
         check.take_from_block(tuple(each for each in error.findings if not any(each is it for it in check.of_blocks)))
         return True
+
+    def note_raised(self, item: pytest.Item, error: object) -> None:
+        """Note where an error is that has ended a test or a subtest, without keeping it: what its traceback keeps is dropped."""
+        check = self._checks.get(id(item))
+        if check is not None:
+            check.owner.raised += (id(error),)
 
     def abandon(self, item: pytest.Item) -> None:
         """The run is being ended in the middle of a test, which is not judged."""

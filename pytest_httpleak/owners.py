@@ -55,6 +55,7 @@ class Owner:
         "peaks",
         "prune_at",
         "pruning",
+        "raised",
         "records",
         "scope",
         "values",
@@ -69,6 +70,7 @@ class Owner:
         self.left: list[Suspect] = []  # what ended with its loop: pending tasks, what generators had open
         self.notes: list[Taken] = []  # audit notes
         self.noted = 0  # all that were taken, of the same as well
+        self.raised: tuple[int, ...] = ()  # addresses of errors that have ended it: somebody else may keep them
         self.descriptors = 0  # bare ones that it was given, so that a look knows whether there is any to ask for
         self.grace = 0.5  # seconds
         self.over = False

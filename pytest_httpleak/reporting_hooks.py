@@ -49,6 +49,8 @@ class ForeignProtocolHooks:
         report = yield
         if self._guard.holding is not item:
             verdict.finish_report(self._guard, item, call, report)
+        elif call.excinfo is not None:  # of a subtest, maybe, which whoever runs failed tests again keeps until then
+            self._guard.note_raised(item, call.excinfo.value)
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

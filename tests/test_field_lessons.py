@@ -646,6 +646,68 @@ def test_what_only_a_logged_traceback_keeps_is_nothing(inner: Inner) -> None:
     result.stdout.no_fnmatch_line("*switched off*")
 
 
+@pytest.mark.parametrize("runner", ["", "rerunfailures"])
+def test_so_is_what_the_traceback_of_a_unittest_keeps_where_somebody_keeps_that(inner: Inner, runner: str) -> None:
+    if runner:
+        pytest.importorskip("pytest_rerunfailures")
+    inner.write(
+        conftest="""
+        import pytest
+
+        @pytest.hookimpl(wrapper=True)
+        def pytest_runtest_makereport(item, call):
+            report = yield
+            item.kept = [*getattr(item, "kept", ()), call.excinfo]  # as for a picture of the screen
+            return report
+        """,
+        test_a="""
+        import unittest
+
+        KEPT = []
+
+        class Tests(unittest.TestCase):
+            def test_fails(self):
+                file = open(__file__)
+                self.fail(file.name)
+
+            @unittest.expectedFailure
+            def test_fails_as_expected(self):
+                file = open(__file__)
+                self.fail(file.name)
+
+            def test_skips(self):
+                file = open(__file__)
+                self.skipTest(file.name)
+
+            def test_keeps_a_file(self):
+                file = open(__file__)
+                KEPT.append(file)
+                self.fail(file.name)
+        """,
+    )
+    if runner:  # which makes the plugin listen to all reports
+        inner.write(
+            test_b="""
+            import unittest
+
+            class Tests(unittest.TestCase):
+                def test_fails_in_part(self):
+                    with self.subTest("part"):
+                        file = open(__file__)
+                        self.fail(file.name)
+            """
+        )
+    arguments = ("-p", "pytest_rerunfailures", "--reruns=0") if runner else ()
+    result = inner.run(*arguments)
+    assert inner.outcomes() == {
+        "test_fails": "clean",
+        "test_fails_as_expected": "clean",
+        "test_skips": "clean",
+        "test_keeps_a_file": "leaked",
+    } | ({"test_fails_in_part": "clean"} if runner else {})
+    result.stdout.fnmatch_lines(["*1 skipped*1 xfailed*"])
+
+
 def test_what_only_the_traceback_of_a_failed_test_keeps_is_dropped_with_it(inner: Inner) -> None:
     inner.write(
         test_a="""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import operator
 import sys
+from collections.abc import Collection
 from types import FrameType
 from typing import Any, Final
 
 from pytest_httpleak.asking import attribute, is_a, module_of
+from pytest_httpleak.databases import living
 from pytest_httpleak.interruptions import frames_of
 
 _MOST_ERRORS: Final = 100  # one that was raised while another was handled, those of a group, and so on
@@ -19,10 +21,15 @@ _LEVELS: Final = 40  # from a cursor through the pool of an engine to its events
 _MOST_PARTS: Final = 2000
 
 
-def frames() -> list[FrameType]:
-    """Those in the tracebacks of the errors that have ended a test or a fixture, and of the errors that led to them."""
+def frames(raised: Collection[int] = ()) -> list[FrameType]:
+    """Those in the tracebacks of the errors that have ended a test or a fixture, and of the errors that led to them.
+
+    `raised` are addresses of more of them, where they still are: unittest's, of which `sys` has none, may be kept by whatever
+    runs failed tests again or writes about them.
+    """
     found: list[FrameType] = []
     errors: list[Any] = [getattr(sys, "last_value", None), *_of_setup_and_teardown()]
+    errors += living(raised).values() if raised else ()
     seen: set[int] = set()
     while errors and len(seen) < _MOST_ERRORS:
         error = errors.pop()
