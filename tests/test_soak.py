@@ -23,7 +23,7 @@ from pytest_httpleak.clocks import Real
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.session.core import Session
 from pytest_httpleak.session.slopes import rising, slope_between
-from pytest_httpleak.session.soak import Plan, Soak
+from pytest_httpleak.session.soak import LOOKS, Plan, Soak
 
 FAST: dict[str, Any] = {"rate": 500, "seconds": 0.2, "concurrency": 4}  # 100 calls
 
@@ -126,8 +126,21 @@ class TestWhatRises:
         assert finding.fingerprint
 
     def test_beside_threads_it_is_told_too(self, leakcheck: LeakCheck, kept: list[Any], others: Any) -> None:
-        with pytest.raises(LeakError, match="more with each"):
-            leakcheck.soak(lambda: others(lambda: kept.append(socket.socket())), rate=100, seconds=4, concurrency=1)
+        def soaked() -> Soak | None:
+            try:
+                return leakcheck.soak(  # type: ignore[no-any-return]
+                    lambda: others(lambda: kept.append(socket.socket())), rate=100, seconds=4, concurrency=1
+                )
+            except LeakError as error:
+                assert "more with each" in str(error)  # noqa: PT017  # what is not raised is of interest, too
+                return None
+
+        for _ in range(5):
+            done = soaked()
+            if done is None:
+                return
+            assert done.looks < LOOKS / 2  # the machine was too slow for more: it is given another chance
+        pytest.fail("there were never looks enough")
 
     def test_what_is_closed_as_often_does_not_rise(
         self, soaked: Callable[..., Soak], kept: list[Any], others: Any
