@@ -165,8 +165,8 @@ class Judging:
             bare = bare_records(self._watch, suspects, keepers)
             records |= bare
             records |= pending_records(self._watch, suspects) if keepers else {}
-            dying = self._dying(owner, bare)
-            closed = {key for key, record in bare.items() if record.is_closed()} | dying
+            closed = {key for key, record in bare.items() if record.is_closed()}
+            closed |= _dying(owner, {key: record for key, record in bare.items() if key not in closed})
             asked = [suspect for suspect in suspects if suspect.key not in closed]
             more = excused(
                 keepers,
@@ -183,12 +183,6 @@ class Judging:
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._looking.wall.note(error)
             return set()
-
-    def _dying(self, owner: Owner, bare: dict[int, BareRecord]) -> set[int]:
-        """Of files and databases, those that would be gone if the test had not failed: to drop one is Python's own business."""
-        frames = lasterror.frames(owner.raised) if bare else []
-        things = ((key, record.ref()) for key, record in bare.items()) if frames else ()
-        return {key for key, thing in things if thing is not None and lasterror.is_only_in(thing, frames)}
 
     def _lasting(self, owner: Owner, suspects: list[Suspect], tasks_before: int) -> list[Suspect]:
         """The same suspects without descriptors that another thread has just opened and nobody has recorded yet."""
@@ -275,6 +269,13 @@ def _held_by(suspect: Suspect, records: dict[int, Record], questions: Questions)
         return None
     questions.answered(suspect)
     return text + records[suspect.key].place()
+
+
+def _dying(owner: Owner, bare: dict[int, BareRecord]) -> set[int]:
+    """Of files and databases, those that would be gone if the test had not failed: to drop one is Python's own business."""
+    frames = lasterror.frames(owner.raised) if bare else []
+    things = ((key, record.ref()) for key, record in bare.items()) if frames else ()
+    return {key for key, thing in things if thing is not None and lasterror.is_only_in(thing, frames)}
 
 
 def _is_unborn(suspect: Suspect) -> bool:
