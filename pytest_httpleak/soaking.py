@@ -59,7 +59,7 @@ def soak(
 
 
 def _once(plan: Plan) -> Soak:
-    plan.ended(0)
+    plan.ended(plan.now())
     return plan.result(0)
 
 

@@ -33,8 +33,10 @@ LOOKS: Final = 50
 _AFTER: Final = 1.0
 # From then on a call is called late, in seconds: what begins at once does not begin at the same moment, under load least.
 _LATE: Final = 0.01
-# From one look to the next it takes at least so many times as long as the look, where calls go on meanwhile.
+# In threads, from one look to the next it takes at least so many times as long as the look, unless it is one of the fewest.
 _APART: Final = 4
+# Of so many looks one is made however long they take: what is not seen to rise must not depend on the machine.
+_FEWEST: Final = 2
 # A wait, in seconds: while the plan stands still, nothing becomes of a shorter one.
 _SHORTEST: Final = 0.001
 
@@ -71,8 +73,9 @@ class Plan:
         self.error: BaseException | None = None
         self.seconds = 0.0
         self._numbers = itertools.count()
-        self._began = self._stood_still = 0.0
-        self._stands_since: float | None = None
+        self._began = 0.0
+        # Since when it stands still, if it does, and for how long it did before: one value, as threads ask for it meanwhile.
+        self._standing: tuple[float | None, float] = (None, 0.0)
 
     def begin(self) -> None:
         """The first call is due now."""
@@ -80,43 +83,43 @@ class Plan:
 
     def now(self) -> float:
         """Seconds since the beginning."""
-        since = self._stands_since
-        return (Real.perf_counter() if since is None else since) - self._began - self._stood_still
+        since, before = self._standing
+        return (Real.perf_counter() if since is None else since) - self._began - before
 
     @contextlib.contextmanager
     def standing_still(self) -> Iterator[None]:
-        """Let no call be due meanwhile: nothing can run in a loop that is not turned."""
-        self._stands_since = since = Real.perf_counter()
+        """Let no call be due meanwhile: nothing can run in a loop that is not turned, and threads would be slowed down."""
+        since, (_, before) = Real.perf_counter(), self._standing
+        self._standing = (since, before)
         try:
             yield
         finally:
-            self._stood_still += Real.perf_counter() - since
-            self._stands_since = None
+            self._standing = (None, before + Real.perf_counter() - since)
 
     def take(self) -> float | None:
         """When the next call is due, for whoever asks to make it; None where there is none any more."""
         number = next(self._numbers)
         return None if number >= self.calls or self.error is not None else number / self.rate
 
-    def begins(self, due: float) -> bool:
-        """Whether a call that is due may begin: the time may be over."""
-        now = self.now()
+    def begins(self, due: float) -> float | None:
+        """How late a call that was due then begins, in seconds; None if it may not: the time may be over."""
+        late = self.now() - due
         if self.error is not None:
-            return False
-        if now >= self.calls / self.rate + _AFTER:
+            return None
+        if due + late >= self.calls / self.rate + _AFTER:
             self.missed += 1
-            self.latencies.append(now - due)
-            return False
-        self.late += now - due > _LATE
-        return True
+            self.latencies.append(late)
+            return None
+        self.late += late > _LATE
+        return late
 
     def failed(self, error: BaseException) -> None:
         """A call has raised it: that is the end."""
         self.error = self.error or error
 
-    def ended(self, due: float) -> None:
-        """A call is over that was due then."""
-        self.latencies.append(self.now() - due)
+    def ended(self, latency: float) -> None:
+        """A call is over, so long after it was due."""
+        self.latencies.append(latency)
         self.seconds = self.now()
 
     def looks(self) -> Iterator[float]:
@@ -233,14 +236,15 @@ def soak_in_threads(plan: Plan, lines: LinesMeanwhile, call: Callable[[], object
     def work() -> None:
         start.wait()
         while (due := plan.take()) is not None:
-            if not _comes_in_thread(due, plan, stop) or not plan.begins(due):
+            if not _comes_in_thread(due, plan, stop) or (late := plan.begins(due)) is None:
                 continue
+            since = Real.perf_counter() - late  # which goes on where the plan stands still, as the call does
             try:
                 call()
             except BaseException as error:  # noqa: BLE001  # raised by who waits for the soak
                 plan.failed(error)
                 stop.set()
-            plan.ended(due)
+            plan.ended(Real.perf_counter() - since)
 
     threads: list[threading.Thread] = []
     try:
@@ -264,20 +268,25 @@ def soak_in_threads(plan: Plan, lines: LinesMeanwhile, call: Callable[[], object
 
 def _look_meanwhile(plan: Plan, lines: LinesMeanwhile, stop: threading.Event) -> None:
     earliest = 0.0
-    for at in plan.looks():
-        if at < earliest:  # calls go on meanwhile, and are not to be slowed down by much
+    for number, at in enumerate(plan.looks(), 1):
+        if (
+            at < earliest and number % _FEWEST
+        ):  # those that are under way go on meanwhile, and are not to be slowed down by much
             continue
         if not _comes_in_thread(at, plan, stop):
             return
-        before = plan.now()
-        lines.look(len(plan.latencies))
-        after = plan.now()
-        earliest = after + (after - before) * _APART
+        before = Real.perf_counter()
+        with plan.standing_still():
+            lines.look(len(plan.latencies))
+        earliest = plan.now() + (Real.perf_counter() - before) * _APART
 
 
 def _comes_in_thread(moment: float, plan: Plan, stop: threading.Event) -> bool:
     """Wait for that moment of the plan; whether it comes before the soak is ended."""
-    return not stop.wait(max(0, moment - plan.now()))
+    while (left := moment - plan.now()) > 0:  # more than once, as below
+        if stop.wait(max(left, _SHORTEST)):
+            return False
+    return not stop.is_set()
 
 
 async def soak_in_tasks(
@@ -288,14 +297,14 @@ async def soak_in_tasks(
 
     async def work() -> None:
         while (due := plan.take()) is not None:
-            if not await _comes(due, plan, stop, asyncio) or not plan.begins(due):
+            if not await _comes(due, plan, stop, asyncio) or plan.begins(due) is None:
                 continue
             try:
                 await call()
             except BaseException as error:  # noqa: BLE001  # as above
                 plan.failed(error)
                 stop.set()
-            plan.ended(due)
+            plan.ended(plan.now() - due)
 
     async with asyncio.TaskGroup() as group:
         with lines.uncounted():
