@@ -180,10 +180,22 @@ def is_of_loaded_code(fd: int) -> bool:
     Code in C keeps its own file open: libffi (from 3.4 on) does so from the first callback that ctypes makes for it.
     """
     path = target(fd)
-    return path.startswith("/") and any(
-        len(parts) == 6 and "x" in parts[1] and parts[5] == path  # the columns of proc(5)
-        for parts in (line.split(maxsplit=5) for line in _mappings().splitlines() if line.endswith(path))
+    return (
+        path.startswith("/")
+        and _is_file(fd)
+        and any(  # of the many that are open in a soak, most are none
+            len(parts) == 6 and "x" in parts[1] and parts[5] == path  # the columns of proc(5)
+            for parts in (line.split(maxsplit=5) for line in _mappings().splitlines() if line.endswith(path))
+        )
     )
+
+
+def _is_file(fd: int) -> bool:
+    try:
+        return stat.S_ISREG(_fstat(fd).st_mode)
+    except OSError as error:
+        pass_on(error)
+        return False
 
 
 def about(fd: int) -> bytes:
