@@ -34,14 +34,17 @@ _BY_KIND: Final = {
 
 # What urllib3's own responses have; those of a library that is built on it need not.
 _RELEASE: Final = "`response.release_conn()`"
+_SLOT_THROUGH: Final = "closing it unread does not give its slot back: read what {} has returned to its end"
+# What a library has an HTTP library make is not in the user's hands, but what the library gives is.
 _THROUGH: Final = {
     Kind.RESPONSES: "read what {} has returned to its end, or close it, in a `finally`",
-    Kind.CONNECTIONS: "closing it unread does not give its slot back: read what {} has returned to its end",
+    Kind.CLIENTS: "close what {} has made it for, best with a `with` block",
 }
+_OPENED_THROUGH: Final = "close what {} has opened it for, best with a `with` block"
 # What a user's line has only called the maker of.
 _BY_LIBRARY: Final = {
-    Kind.SOCKETS: "close what {} has opened it for, best with a `with` block",
-    Kind.FDS: "close what {} has opened it for, best with a `with` block",
+    Kind.SOCKETS: _OPENED_THROUGH,
+    Kind.FDS: _OPENED_THROUGH,
     Kind.THREADS: "stop what {} has started it for (a client, a pool, a server) before the test ends",
     Kind.LOOPS: "close what {} has made it for before the test ends",
 }
@@ -109,9 +112,22 @@ _BY_MAKER: Final[tuple[tuple[Kind, str, tuple[str, ...] | None, str], ...]] = (
 
 def hint(suspect: Suspect, holder: object = None) -> str:
     """How to mend this leak, in one line; `holder` is the object that has a bare descriptor, where there is one."""
-    text = suspect.hint or _hint(suspect, holder)
-    package = infrastructure.wrapper_of(suspect) if _RELEASE in text else None
-    return text if package is None else _THROUGH[suspect.kind].format(package)
+    through = _through(suspect)
+    package = None if through is None else infrastructure.wrapper_of(suspect)
+    if through is None or package is None:
+        return suspect.hint or _hint(suspect, holder)
+    return through.format(package) + (_DROPPED if suspect.state is State.COLLECTED else "")
+
+
+def _through(suspect: Suspect) -> str | None:
+    """What to say of an HTTP library's object, with the name of another library, where that has made it."""
+    if suspect.state is State.PEAK:
+        return None
+    if suspect.type == WEBSOCKET or (suspect.kind is Kind.CONNECTIONS and not suspect.hint):
+        return _OPENED_THROUGH
+    if suspect.kind is Kind.CONNECTIONS:  # most of these have been given up, which is for their own library to say
+        return _SLOT_THROUGH if _RELEASE in suspect.hint else None
+    return _THROUGH.get(suspect.kind)
 
 
 def _hint(suspect: Suspect, holder: object) -> str:

@@ -330,6 +330,60 @@ def test_what_a_library_has_made_for_the_user_is_ended_through_the_library(
     assert hints_of(lambda: call(sdk, ending)) == {of_library if is_installed else of_user}
 
 
+HTTP_SDK = """
+import http.client, urllib.parse
+import httpx
+def client(url):
+    client = httpx.Client()
+    client.get(url + "/ok")
+    return client
+def answer(url):
+    return httpx.Client().send(httpx.Request("GET", url + "/big"), stream=True)
+def drop(url):
+    answer(url)
+def connection(url):
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc)
+    connection.connect()
+    return connection
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "of_library", "of_user"),
+    [
+        ("client", "close what sdk has made it for, best with a `with` block", "use `with httpx.Client() as client:`"),
+        ("answer", "read what sdk has returned to its end, or close it, in a `finally`", "use `with client.stream("),
+        (
+            "drop",
+            "read what sdk has returned to its end, or close it, in a `finally`; where",
+            "use `with client.stream(",
+        ),
+        ("connection", "close what sdk has opened it for, best with a `with` block", "close the connection"),
+    ],
+)
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_so_is_what_it_has_an_http_library_make(
+    hints_of: Any,
+    ending: contextlib.ExitStack,
+    server: str,
+    name: str,
+    of_library: str,
+    of_user: str,
+    *,
+    is_installed: bool,
+) -> None:
+    sdk = _module(HTTP_SDK, "sdk", is_installed=is_installed)
+
+    def leaking() -> None:
+        made = sdk[name](server)
+        if made is not None:
+            ending.callback(made.close)
+
+    hints = hints_of(leaking)
+    expected = of_library if is_installed else of_user
+    assert [hint for hint in hints if hint.startswith(expected)], hints
+
+
 def _stopped_by(ending: contextlib.ExitStack) -> threading.Event:
     stop = threading.Event()
     ending.callback(stop.set)

@@ -116,7 +116,27 @@ def test_the_line_of_a_library_is_shown_that_has_made_what_bears_no_librarys_nam
 ) -> None:
     for text in (text_of(lost_socket(created=site(), stack=stack)), text_of(thread(created=site(), stack=stack))):
         assert [line.strip() for line in text.splitlines() if "made in" in line] == shown
-    assert "made in" not in text_of(response(stack=stack))
+
+
+HTTPX = Site("/usr/lib/python3/site-packages/httpx/_client.py", 901, "send")
+WATCHING = Site("/usr/lib/python3/site-packages/sentry_sdk/integrations/httpx.py", 51, "send")
+
+
+@pytest.mark.parametrize(
+    ("stack", "shown"),
+    [
+        ((HTTPX, MADE_IN, site()), ["made in: sdk/transport.py:156 in __init__"]),
+        ((HTTPX, WATCHING, MADE_IN, site()), ["made in: sdk/transport.py:156 in __init__"]),
+        ((HTTPX, WATCHING, site()), []),
+        ((MADE_IN, HTTPX, site()), []),  # what the HTTP library is built on, or calls back
+        ((HTTPX, site(), MADE_IN), []),
+    ],
+)
+def test_so_is_the_line_of_a_library_that_has_had_an_http_library_make_it(
+    stack: tuple[Site, ...], shown: list[str]
+) -> None:
+    text = text_of(response(created=site(), stack=stack))
+    assert [line.strip() for line in text.splitlines() if "made in" in line] == shown
 
 
 def test_a_file_outside_the_root_is_shown_with_its_whole_path() -> None:

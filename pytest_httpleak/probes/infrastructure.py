@@ -84,10 +84,17 @@ def wrapper_of(suspect: Suspect) -> str | None:
     for site in suspect.stack:
         if site == suspect.created:
             return found
-        package = _package(_place(site.file) or "")
-        if package and package not in _TOOLS and package != suspect.library:
-            found = package
+        package = package_of(site.file)
+        if package:  # the outermost: what a library is built on it calls itself
+            found = None if package == suspect.library else package
     return None
+
+
+def package_of(file: str) -> str:
+    """The installed package that a file is of; empty where it is none, a tool's, or of one that only hands on calls."""
+    place = _place(file) or ""
+    package = _package(place)
+    return "" if package in _TOOLS or place.startswith(_PASSAGES) else package
 
 
 def _definer(thing: Any) -> str | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from pytest_httpleak.model.facts import Facts
 from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.probes import infrastructure
 from pytest_httpleak.reports.text_safety import safe_code, safe_name
 
 if TYPE_CHECKING:
@@ -83,20 +84,40 @@ def callers(finding: Finding, rootdir: str) -> list[Site]:
 
 
 def library_line(finding: Finding) -> str:
-    """`sdk/transport.py:156 in __init__`: the line of an installed library that has made what has no library's name.
+    """`sdk/transport.py:156 in __init__`: the line of an installed library that has made it, or had an HTTP library make it.
 
-    Empty where the user's own code has made it, alone or by the standard library, and for what HTTP libraries are known by.
+    Empty where the user's own code has, alone, by the standard library or by the HTTP library that the finding names.
     """
-    if finding.kind not in _NAMELESS:
+    inside = list(takewhile(lambda site: site != finding.created, finding.stack))
+    if len(inside) == len(finding.stack):
         return ""
-    for site in finding.stack:
-        if site == finding.created:
-            return ""
-        parts = PurePath(site.file).parts
-        below = list(takewhile(lambda part: part not in _INSTALLED, reversed(parts)))
-        if len(below) < len(parts):
-            return f"{safe_name('/'.join(reversed(below)))}:{site.line} in {safe_name(site.function)}"
-    return ""
+    site = _maker(inside) if finding.kind in _NAMELESS else _caller_of(finding.library, inside)
+    if site is None:
+        return ""
+    return f"{safe_name('/'.join(_installed_parts(site)))}:{site.line} in {safe_name(site.function)}"
+
+
+def _maker(inside: list[Site]) -> Site | None:
+    return next(filter(_installed_parts, inside), None)
+
+
+def _caller_of(library: str, inside: list[Site]) -> Site | None:
+    """Who among other libraries called this one; those that only watch calls are none."""
+    found = None
+    for site in reversed(inside):
+        package = infrastructure.package_of(site.file)
+        if package == library:
+            break
+        if package:
+            found = site
+    return found
+
+
+def _installed_parts(site: Site) -> list[str]:
+    """The parts of the path below the folder of packages; empty for what is not installed there."""
+    parts = PurePath(site.file).parts
+    below = list(takewhile(lambda part: part not in _INSTALLED, reversed(parts)))
+    return below[::-1] if len(below) < len(parts) else []
 
 
 def file_of_test(nodeid: str) -> str:
