@@ -350,6 +350,7 @@ def test_a_factory_of_a_wider_fixture_answers_for_what_it_has_made_and_not_close
 
 LOOPS = """
 import asyncio
+import socket
 
 import pytest
 
@@ -375,12 +376,55 @@ def test_leaves_its_server(loop):
 
 def test_closes_its_server(loop):
     loop.serve().close()
+
+
+class Stream:
+    def __init__(self, loop):
+        self.sock = socket.socket()
+        loop.add_reader(self.sock, self.ready)
+
+    def ready(self):
+        self.sock.recv(1)
+
+
+@pytest.fixture(scope="module")
+def bare():
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(scope="module")
+def client(bare):
+    class Client:
+        stream = None
+
+        def connect(self):
+            self.stream = Stream(bare)
+
+    client = Client()
+    yield client
+    bare.remove_reader(client.stream.sock)
+    client.stream.sock.close()
+
+
+def test_leaves_a_socket_there(bare):
+    Stream(bare)
+
+
+def test_connects_a_client(client):
+    client.connect()
 """
 
 
 def test_what_only_a_wider_fixtures_loop_has_in_its_books_is_the_tests(inner: Inner) -> None:
     inner.write(test_a=LOOPS)
-    inner.judge(test_leaves_its_server="leaked", test_closes_its_server="clean")
+    inner.judge(
+        test_leaves_its_server="leaked",
+        test_closes_its_server="clean",
+        test_leaves_a_socket_there="leaked",
+        test_connects_a_client="clean",
+    )
 
 
 @pytest.mark.parametrize("library", ["urllib3", "http.client"])

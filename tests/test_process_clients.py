@@ -46,6 +46,23 @@ class Wrapper:
     def __init__(self, sock):
         self.sock = sock
 
+    def ready(self):
+        self.sock.recv(1)
+
+
+class Poller:
+    def __init__(self):
+        self.handlers = {}
+        self.pool = {}
+
+    def watch(self):
+        sock = socket.socket()
+        self.handlers[sock.fileno()] = (sock, Wrapper(sock).ready)
+
+    def connect(self):
+        sock = socket.socket()
+        self.pool[sock.fileno()] = (sock, "idle")
+
 
 def connect():
     return socket.socket()
@@ -63,6 +80,7 @@ import store
 
 client = store.Client(__file__)
 made_later = raw = None
+poller = store.Poller()
 clients = []
 
 
@@ -88,6 +106,7 @@ service = Service()
 CLEAN = {
     "connection": "app.client.connect()",
     "pool": "app.client.use_pool()",
+    "pool by number": "app.poller.connect()",
     "file": "app.client.open()",
     "of a class": "app.Settings.client.connect()",
     "of a cached function": "app.shared().connect()",
@@ -99,6 +118,7 @@ LEAKING = {
     "socket of the library's": ("app.raw = store.connect()", "sockets"),
     "wrapped socket of the library's": ("app.raw = store.wrapped()", "sockets"),
     "connection": ("app.raw = store.Connection()", "sockets"),
+    "socket that is only registered": ("app.poller.watch()", "sockets"),
     "server": ("app.raw = store.Server(); app.raw.start()", "sockets"),
     "client in a registry": ("app.clients.append(store.Client()); app.clients[-1].connect()", "sockets"),
     "dropped client": ("store.Client().connect()", "sockets"),

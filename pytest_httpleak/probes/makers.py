@@ -187,12 +187,14 @@ class _Seen:
         """
         turns: deque[Iterator[None]] = deque()
         for place, value in enumerate(values):
-            kept = list(self._sort_of(type(value)).kept)
+            own = self._sort_of(type(value))
+            kept = list(own.kept)
             if is_a(value, type):  # else it is plain
                 sort = self._sort_of(value)
                 sort.number += 1
                 kept += sort.kept
-            turns.append(self._walk_one([value, *self._take([value, *kept], place)], place))
+            level = self._take([value, *kept], place)
+            turns.append(self._walk_one([value, *level] if own.is_led_through else level, place))
         yield
         while turns:
             turn = turns.popleft()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import socket
 import types
 from collections import deque
 from collections.abc import Container
@@ -13,6 +15,7 @@ from pytest_httpleak.probes.fields import has_fields, is_record
 from pytest_httpleak.probes.paths import CACHE, Step, key_text
 
 _CONTAINERS: Final = (list, tuple, set, frozenset, deque)
+_CALLED: Final = (types.FunctionType, types.MethodType, functools.partial)
 
 
 class Way:
@@ -63,6 +66,8 @@ def steps_from(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
     """How a referrer refers to the objects below: by attribute, item, closure or local variable."""
     if is_a(referrer, dict):
         keys = [(key, by_id[id(value)]) for key, value in list(referrer.items()) if id(value) in by_id]
+        if not way.is_any:
+            keys = [(key, below) for key, below in keys if not _is_registered(key, below)]
         return [Step(referrer, key_text(key), below) for key, below in keys[:1]]
     if is_a(referrer, CACHE):  # of what a connection to a database has prepared: its function is the connection
         function = own_attribute(referrer, "__wrapped__")
@@ -86,6 +91,24 @@ def steps_from(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
     if is_a(referrer, types.MethodType):
         return _unnamed(referrer, by_id, way)
     return _attribute_steps(referrer, by_id, way)
+
+
+def _is_registered(key: object, entry: Step) -> bool:
+    """Whether an entry is what a poller calls for a socket, by the socket's number: that has whatever is at work, and owns none.
+
+    An owner that keeps its sockets by number has nothing to call beside them.
+    """
+    step = entry
+    while step.below is not None:
+        step = step.below
+    return (
+        type(key) is int
+        and type(entry.thing) is tuple
+        and is_a(step.thing, socket.socket)
+        and key == socket.socket.fileno(step.thing)
+        and any(part is step.thing for part in entry.thing)
+        and any(is_a(part, _CALLED) for part in entry.thing)
+    )
 
 
 def _item_steps(container: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
