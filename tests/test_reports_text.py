@@ -216,12 +216,13 @@ def test_a_summary_that_says_that_it_is_open_is_not_repeated() -> None:
     assert headline(finding) == "1 HTTP client leaked: httpx.Client not closed, with 1 open connection"
 
 
-def test_a_summary_that_says_that_it_was_dropped_is_not_repeated() -> None:
-    summary = "dropped without being closed, with a connection open"
+@pytest.mark.parametrize(
+    "summary",
+    ["dropped without being closed, with a connection open", "http://127.0.0.1:8000, dropped while checked out"],
+)
+def test_a_summary_that_says_that_it_was_dropped_is_not_repeated(summary: str) -> None:
     finding = response(kind=Kind.CLIENTS, type="httpx.Client", summary=summary, state=State.COLLECTED)
-    assert headline(finding) == (
-        "1 HTTP client leaked: httpx.Client dropped without being closed, with a connection open, left to the garbage collector"
-    )
+    assert headline(finding) == f"1 HTTP client leaked: httpx.Client {summary}, left to the garbage collector"
 
 
 def test_a_summary_that_names_its_type_is_not_given_it_again() -> None:

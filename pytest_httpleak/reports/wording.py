@@ -65,7 +65,7 @@ UNKNOWN_LINE: Final = "line unknown (made by C code, or before the plugin was at
 
 # Summaries of some adapters say it already.
 _SAYS_OPEN: Final = re.compile(r"\b(?:still|not closed|never closed|unclosed|not released)\b")
-_SAYS_DROPPED: Final = "dropped without being closed"
+_SAYS_DROPPED: Final = re.compile("dropped (?:without being closed|while checked out)")
 
 
 def noun(kind: Kind, count: int = 1) -> str:
@@ -114,7 +114,7 @@ def described(finding: Finding) -> str:
         shown += f" x{finding.count}"
     if finding.state is State.PEAK or (finding.state is State.OPEN and _SAYS_OPEN.search(shown)):
         return shown
-    if finding.state is State.COLLECTED and _SAYS_DROPPED in shown:
+    if finding.state is State.COLLECTED and _SAYS_DROPPED.search(shown):
         return f"{shown}, {_COLLECTED}"
     return f"{shown}, {state(finding)}"
 
