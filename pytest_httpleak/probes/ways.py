@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import _socket  # the class in C, which nobody watches
 import functools
 import gc
-import socket
 import types
 from collections import deque
 from collections.abc import Container
@@ -104,8 +104,8 @@ def _is_registered(key: object, entry: Step) -> bool:
     return (
         type(key) is int
         and type(entry.thing) is tuple
-        and is_a(step.thing, socket.socket)
-        and key == socket.socket.fileno(step.thing)
+        and is_a(step.thing, _socket.socket)
+        and key == _socket.socket.fileno(step.thing)
         and any(part is step.thing for part in entry.thing)
         and any(is_a(part, _CALLED) for part in entry.thing)
     )
