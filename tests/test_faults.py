@@ -95,6 +95,45 @@ def test_the_limit_on_a_tests_time_is_not_used_up_by_the_grace(inner: Inner) -> 
     assert {finding["kind"] for row in inner.report["tests"] for finding in row["findings"]} == {"sockets", "threads"}
 
 
+LIMITED_WHILE_TOLD = """
+import signal, socket
+
+KEPT = []
+
+
+def test_leaks():
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    signal.setitimer(signal.ITIMER_REAL, 60)
+    KEPT.append(socket.socket())
+"""
+
+TELLING = """
+import signal
+
+import pytest
+
+from pytest_httpleak import LeakError
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(call):
+    if call.excinfo is not None and call.excinfo.errisinstance(LeakError):
+        print("left while it is told:", round(signal.getitimer(signal.ITIMER_REAL)[0]))
+
+
+def pytest_unconfigure():
+    print("left in the end:", round(signal.getitimer(signal.ITIMER_REAL)[0]))
+    signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+
+
+def test_nor_while_its_leaks_are_told(inner: Inner) -> None:
+    inner.write(test_a=LIMITED_WHILE_TOLD, conftest=TELLING)
+    result = inner.run("-s")
+    assert inner.outcomes() == {"test_leaks": "leaked"}
+    result.stdout.re_match_lines([r".*left while it is told: (6[5-9]|70)", r".*left in the end: [56]\d"])
+
+
 RAISING_HANDLER = """
 import signal, socket
 

@@ -1,0 +1,73 @@
+"""The alarm that limits a test's time, while the plugin is at work."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_httpleak import interruptions
+from pytest_httpleak.interruptions import AlarmPutOff
+
+
+class Alarm:
+    """Stands in for the timer of the system: seconds that are left, and the interval."""
+
+    def __init__(self, left: float, interval: float = 0.0) -> None:
+        self.set = (left, interval)
+
+    def get(self, _: int) -> tuple[float, float]:
+        return self.set
+
+    def put(self, _: int, left: float, interval: float) -> None:
+        self.set = (left, interval)
+
+
+@pytest.fixture
+def alarm(monkeypatch: pytest.MonkeyPatch) -> Alarm:
+    alarm = Alarm(3.0, 7.0)
+    monkeypatch.setattr(interruptions, "_getitimer", alarm.get)
+    monkeypatch.setattr(interruptions, "_setitimer", alarm.put)
+    return alarm
+
+
+def test_it_is_put_off_by_the_grace_and_ten_seconds(alarm: Alarm) -> None:
+    with AlarmPutOff(2.0):
+        assert alarm.set == (15.0, 7.0)
+
+
+def test_what_was_left_is_left_afterwards(alarm: Alarm) -> None:
+    with AlarmPutOff(2.0):
+        alarm.set = (14.0, 7.0)  # a second has passed
+    assert alarm.set == (3.0, 7.0)
+
+
+def test_so_it_is_in_one_block_within_another(alarm: Alarm) -> None:
+    with AlarmPutOff(0), AlarmPutOff(0):
+        assert alarm.set == (23.0, 7.0)
+    assert alarm.set == (3.0, 7.0)
+
+
+def test_a_quarter_of_a_second_is_left_at_least(alarm: Alarm) -> None:
+    alarm.set = (0.001, 0.0)
+    with AlarmPutOff(2.0):
+        pass
+    assert alarm.set == (0.25, 0.0)
+
+
+def test_one_that_has_gone_off_or_was_cancelled_is_not_set_again(alarm: Alarm) -> None:
+    with AlarmPutOff(2.0):
+        alarm.set = (0.0, 0.0)
+    assert alarm.set == (0.0, 0.0)
+
+
+def test_one_that_was_set_meanwhile_stays_as_it_is(alarm: Alarm) -> None:
+    alarm.set = (0.0, 0.0)
+    with AlarmPutOff(2.0):
+        alarm.set = (5.0, 0.0)
+    assert alarm.set == (5.0, 0.0)
+
+
+def test_where_the_system_has_none_nothing_is_put_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interruptions, "_getitimer", None)
+    monkeypatch.setattr(interruptions, "_setitimer", None)
+    with AlarmPutOff(2.0):
+        pass
