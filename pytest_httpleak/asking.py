@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import gc
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from pytest_httpleak.interruptions import pass_on
@@ -20,6 +21,12 @@ def attribute(thing: object, name: str, default: Any = None) -> Any:
     except Exception as error:  # noqa: BLE001  # somebody's `__getattr__` or property
         pass_on(error)
         return default
+
+
+def referrers_of(things: Iterable[object]) -> list[Any]:
+    """What the collector knows to refer to some objects, but for the tuple in which it is asked for them, which 3.13 finds."""
+    parts = tuple(things)
+    return [each for each in gc.get_referrers(*parts) if each is not parts] if parts else []
 
 
 def attributes_of(thing: object) -> dict[str, Any]:

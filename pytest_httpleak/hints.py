@@ -47,6 +47,7 @@ _BY_LIBRARY: Final = {
     Kind.FDS: _OPENED_THROUGH,
     Kind.THREADS: "stop what {} has started it for (a client, a pool, a server) before the test ends",
     Kind.LOOPS: "close what {} has made it for before the test ends",
+    Kind.TASKS: "end what {} has started it for (a client, a connection, a group of tasks) before the test ends",
 }
 _DROPPED: Final = "; where that is done, the library itself has dropped it"
 _NUMBER: Final = "call `os.close()` with it in a `finally`"

@@ -277,7 +277,7 @@ def test_what_code_in_c_has_opened_may_be_a_librarys_for_good(hints_of: Any, end
 
 
 SDK = """
-import os, socket, threading
+import asyncio, os, socket, threading
 def connect():
     return socket.socket()
 def drop():
@@ -286,6 +286,8 @@ def opened():
     return os.dup(0)
 def started(stop):
     threading.Thread(target=stop.wait).start()
+def scheduled():
+    return asyncio.create_task(asyncio.sleep(60))
 """
 
 
@@ -328,6 +330,23 @@ def test_what_a_library_has_made_for_the_user_is_ended_through_the_library(
 ) -> None:
     sdk = _module(SDK, "sdk", is_installed=is_installed)
     assert hints_of(lambda: call(sdk, ending)) == {of_library if is_installed else of_user}
+
+
+@pytest.mark.parametrize(
+    ("is_installed", "expected"),
+    [
+        (True, "end what sdk has started it for (a client, a connection, a group of tasks) before the test ends"),
+        (False, "await the task, or cancel it and await it; `asyncio.TaskGroup` does both"),
+    ],
+)
+def test_so_is_a_task_that_it_has_started(hints_of: Any, loop: Loop, *, is_installed: bool, expected: str) -> None:
+    sdk = _module(SDK, "sdk", is_installed=is_installed)
+    tasks: list[asyncio.Task[None]] = []
+
+    async def run() -> None:
+        tasks.append(sdk["scheduled"]())
+
+    assert hints_of(lambda: loop.run(run())) == {expected}
 
 
 HTTP_SDK = """

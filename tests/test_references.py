@@ -914,20 +914,31 @@ def wait(stop: threading.Event, *args: object, **keywords: object) -> None:
     stop.wait()
 
 
+class Waiting:
+    def __init__(self, clients: list[Client]) -> None:
+        self.clients = clients
+
+    def wait(self, stop: threading.Event) -> None:
+        stop.wait()
+
+
 @pytest.mark.usefixtures("whole_heap")
 @pytest.mark.parametrize(
     ("given", "words"),
     [
         (lambda client: {"args": [client]}, "argument 1"),
         (lambda client: {"args": [App(client)]}, "argument 1.client"),
+        (lambda client: {"args": [[client]]}, "argument 1[0]"),
         (lambda client: {"kwargs": {"client": client}}, "argument 'client'"),
+        (lambda client: {"target": functools.partial(wait, client=[client])}, "its target['client'][0]"),
+        (lambda client: {"target": Waiting([client]).wait}, "its target.clients[0]"),
     ],
 )
 def test_what_a_running_thread_was_given_is_told_as_its_argument(given: Callable[[Client], Any], words: str) -> None:
     stop, client = threading.Event(), Client()
     keywords = given(client)
     keywords["args"] = (stop, *keywords.get("args", ()))
-    threading.Thread(target=wait, name="worker", **keywords).start()
+    threading.Thread(**{"target": wait, "name": "worker"} | keywords).start()
     del keywords
     try:
         assert references.held_by(client, seconds=5) == f"thread 'worker', {words}"

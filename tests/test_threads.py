@@ -11,6 +11,8 @@ import gc
 import logging.handlers
 import pickle
 import queue
+import select
+import selectors
 import socket
 import sqlite3
 import threading
@@ -308,6 +310,56 @@ def test_a_file_in_the_frame_of_a_running_thread_is_held_by_it(leaks: Leaks, sto
 
     (finding,) = leaks(leaking)
     assert (finding.kind, [held.kind for held in finding.holds]) == (Kind.THREADS, [Kind.FDS])
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="of Linux alone")
+def test_a_selector_in_the_frame_of_a_running_thread_is_held_by_it(leaks: Leaks, stop: Stop) -> None:
+    def leaking() -> None:
+        def work() -> None:
+            with selectors.EpollSelector():
+                stop.wait()
+
+        threading.Thread(target=work).start()
+        assert stop.started.wait(30)
+
+    (finding,) = leaks(leaking)
+    assert (finding.kind, [held.kind for held in finding.holds]) == (Kind.THREADS, [Kind.FDS])
+
+
+LISTENER = """
+import socket
+class Listener:
+    def __init__(self, address, stop):
+        self.address, self.stop = address, stop
+    def run(self):
+        self.sock = socket.create_connection(self.address)
+        with self.sock:
+            self.stop.wait()
+    def close(self):
+        self.sock.close()
+"""
+
+
+@pytest.mark.parametrize(("is_kept", "kinds"), [(False, {Kind.THREADS}), (True, {Kind.THREADS, Kind.SOCKETS})])
+def test_a_socket_that_a_librarys_function_has_made_in_a_running_thread_is_held_by_it(
+    whole_heap: None,
+    leaks: Leaks,
+    kept: list[Any],
+    stop: Stop,
+    address: tuple[str, int],
+    is_kept: bool,
+    kinds: set[Kind],
+) -> None:
+    sdk: dict[str, Any] = {"__name__": "sdk"}
+    exec(compile(LISTENER, "/usr/lib/python3/site-packages/sdk.py", "exec"), sdk)
+
+    def leaking() -> None:
+        listener = sdk["Listener"](address, stop)
+        kept.extend([listener] * is_kept)
+        threading.Thread(target=listener.run).start()
+        assert stop.started.wait(30)
+
+    assert {finding.kind for finding in leaks(leaking)} == kinds
 
 
 def test_a_socket_in_an_attribute_of_a_running_thread_is_held_by_it(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gc
-import operator
 import sys
 from collections.abc import Collection
 from types import FrameType
 from typing import Any, Final
 
-from pytest_httpleak.asking import attribute, is_a, module_of
+from pytest_httpleak.asking import attribute, is_a, module_of, referrers_of
 from pytest_httpleak.databases import living
 from pytest_httpleak.interruptions import frames_of
 
@@ -93,10 +92,4 @@ def is_only_in(thing: object, frames: list[FrameType]) -> bool:
 def _referrers(level: dict[int, Any]) -> list[Any]:
     """What refers to the values of a dict, but for the dict itself and what only passes them on."""
     things = list(level.values())
-    found = gc.get_referrers(*things)
-    # Python 3.13 finds the tuple of the arguments, too.
-    return [each for each in found if each is not things and each is not level and not _is_tuple_of(each, things)]
-
-
-def _is_tuple_of(thing: Any, parts: list[Any]) -> bool:
-    return type(thing) is tuple and len(thing) == len(parts) and all(map(operator.is_, thing, parts))
+    return [each for each in referrers_of(things) if each is not things and each is not level]

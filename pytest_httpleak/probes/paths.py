@@ -193,9 +193,9 @@ def of_thread(step: Step, root: Root) -> str | None:
         return None
     path = part.path()
     for start, words in _OF_THREADS:
-        key, closing, rest = path.removeprefix(start).partition("]")
         if path.startswith(start):
-            return f"thread {part.thing.name!r}, {words}{key}{closing and rest}"
+            rest = path.removeprefix(start)
+            return f"thread {part.thing.name!r}, {words}{rest.replace(']', '', 1) if start.endswith('[') else rest}"
     return f"thread {part.thing.name!r}{path}"
 
 

@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, Final
 
-from pytest_httpleak.asking import is_a, module_of
+from pytest_httpleak.asking import is_a, module_of, referrers_of
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.probes.fields import (
     is_by_class,
@@ -115,7 +115,7 @@ def _with_owners(steps: list[Step]) -> Iterator[tuple[Step, list[Any]]]:
     """Each step, with what refers to it if it is a dict: in one scan of the heap for all of them."""
     owners: dict[int, list[Any]] = {id(step.thing): [] for step in steps if is_a(step.thing, dict)}
     mappings = [step.thing for step in steps if id(step.thing) in owners]
-    for owner in gc.get_referrers(*mappings) if mappings else ():
+    for owner in referrers_of(mappings):
         for key in {id(part) for part in gc.get_referents(owner)} & owners.keys():
             owners[key].append(owner)
     for step in steps:
@@ -141,7 +141,7 @@ def _may_lead_on(step: Step, module: str, way: Way, *, is_end: bool = False) -> 
 def _referring(level: list[Step], above: list[Step], seen: set[int], way: Way) -> Iterator[Step]:
     """Whatever refers to the objects of a level, and has not been seen yet."""
     by_id = {id(step.thing): step for step in level}
-    for referrer in gc.get_referrers(*(step.thing for step in level)):
+    for referrer in referrers_of(step.thing for step in level):
         if id(referrer) not in seen and type(referrer) not in _SKIPPED and not _is_ours(referrer, by_id, level, above):
             seen.add(id(referrer))
             yield from steps_from(referrer, by_id, way)

@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-from pytest_httpleak.asking import is_a, module_of
+from pytest_httpleak.asking import is_a, module_of, referrers_of
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.sites import frame_of, is_user_file
 
@@ -69,7 +69,7 @@ def is_kept_elsewhere(
     for _ in range(_UP):
         above: list[Any] = []
         seen.add(id(above))
-        for referrer in gc.get_referrers(*level):
+        for referrer in referrers_of(level):
             if id(referrer) in seen or id(referrer) in own:
                 continue
             seen.add(id(referrer))

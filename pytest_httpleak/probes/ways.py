@@ -148,10 +148,10 @@ def _attribute_steps(referrer: Any, by_id: dict[int, Step], way: Way) -> list[St
 
 def _unnamed(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
     """How something of C or a method refers to what is below; where that decides, in a field of its own or to a class."""
-    if way.is_any:
-        return [Step(referrer, "", step) for step in list(by_id.values())[:1]]
-    parts = (by_id[id(part)] for part in gc.get_referents(referrer) if id(part) in by_id)
-    return [Step(referrer, "", part) for part in parts if leads_to_class(part) or has_fields(referrer)][:1]
+    parts = [by_id[id(part)] for part in gc.get_referents(referrer) if id(part) in by_id]
+    return [Step(referrer, "", part) for part in parts if way.is_any or leads_to_class(part) or has_fields(referrer)][
+        :1
+    ]
 
 
 def _is_made_by_call(step: Step | None) -> bool:

@@ -16,7 +16,8 @@ from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.ownership import Watch
-from pytest_httpleak.probes import tasks
+from pytest_httpleak.probes import infrastructure, tasks
+from pytest_httpleak.probes.holders import Holders
 from pytest_httpleak.records import Address, Record
 from pytest_httpleak.sites import Birth, is_user_frame
 
@@ -124,12 +125,17 @@ class ThreadSuspects:
             thing = addressed.get(-1 - each.key) if record is None else record.ref()
             is_part = thing is not None and id(thing) in parts
             if is_part or _is_made_in(self._birth_of(each, records), codes):
-                thing = _file(-1 - each.key) if record is None and thing is None else thing
+                thing = self._object(-1 - each.key) if record is None and thing is None else thing
                 if thing is not None and not self._is_kept(thing, own):
                     fd = -1 - each.key if each.kind is Kind.FDS else None
                     holds = (*thread.holds, Held(each.kind, each.summary, fd), *each.holds)
                     thread = replace(thread, owns=thread.owns | {each.key}, holds=holds)
         return thread
+
+    def _object(self, fd: int) -> Any:
+        """What a descriptor is open in: a file, or what was made with it and keeps its number, as a selector does."""
+        known = self._watch.fds.get(fd)
+        return _file(fd) or (known and Holders((known[0],), self._watch.holders).of(fd, known[0], known[2]))
 
     def _addressed(self, held: list[Suspect]) -> dict[int, Any]:
         """By descriptor: the objects that are known by their address alone, as a database is."""
@@ -155,13 +161,13 @@ def _pipes(record: Any, thread: Any) -> Iterator[int]:
 
 
 def _codes(thread: Suspect) -> set[CodeType]:
-    """The user's functions that a thread is in."""
+    """The functions that a thread is in, of the user's and of installed libraries, but for tools'."""
     current = sys._current_frames()
     codes = set()
     for claim in thread.claims:
         frame = current.get(claim[1]) if isinstance(claim, tuple) and claim[0] == "thread" else None
         while frame is not None:
-            if is_user_frame(frame):
+            if is_user_frame(frame) or infrastructure.package_of(frame.f_code.co_filename):
                 codes.add(frame.f_code)
             frame = frame.f_back
     return codes
