@@ -127,5 +127,6 @@ def test_a_frozen_file_of_a_threads_own_is_a_part_of_it(leaks: Leaks, worker: Ca
     assert [finding.kind for finding in leaks(lambda: worker(False))] == [Kind.THREADS]
 
 
+@pytest.mark.usefixtures("whole_heap")
 def test_a_frozen_file_of_a_module_is_a_leak_beside_the_thread(leaks: Leaks, worker: Callable[[bool], None]) -> None:
     assert {finding.kind for finding in leaks(lambda: worker(True))} == {Kind.THREADS, Kind.FDS}

@@ -7,7 +7,9 @@ from inner import Inner
 
 STORE = """
 import collections
+import queue
 import socket
+import sqlite3
 import threading
 
 
@@ -35,6 +37,34 @@ class Client:
     def work(self):
         self.thread = threading.Thread(target=threading.Event().wait, daemon=True)
         self.thread.start()
+
+
+class Database:
+    def __init__(self, path):
+        self.path = path
+
+    def open(self):
+        opened = threading.Event()
+
+        def work():
+            self.connection = sqlite3.connect(self.path, check_same_thread=False)
+            self.connection.execute("create table if not exists t (n)")
+            opened.set()
+            threading.Event().wait()
+
+        self.thread = threading.Thread(target=work, daemon=True)
+        self.thread.start()
+        opened.wait()
+        return self
+
+
+class Engine:
+    def __init__(self, path):
+        self.path = path
+        self.pool = queue.Queue()
+
+    def connect(self):
+        self.pool.put(Database(self.path).open())
 
 
 class Server:
@@ -74,13 +104,18 @@ def wrapped():
 
 APP = """
 import functools
+import os
+import queue
 import socket
+import tempfile
 
 import store
 
 client = store.Client(__file__)
 made_later = raw = None
 poller = store.Poller()
+engine = store.Engine(os.path.join(tempfile.mkdtemp(), "a.db"))
+jobs = queue.Queue()
 clients = []
 
 
@@ -107,6 +142,7 @@ CLEAN = {
     "connection": "app.client.connect()",
     "pool": "app.client.use_pool()",
     "pool by number": "app.poller.connect()",
+    "database with a thread, in a queue": "app.engine.connect()",
     "file": "app.client.open()",
     "of a class": "app.Settings.client.connect()",
     "of a cached function": "app.shared().connect()",
@@ -119,6 +155,7 @@ LEAKING = {
     "wrapped socket of the library's": ("app.raw = store.wrapped()", "sockets"),
     "connection": ("app.raw = store.Connection()", "sockets"),
     "socket that is only registered": ("app.poller.watch()", "sockets"),
+    "database with a thread, in a queue of the user's": ("app.jobs.put(store.Database(':memory:').open())", "threads"),
     "server": ("app.raw = store.Server(); app.raw.start()", "sockets"),
     "client in a registry": ("app.clients.append(store.Client()); app.clients[-1].connect()", "sockets"),
     "dropped client": ("store.Client().connect()", "sockets"),

@@ -20,6 +20,7 @@ _OF_NAMESPACES: Final = ("__getattr__", "__setattr__")
 _CALLS: Final = (types.MethodType, functools.partial)
 _OF_MAPPINGS: Final = ("__getitem__", "__setitem__", "__delitem__", "__iter__", "keys")
 _WRAPPED: Final = "__wrapped__"
+_QUEUES: Final = ("queue", "asyncio.queues")
 _STACKS: Final = (contextlib.ExitStack, contextlib.AsyncExitStack)
 
 
@@ -74,6 +75,11 @@ def is_mapping(thing: object) -> bool:
     """Whether an object of a class of somebody's is a mapping: the dict in which that has its items is no attribute."""
     names = set(_names(type(thing)))
     return names.issuperset(_OF_MAPPINGS) and not is_a(thing, dict)
+
+
+def is_queue(thing: object) -> bool:
+    """Whether that is a queue of the standard library's, which is one container with the one that it has its items in."""
+    return any(attribute(cls, "__module__") in _QUEUES for cls in mro_of(type(thing)))
 
 
 def _is_done(thing: object) -> bool:

@@ -24,6 +24,7 @@ from pytest_httpleak.probes.fields import (
     is_by_class,
     is_cell,
     is_mapping,
+    is_queue,
     is_shared_state,
     is_stack,
     may_be_field,
@@ -148,10 +149,12 @@ def _referring(level: list[Step], above: list[Step], seen: set[int], way: Way) -
 
 
 def _part(step: Step, owners: list[Any], seen: set[int], way: Way) -> Step | None:
-    """The step to go on from; one of a mapping has what its dict contains."""
+    """The step to go on from; one of a mapping or queue has what its own container contains."""
     part = _with_attributes(step, owners, seen)
     below = None if part is None or way.is_any else part.below
-    if part is None or below is None or not below.contains or not is_a(below.thing, dict) or not is_mapping(part.thing):
+    if part is None or below is None or not below.contains:
+        return part
+    if not (is_a(below.thing, dict) and is_mapping(part.thing)) and not is_queue(part.thing):
         return part
     part.contains = True
     below.contains = below.below is not None and below.below.contains  # one in another stays that

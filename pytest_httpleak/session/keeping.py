@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from types import CodeType
 from typing import Any, Final, NamedTuple
 
+from pytest_httpleak import databases
+from pytest_httpleak.asking import attributes_of, referrers_of
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
@@ -183,7 +186,10 @@ def excused(
             if (
                 terms.excuse(root.module, packages)
                 or is_idle_worker(record)
-                or (terms.of_clients and _is_of_a_client(suspect.kind, thing, record.birth, root.through, test))
+                or (
+                    (terms.of_clients or _works_for_a_database(suspect.kind, thing))
+                    and _is_of_a_client(suspect.kind, thing, record.birth, root.through, test)
+                )
             ):
                 keys.add(suspect.key)
     return keys
@@ -210,6 +216,15 @@ def _is_of_a_client(
         return False
     codes = {code for code in makers.codes_of(birth, test) if code.co_name not in _CONSTRUCTORS}
     return any(map(makers.Methods(codes).are_in, libraries))
+
+
+def _works_for_a_database(kind: Kind, thing: object) -> bool:
+    """Whether it is a thread that has a connection to a database with it: a part of that, as in aiosqlite."""
+    if kind is not Kind.THREADS:
+        return False
+    beside = (each.values() if type(each) is dict else attributes_of(each).values() for each in referrers_of([thing]))
+    values = itertools.chain(attributes_of(thing).values(), *beside)
+    return any(databases.is_database(type(each)) for each in values)
 
 
 _CONSTRUCTORS: Final = ("__init__", "__new__", "__post_init__", "__attrs_post_init__")
