@@ -16,7 +16,7 @@ from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
-from pytest_httpleak.probes import descriptors, lasterror, references, tasks
+from pytest_httpleak.probes import descriptors, lasterror, reactors, references, tasks
 from pytest_httpleak.records import Record
 from pytest_httpleak.session.bare import BareRecord, bare_records
 from pytest_httpleak.session.keeping import (
@@ -216,6 +216,8 @@ class Judging:
             return False
         if any(suspect.kind is Kind.THREADS for suspect in suspects):
             return True  # also where it is not counted any more: one that is just ending counts as alive for a moment
+        if reactors.can_turn():
+            return True
         if self._watch.running_loop() is not None:  # blocked while this thread waits: only a thread can end meanwhile
             return False
         return _thread._count() > 0 or any(True for _ in self._runnable_loops())
@@ -228,8 +230,9 @@ class Judging:
                 yield loop
 
     def _wait(self, pause: float) -> None:
+        has_turned = reactors.can_turn() and reactors.turn(pause)
         loops = list(self._runnable_loops())
-        if not loops:
+        if not loops and not has_turned:
             Real.sleep(pause)
         for loop in loops:
             tasks.let_run(loop, pause / len(loops))
