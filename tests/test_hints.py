@@ -203,15 +203,8 @@ def test_a_cursor_that_keeps_a_closed_database_open_is_closed(
     assert hint.startswith("`close()` its cursors before it")
 
 
-def test_a_librarys_database_is_closed_through_the_library(
-    inner: Inner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "site-packages"
-    folder.mkdir()
-    (folder / "store.py").write_text(
-        "import sqlite3\ndef open_store(path):\n    return sqlite3.connect(path)\n", "utf-8"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+def test_a_librarys_database_is_closed_through_the_library(inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner.install(monkeypatch, store="import sqlite3\ndef open_store(path):\n    return sqlite3.connect(path)\n")
     inner.write(
         test_a="""
         import store
