@@ -114,6 +114,7 @@ import store
 client = store.Client(__file__)
 made_later = raw = None
 poller = store.Poller()
+database = store.Database(":memory:")
 engine = store.Engine(os.path.join(tempfile.mkdtemp(), "a.db"))
 jobs = queue.Queue()
 clients = []
@@ -155,6 +156,7 @@ LEAKING = {
     "wrapped socket of the library's": ("app.raw = store.wrapped()", "sockets"),
     "connection": ("app.raw = store.Connection()", "sockets"),
     "socket that is only registered": ("app.poller.watch()", "sockets"),
+    "database with a thread, without an engine": ("app.database.open()", "threads"),
     "database with a thread, in a queue of the user's": ("app.jobs.put(store.Database(':memory:').open())", "threads"),
     "server": ("app.raw = store.Server(); app.raw.start()", "sockets"),
     "client in a registry": ("app.clients.append(store.Client()); app.clients[-1].connect()", "sockets"),

@@ -70,7 +70,7 @@ _TERMS: Final = {
     Kind.CONNECTIONS: _Terms(_anywhere, in_containers=False),
     Kind.SOCKETS: _Terms(_in_a_library, in_containers=False, of_clients=True),
     # Some libraries list whatever threads of theirs are running.
-    Kind.THREADS: _Terms(_in_a_library, in_cells=True),
+    Kind.THREADS: _Terms(_in_a_library, in_cells=True, of_clients=True),
     # What the tested code has opened may hang in a library's module, too.
     Kind.FDS: _Terms(_where_it_was_made, of_clients=True),
     # One that the tested code has made and set is also in a place of asyncio's.
@@ -186,10 +186,7 @@ def excused(
             if (
                 terms.excuse(root.module, packages)
                 or is_idle_worker(record)
-                or (
-                    (terms.of_clients or _works_for_a_database(suspect.kind, thing))
-                    and _is_of_a_client(suspect.kind, thing, record.birth, root.through, test)
-                )
+                or (terms.of_clients and _is_of_a_client(suspect.kind, thing, record.birth, root.through, test))
             ):
                 keys.add(suspect.key)
     return keys
@@ -209,21 +206,21 @@ def _is_of_a_client(
 ) -> bool:
     """Whether one of a library's objects that keep it has opened it by a method of its own, and not when it was made itself.
 
-    What listens is a server's.
+    What listens is a server's. Of threads, which are there to be stopped, only a database's is left to an engine that keeps it.
     """
     libraries = [cls for cls in through if is_installed_file(file_of_class(cls) or "")]
     if not libraries or (kind is Kind.SOCKETS and listens(thing)):
+        return False
+    if kind is Kind.THREADS and not (len(libraries) > 1 and _works_for_a_database(thing)):
         return False
     codes = {code for code in makers.codes_of(birth, test) if code.co_name not in _CONSTRUCTORS}
     return any(map(makers.Methods(codes).are_in, libraries))
 
 
-def _works_for_a_database(kind: Kind, thing: object) -> bool:
-    """Whether it is a thread that has a connection to a database with it: a part of that, as in aiosqlite."""
-    if kind is not Kind.THREADS:
-        return False
-    beside = (each.values() if type(each) is dict else attributes_of(each).values() for each in referrers_of([thing]))
-    values = itertools.chain(attributes_of(thing).values(), *beside)
+def _works_for_a_database(thread: object) -> bool:
+    """Whether there is a connection to a database where the thread is kept: it works for that, as in aiosqlite."""
+    beside = (each.values() if type(each) is dict else attributes_of(each).values() for each in referrers_of([thread]))
+    values = itertools.chain(attributes_of(thread).values(), *beside)
     return any(databases.is_database(type(each)) for each in values)
 
 
