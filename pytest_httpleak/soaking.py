@@ -13,7 +13,8 @@ from pytest_httpleak.errors import LatencyError, LeakError
 from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.reports.text import leak_text
 from pytest_httpleak.session.blocks import Block
-from pytest_httpleak.session.soak import LOOKS, LinesMeanwhile, Plan, Soak, soak_in_tasks, soak_in_threads
+from pytest_httpleak.session.linesmeanwhile import LinesMeanwhile
+from pytest_httpleak.session.soak import LOOKS, Plan, Soak, soak_in_tasks, soak_in_threads
 
 if TYPE_CHECKING:
     from pytest_httpleak.session.checks import Check

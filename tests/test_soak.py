@@ -22,8 +22,9 @@ from pytest_httpleak.api import LeakCheck
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.session.core import Session
+from pytest_httpleak.session.linesmeanwhile import LinesMeanwhile
 from pytest_httpleak.session.slopes import rising, slope_between
-from pytest_httpleak.session.soak import LOOKS, LinesMeanwhile, Plan, Soak
+from pytest_httpleak.session.soak import LOOKS, Plan, Soak
 
 FAST: dict[str, Any] = {"rate": 500, "seconds": 0.2, "concurrency": 4}  # 100 calls
 
@@ -308,7 +309,7 @@ class TestErrors:
             raise KeyboardInterrupt
 
         before = threading.active_count()
-        monkeypatch.setattr("pytest_httpleak.session.soak.LinesMeanwhile.look", interrupted)
+        monkeypatch.setattr("pytest_httpleak.session.linesmeanwhile.LinesMeanwhile.look", interrupted)
         with pytest.raises(KeyboardInterrupt):
             leakcheck.soak(lambda: None, rate=100, seconds=60)
         assert threading.active_count() == before

@@ -31,6 +31,12 @@ from pytest_httpleak.session.core import Session
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
+# What a thread has is its own, unless somebody else keeps it, too.
+kept_or_not = pytest.mark.parametrize(
+    ("is_kept", "kinds"), [(False, {Kind.THREADS}), (True, {Kind.THREADS, Kind.SOCKETS})]
+)
+
+
 class Stop:
     """An event that threads wait for; closing it ends them."""
 
@@ -340,7 +346,7 @@ class Listener:
 """
 
 
-@pytest.mark.parametrize(("is_kept", "kinds"), [(False, {Kind.THREADS}), (True, {Kind.THREADS, Kind.SOCKETS})])
+@kept_or_not
 def test_a_socket_that_a_librarys_function_has_made_in_a_running_thread_is_held_by_it(
     whole_heap: None,
     leaks: Leaks,
@@ -380,7 +386,7 @@ def test_a_socket_in_an_attribute_of_a_running_thread_is_held_by_it(
     assert finding.kind is Kind.THREADS
 
 
-@pytest.mark.parametrize(("is_kept", "kinds"), [(False, {Kind.THREADS}), (True, {Kind.THREADS, Kind.SOCKETS})])
+@kept_or_not
 def test_a_socket_that_a_running_thread_was_made_with_is_held_by_it(
     whole_heap: None,
     leaks: Leaks,

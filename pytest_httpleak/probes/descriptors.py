@@ -180,13 +180,11 @@ def is_of_loaded_code(fd: int) -> bool:
     Code in C keeps its own file open: libffi (from 3.4 on) does so from the first callback that ctypes makes for it.
     """
     path = target(fd)
-    return (
-        path.startswith("/")
-        and _is_file(fd)
-        and any(  # of the many that are open in a soak, most are none
-            len(parts) == 6 and "x" in parts[1] and parts[5] == path  # the columns of proc(5)
-            for parts in (line.split(maxsplit=5) for line in _mappings().splitlines() if line.endswith(path))
-        )
+    if not path.startswith("/") or not _is_file(fd):  # as most of the many that are open in a soak
+        return False
+    return any(
+        len(parts) == 6 and "x" in parts[1] and parts[5] == path  # the columns of proc(5)
+        for parts in (line.split(maxsplit=5) for line in _mappings().splitlines() if line.endswith(path))
     )
 
 

@@ -50,7 +50,7 @@ def is_of_a_tool(suspect: Suspect) -> bool:
     called them from outside the tests.
     """
     for site in suspect.stack:
-        place = _place(site.file)
+        place = installed_place(site.file)
         if place is not None and not place.startswith(_PASSAGES):
             package = _package(place)
             return package in _TOOLS or (suspect.created is None and package.startswith("pytest_"))
@@ -62,7 +62,7 @@ def runs_a_tool(thread: Any, suspect: Suspect) -> bool:
 
     Somebody else's call that has a thread run a tool's function makes the thread theirs: the tool itself must be on the way.
     """
-    places = [place for place in map(_place, (site.file for site in suspect.stack)) if place]
+    places = [place for place in map(installed_place, (site.file for site in suspect.stack)) if place]
     for thing in (type(thread), attribute(thread, "_target"), attribute(thread, "function")):
         package = _definer(thing)
         if package in _TOOLS:
@@ -92,7 +92,7 @@ def wrapper_of(suspect: Suspect) -> str | None:
 
 def package_of(file: str) -> str:
     """The installed package that a file is of; empty where it is none, a tool's, or of one that only hands on calls."""
-    place = _place(file) or ""
+    place = installed_place(file) or ""
     package = _package(place)
     return "" if package in _TOOLS or place.startswith(_PASSAGES) else package
 
@@ -103,11 +103,11 @@ def _definer(thing: Any) -> str | None:
         thing = thing.func
     module = attribute(thing, "__module__")
     file = attribute(sys.modules.get(module), "__file__") if is_a(module, str) else None
-    place = _place(str(file or "<built-in>"))
+    place = installed_place(str(file or "<built-in>"))
     return None if place is None else _package(place)
 
 
-def _place(file: str) -> str | None:
+def installed_place(file: str) -> str | None:
     """The path of an installed file below its folder of packages, "" for code elsewhere, None for the standard library's."""
     path = file.replace("\\", "/")
     for folder in ("/site-packages/", "/dist-packages/"):

@@ -98,13 +98,13 @@ def _is_registered(key: object, entry: Step) -> bool:
 
     An owner that keeps its sockets by number has nothing to call beside them.
     """
+    if type(key) is not int or type(entry.thing) is not tuple:
+        return False
     step = entry
     while step.below is not None:
         step = step.below
     return (
-        type(key) is int
-        and type(entry.thing) is tuple
-        and is_a(step.thing, _socket.socket)
+        is_a(step.thing, _socket.socket)
         and key == _socket.socket.fileno(step.thing)
         and any(part is step.thing for part in entry.thing)
         and any(is_a(part, _CALLED) for part in entry.thing)
@@ -148,10 +148,9 @@ def _attribute_steps(referrer: Any, by_id: dict[int, Step], way: Way) -> list[St
 
 def _unnamed(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
     """How something of C or a method refers to what is below; where that decides, in a field of its own or to a class."""
-    parts = [by_id[id(part)] for part in gc.get_referents(referrer) if id(part) in by_id]
-    return [Step(referrer, "", part) for part in parts if way.is_any or leads_to_class(part) or has_fields(referrer)][
-        :1
-    ]
+    parts = (by_id[id(part)] for part in gc.get_referents(referrer) if id(part) in by_id)
+    led = (part for part in parts if way.is_any or leads_to_class(part) or has_fields(referrer))
+    return [Step(referrer, "", part) for part in led][:1]
 
 
 def _is_made_by_call(step: Step | None) -> bool:

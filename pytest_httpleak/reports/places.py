@@ -94,11 +94,11 @@ def library_line(finding: Finding) -> str:
     site = _maker(inside) if finding.kind in _NAMELESS else _caller_of(finding.library, inside)
     if site is None:
         return ""
-    return f"{safe_name('/'.join(_installed_parts(site)))}:{site.line} in {safe_name(site.function)}"
+    return f"{safe_name(infrastructure.installed_place(site.file) or '')}:{site.line} in {safe_name(site.function)}"
 
 
 def _maker(inside: list[Site]) -> Site | None:
-    return next(filter(_installed_parts, inside), None)
+    return next((site for site in inside if infrastructure.installed_place(site.file)), None)
 
 
 def _caller_of(library: str, inside: list[Site]) -> Site | None:
@@ -111,13 +111,6 @@ def _caller_of(library: str, inside: list[Site]) -> Site | None:
         if package:
             found = site
     return found
-
-
-def _installed_parts(site: Site) -> list[str]:
-    """The parts of the path below the folder of packages; empty for what is not installed there."""
-    parts = PurePath(site.file).parts
-    below = list(takewhile(lambda part: part not in _INSTALLED, reversed(parts)))
-    return below[::-1] if len(below) < len(parts) else []
 
 
 def file_of_test(nodeid: str) -> str:

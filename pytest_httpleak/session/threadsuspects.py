@@ -134,8 +134,11 @@ class ThreadSuspects:
 
     def _object(self, fd: int) -> Any:
         """What a descriptor is open in: a file, or what was made with it and keeps its number, as a selector does."""
-        known = self._watch.fds.get(fd)
-        return _file(fd) or (known and Holders((known[0],), self._watch.holders).of(fd, known[0], known[2]))
+        file, known = _file(fd), self._watch.fds.get(fd)
+        if file is not None or known is None:
+            return file
+        birth, _, identity = known
+        return Holders((birth,), self._watch.holders).of(fd, birth, identity)
 
     def _addressed(self, held: list[Suspect]) -> dict[int, Any]:
         """By descriptor: the objects that are known by their address alone, as a database is."""
