@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from importlib import import_module
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -95,14 +96,15 @@ class Guard:
             self._register("ControllerHooks")
         elif not self.session.is_on and not self.config.getoption("collectonly", False):
             self.session.start(self._adapters())
+            if hasattr(self.config.hook, "pytest_timeout_set_timer"):
+                self._register("TimerHooks", "timers")
 
-    def _register(self, name: str) -> None:
-        from pytest_httpleak import reporting_hooks
-
+    def _register(self, name: str, module: str = "reporting_hooks") -> None:
+        hooks = getattr(import_module(f"pytest_httpleak.{module}"), name)
         if self.config.pluginmanager.has_plugin(f"httpleak-{name}"):
             return
         with contextlib.suppress(ValueError):  # another thread was first
-            self.config.pluginmanager.register(getattr(reporting_hooks, name)(self), f"httpleak-{name}")
+            self.config.pluginmanager.register(hooks(self), f"httpleak-{name}")
 
     def _adapters(self) -> list[Any]:
         return [each for group in self.config.hook.pytest_httpleak_adapters() for each in group]

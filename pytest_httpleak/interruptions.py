@@ -6,31 +6,46 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # part of the interpreter
 from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 # Seconds beyond the grace after which an alarm goes off all the same: a test's own callbacks, which we let run, may hang.
 _AT_MOST: Final = 10.0
 _AT_LEAST: Final = 0.25  # seconds that are left then, for a test that is over to be logged
 
 
-class AlarmPutOff:
-    """For a block of our own work: puts off the alarm that is set (SIGALRM), as the limit on a test's time is by pytest-timeout.
+class Timer(Protocol):
+    """A timer that is no alarm of the system's."""
+
+    def put_off(self, more: float) -> None:
+        """Let it go off so many seconds later."""
+
+    def put_back(self, at_least: float) -> None:
+        """Let what was left then be left now."""
+
+
+class LimitPutOff:
+    """For a block of our own work: puts off the limit on a test's time, as pytest-timeout sets it: an alarm (SIGALRM) or a timer.
 
     What remains of the limit remains afterwards. Else a test that is in time would fail for the time that we wait for what
     it has left, and its leaks would be lost.
     """
 
-    def __init__(self, grace: float) -> None:
+    def __init__(self, grace: float, timer: Timer | None = None) -> None:
         self._more = grace + _AT_MOST
         self._set = (0.0, 0.0)
+        self._timer = timer
 
     def __enter__(self) -> None:
         left, interval = _getitimer(_ALARM) if _getitimer is not None else (0.0, 0.0)
         if left:
             self._set = left, interval
             _setitimer(_ALARM, left + self._more, interval)
+        if self._timer is not None:
+            self._timer.put_off(self._more)
 
     def __exit__(self, *raised: Any) -> None:  # noqa: PYI036  # none of its business
+        if self._timer is not None:
+            self._timer.put_back(_AT_LEAST)
         if self._set[0] and _getitimer(_ALARM)[0]:  # else it has gone off, or was cancelled
             left, interval = self._set
             _setitimer(_ALARM, max(left, _AT_LEAST), interval)

@@ -596,3 +596,85 @@ def test_a_timeout_of_the_test_stays_its_own_failure(inner: Inner) -> None:
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*Timeout*"])
     assert inner.outcomes() == {"test_a": "leaked"}
+
+
+LIMITED = f"""
+import socket, threading
+
+KEPT = []
+
+
+def test_leaks():
+    {LEAK}
+
+
+def test_is_clean():
+    pass
+"""
+
+TIMERS = """
+import pytest
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(settings):
+    print("seconds:", round(settings.timeout))
+"""
+
+
+def test_a_thread_that_limits_a_tests_time_does_not_end_the_run_while_we_wait(inner: Inner) -> None:
+    pytest.importorskip("pytest_timeout", reason="pytest_timeout is not installed")
+    inner.write(test_a=LIMITED)
+    inner.run("-p", "pytest_timeout", "--timeout=0.6", "--timeout-method=thread", "--httpleak-grace=0.9")
+    assert inner.outcomes() == {"test_leaks": "leaked", "test_is_clean": "clean"}
+
+
+def test_it_gets_back_what_was_left(inner: Inner) -> None:
+    pytest.importorskip("pytest_timeout", reason="pytest_timeout is not installed")
+    inner.write(test_a=LIMITED, conftest=TIMERS)
+    result = inner.run("-s", "-p", "pytest_timeout", "--timeout=60", "--timeout-method=thread")
+    told = re.findall(r"seconds: (\d+)", result.stdout.str())
+    # While it is judged and while that is told: ten seconds more each time; then the next test's.
+    assert told == ["60", "70", "60", "70", "60", "60"]
+
+
+HANGS_LATER = f"""
+import socket, threading
+
+import pytest
+
+KEPT = []
+
+
+@pytest.fixture(scope="module")
+def hanging():
+    yield
+    threading.Event().wait(8)
+
+
+def test_leaks(hanging):
+    {LEAK}
+"""
+
+
+def test_it_ends_what_hangs_afterwards(inner: Inner) -> None:
+    pytest.importorskip("pytest_timeout", reason="pytest_timeout is not installed")
+    inner.write(test_a=HANGS_LATER)
+    inner.run("-p", "pytest_timeout", "--timeout=0.5", "--timeout-method=thread", "--httpleak-grace=0")
+    assert inner.report == {}  # as the process has ended
+
+
+def test_it_is_left_alone_where_it_is_an_alarm(inner: Inner) -> None:
+    pytest.importorskip("pytest_timeout", reason="pytest_timeout is not installed")
+    inner.write(test_a=LIMITED, conftest=TIMERS)
+    result = inner.run("-s", "-p", "pytest_timeout", "--timeout=60", "--timeout-method=signal")
+    assert re.findall(r"seconds: (\d+)", result.stdout.str()) == ["60", "60"]
+
+
+def test_a_limit_that_was_lifted_is_not_set_again(inner: Inner) -> None:
+    pytest.importorskip("pytest_timeout", reason="pytest_timeout is not installed")
+    inner.write(test_a=LIMITED.replace(LEAK, f"{LEAK}; 1 / 0"), conftest=TIMERS)
+    result = inner.run("-s", "-p", "pytest_timeout", "--timeout=60", "--timeout-method=thread")
+    assert inner.outcomes() == {"test_leaks": "leaked", "test_is_clean": "clean"}
+    # pytest-timeout lifts it where a test fails.
+    assert re.findall(r"seconds: (\d+)", result.stdout.str()) == ["60", "60"]

@@ -8,7 +8,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from pytest_httpleak.clocks import Real
-from pytest_httpleak.interruptions import AlarmPutOff, pass_on
+from pytest_httpleak.interruptions import LimitPutOff, Timer, pass_on
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.session.attaching import finder_for
@@ -63,6 +63,7 @@ class Session:
         # Whether the test's function is called over and over, as hypothesis does.
         self.runs_examples: Callable[[], bool] = lambda: False
         self.let_go: Callable[[], object] = lambda: None  # of what only the test runner keeps, before a leak is judged
+        self.timer: Timer | None = None  # that limits the time of the test that is running
         self._tests = 0
         self._births = 0  # of all tests together, those that are over
         self._descriptors: int | None = None  # that were open after the last of them that opened or closed any
@@ -230,7 +231,7 @@ class Session:
             suspects = self.looking.first_look(owner, check.tasks_before)
             if suspects or owner.peaks is not None:
                 grace = check.settings.grace if grace is None else grace
-                with AlarmPutOff(grace):
+                with LimitPutOff(grace, self.timer):
                     from pytest_httpleak.session.verdicts import findings
 
                     check.findings += findings(self, check, suspects, grace)
