@@ -5,15 +5,37 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
 from pytest_httpleak.asking import attribute, is_a
+
+BEGINNING: Final = b"SQLite format 3\0"  # of each of its databases that has anything in it
+_TEMPORARY: Final = "etilqs_"
 
 
 def living(addresses: Collection[int]) -> dict[int, Any]:
     """The objects of the heap at these addresses."""
     gc.unfreeze()  # see probes.references
     return {id(thing): thing for thing in gc.get_objects() if id(thing) in addresses}
+
+
+def is_of_a_file(name: str, beginning: bytes) -> bool:
+    """Whether a file of that name, which begins so, is one of SQLite's: a database, or what it has for itself for a time."""
+    return beginning == BEGINNING or name.startswith(_TEMPORARY)
+
+
+def are_open(known: Collection[tuple[int, type]]) -> bool:
+    """Whether there is any connection that is open and was made by `connect`; `known` are some, by their addresses and classes.
+
+    Who calls a class of his own instead is not seen to make one, so that it does not answer for its file either.
+    """
+    library: Any = sys.modules.get("sqlite3")
+    if library is None:
+        return False
+    gc.unfreeze()  # see probes.references
+    connections = [thing for thing in gc.get_objects() if is_a(thing, library.Connection)]
+    plain = (each for each in connections if type(each) is library.Connection or (id(each), type(each)) in known)
+    return not all(map(is_over, plain))
 
 
 def is_database(cls: type) -> bool:

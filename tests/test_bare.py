@@ -647,6 +647,53 @@ def test_connections_that_come_and_go_are_not_searched_for(
             wide.close()
 
 
+def attach(path: Path, connection: sqlite3.Connection) -> None:
+    connection.execute(f"attach database '{path / 'b.db'}' as other")
+    connection.execute("create table other.things (name)")
+    connection.commit()
+
+
+def spill(_: Path, connection: sqlite3.Connection) -> None:
+    connection.execute("pragma temp_store=file")
+    connection.execute("pragma temp.cache_size=10")
+    connection.execute("create temp table things (name)")
+    connection.executemany("insert into things values (?)", [("x" * 1000,)] * 100)
+
+
+@pytest.mark.parametrize("place", ["a.db", ":memory:"])
+@pytest.mark.parametrize("use", [attach, spill])
+def test_what_a_fixtures_connection_opens_beside_its_file_is_the_fixtures(
+    marked: Marked, tmp_path: Path, use: Callable[[Path, sqlite3.Connection], None], place: str
+) -> None:
+    with marked.fixture() as life:
+        wide = life.make(lambda: sqlite3.connect(place if place == ":memory:" else tmp_path / place))
+        assert marked.found(lambda: use(tmp_path, wide)) == ()
+        with life.during():
+            wide.close()
+
+
+@pytest.mark.parametrize("use", [attach, spill])
+def test_what_a_connection_that_is_left_has_opened_beside_its_file_is_told_with_that(
+    marked: Marked, kept: list[Any], tmp_path: Path, use: Callable[[Path, sqlite3.Connection], None]
+) -> None:
+    def leaking() -> None:
+        kept.append(sqlite3.connect(tmp_path / "a.db"))  # leak: fds
+        use(tmp_path, kept[-1])
+
+    marked(leaking)
+
+
+def test_a_connection_that_is_made_by_a_class_of_its_own_is_not_what_has_opened_its_file(
+    marked: Marked, kept: list[Any], tmp_path: Path
+) -> None:
+    def leaking() -> None:
+        kept.append(Unlocked(tmp_path / "a.db"))
+        kept[-1].execute("create table things (name)")
+
+    (finding,) = marked.found(leaking)
+    assert finding.summary.endswith("a.db")
+
+
 @pytest.mark.parametrize("name", ["stat", "listdir", "fstat"])
 def test_a_connection_in_memory_asks_the_system_nothing(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -6,7 +6,7 @@ import _socket  # the class in C, which nobody watches
 import os
 import stat
 import sys
-from typing import Final
+from typing import Any, Final
 
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.opennumbers import native
@@ -20,6 +20,7 @@ _HAS_LISTING: Final = os.path.isdir(_LISTING)
 _HAS_COUNT: Final = _HAS_LISTING and sys.platform == "linux"
 _stat, _fstat, _open, _close = native.stat, native.fstat, native.open, native.close
 _listdir, _read, _readlink = native.listdir, native.read, native.readlink
+_pread: Any = getattr(native, "pread", None)  # Windows has none
 
 
 def count() -> int | None:
@@ -186,6 +187,20 @@ def is_of_loaded_code(fd: int) -> bool:
         len(parts) == 6 and "x" in parts[1] and parts[5] == path  # the columns of proc(5)
         for parts in (line.split(maxsplit=5) for line in _mappings().splitlines() if line.endswith(path))
     )
+
+
+def beginning(fd: int, size: int) -> bytes:
+    """The first bytes of what is in an open file; empty where it is no regular one, or not open for reading.
+
+    Whoever has it open reads on where he was, and keeps his locks on it, which would end where another descriptor is closed.
+    """
+    if _pread is None or not _is_file(fd):
+        return b""
+    try:
+        return bytes(_pread(fd, size, 0))
+    except OSError as error:
+        pass_on(error)
+        return b""
 
 
 def _is_file(fd: int) -> bool:

@@ -6,10 +6,12 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
+from pytest_httpleak import databases
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import descriptors
+from pytest_httpleak.records import Address
 from pytest_httpleak.sites import Birth
 
 if TYPE_CHECKING:
@@ -182,15 +184,32 @@ class Ledger:
             is_socket = descriptors.is_socket(fd)
             if is_socket and fd in sides():
                 continue
-            if birth is None and descriptors.is_of_loaded_code(fd):
+            target = descriptors.target(fd)
+            if birth is None and (descriptors.is_of_loaded_code(fd) or self._is_a_databases(fd, target)):
                 self.disown(fd)
                 continue
-            target = descriptors.target(fd)
             found[f"{target} {fd}"] = _suspect(fd, target, birth, is_socket=is_socket)
         paths = {_name_of(suspect.names[0]) for suspect in found.values()}
         if any(path.endswith(_COMPANIONS) for path in paths):  # also of a database that somebody else has opened
             paths |= {_name_of(descriptors.target(fd)) for fd in descriptors.listing()}
         return [suspect for suspect in found.values() if not _is_companion(suspect, paths)]
+
+    def _is_a_databases(self, fd: int, target: str) -> bool:
+        """Whether it is of a file that an open connection has beside its first one: an attached one, or a temporary one.
+
+        Which connection has it is not to be seen: that closes it with itself, and is told itself where it is left.
+        """
+        name, beginning = _name_of(target).rpartition("/")[2], descriptors.beginning(fd, len(databases.BEGINNING))
+        if not databases.is_of_a_file(name, beginning):
+            return False
+        known = set()
+        for _, holder in list(self._watch.holders.values()):
+            if isinstance(holder, Address):
+                known.add((holder.key, holder.cls))
+            else:
+                thing = holder()
+                known.add((id(thing), type(thing)))
+        return databases.are_open(known)
 
     def _is_beside_its_file(self, fd: int, identity: descriptors.Identity) -> bool:
         """Whether it is of a map that a library keeps with the descriptor of what it maps: one cause, told by that one."""
