@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -68,6 +69,22 @@ class ProcessExecutorRecord(ExecutorRecord):
                 yield from _ends(attribute(executor, pipe))
             for process in list((attribute(executor, "_processes") or {}).values()):
                 yield from _sentinels(process)
+
+
+def has_nothing_to_do(thread: Any) -> bool | None:
+    """Whether nothing is asked of the executor of processes, pool or queue that a thread works for; None for other threads."""
+    if type(thread).__module__ == "concurrent.futures.process":
+        return not attribute(thread, "pending_work_items", default=True)
+    target, given = attribute(thread, "_target"), attribute(thread, "_args") or ()
+    module, name = attribute(target, "__module__"), attribute(target, "__name__")
+    if module == "multiprocessing.queues":
+        return not given or not given[0]  # what is to be written
+    if module != "multiprocessing.pool":
+        return None
+    if name == "worker":
+        frame = sys._current_frames().get(thread.ident)
+        return frame is not None and frame.f_code.co_name == name  # and not in a function that it was given
+    return not any(each for each in given if type(each).__name__ == "_PoolCache")
 
 
 def _ends(queue: Any) -> Iterator[int]:

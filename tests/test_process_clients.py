@@ -67,6 +67,14 @@ class Engine:
         self.pool.put(Database(self.path).open())
 
 
+class Producer(Client):
+    def __init__(self):
+        super().__init__(__file__)
+        self.connect()
+        self.open()
+        self.work()
+
+
 class Server:
     def start(self):
         self.sock = socket.create_server(("127.0.0.1", 0))
@@ -125,6 +133,44 @@ class Settings:
 
 
 @functools.cache
+def producer():
+    return store.Producer()
+
+
+def first_asked_for():
+    global made_later
+    made_later = made_later or store.Producer()
+    return made_later
+
+
+@functools.cache
+def raw_socket():
+    return socket.socket()
+
+
+class Holder:
+    def __init__(self):
+        self.sock = socket.socket()
+        self.file = open(os.devnull)
+
+
+@functools.cache
+def holder():
+    return Holder()
+
+
+def raw_connection():
+    global raw
+    raw = socket.socket()
+
+
+def connected():
+    global raw
+    raw = store.Client()
+    return raw
+
+
+@functools.cache
 def shared():
     return store.Client()
 
@@ -147,11 +193,18 @@ CLEAN = {
     "file": "app.client.open()",
     "of a class": "app.Settings.client.connect()",
     "of a cached function": "app.shared().connect()",
+    "with a thread, made by a cached function": "app.producer()",
+    "with a thread, made by its module when it is first asked for": "app.first_asked_for()",
+    "of the user's own class, made by a cached function": "app.holder()",
     "made by a test": "app.made_later = store.Client(); app.made_later.connect()",
 }
 
 LEAKING = {
     "thread": ("app.client.work()", "threads"),
+    "thread that a test starts by what a cached function has": ("app.shared().work()", "threads"),
+    "thread that a test starts by what its module has made": ("app.connected().work()", "threads"),
+    "socket of a cached function": ("app.raw_socket()", "sockets"),
+    "socket of its module": ("app.raw_connection()", "sockets"),
     "socket of the library's": ("app.raw = store.connect()", "sockets"),
     "wrapped socket of the library's": ("app.raw = store.wrapped()", "sockets"),
     "connection": ("app.raw = store.Connection()", "sockets"),
@@ -185,3 +238,85 @@ def test_what_no_client_of_the_process_has_leaks(
     inner: Inner, monkeypatch: pytest.MonkeyPatch, code: str, kind: str
 ) -> None:
     assert judged(inner, monkeypatch, code, "leaked") == [kind]
+
+
+WORKERS = """
+import asyncio
+import concurrent.futures
+import functools
+import multiprocessing
+import multiprocessing.pool
+import threading
+
+queue = multiprocessing.Queue()
+runner = asyncio.Runner()
+gate = threading.Event()
+kept = []
+
+
+@functools.cache
+def executor():
+    return concurrent.futures.ProcessPoolExecutor(1)
+
+
+@functools.cache
+def threads():
+    return multiprocessing.pool.ThreadPool(1)
+
+
+@functools.cache
+def processes():
+    return multiprocessing.Pool(1)
+"""
+
+AT_REST = {
+    "executor of processes": "app.executor().submit(abs, 1).result()",
+    "pool of threads": "app.threads().map(abs, [1])",
+    "pool of processes": "app.processes().map(abs, [1])",
+    "queue": "app.queue.put(1); app.queue.get()",
+    "runner": "app.runner.run(asyncio.sleep(0))",
+}
+
+AT_WORK = {
+    "executor of processes": "app.executor().submit(time.sleep, 20)",
+    "pool of threads": "app.threads().apply_async(app.gate.wait)",
+    "pool of processes": "app.processes().apply_async(time.sleep, (20,))",
+    "executor in a registry": "app.kept.append(app.executor.__wrapped__()); app.kept[0].submit(abs, 1).result()",
+    "queue in a registry": "app.kept.append(multiprocessing.Queue()); app.kept[0].put(1); app.kept[0].get()",
+}
+
+# Ends what is at work, as the process would wait for it.
+KILL = """
+import multiprocessing
+
+import app
+
+
+def pytest_unconfigure():
+    app.gate.set()
+    if app.processes.cache_info().currsize:
+        app.processes().terminate()
+    for child in multiprocessing.active_children():
+        child.kill()
+"""
+
+
+def kinds(inner: Inner, code: str) -> set[str]:
+    inner.write(
+        app=WORKERS,
+        conftest=KILL,
+        test_it=f"import app, asyncio, multiprocessing, time\n\ndef test_it():\n    {code}\n",
+    )
+    inner.run("-W", "ignore::DeprecationWarning")
+    (row,) = inner.report["tests"]
+    return {finding["kind"] for finding in row["findings"]}
+
+
+@pytest.mark.parametrize("code", AT_REST.values(), ids=AT_REST)
+def test_what_waits_for_jobs_in_a_place_of_the_process_is_no_leak(inner: Inner, code: str) -> None:
+    assert kinds(inner, code) == set()
+
+
+@pytest.mark.parametrize("code", AT_WORK.values(), ids=AT_WORK)
+def test_what_is_at_work_there_leaks_and_so_does_what_a_registry_has(inner: Inner, code: str) -> None:
+    assert kinds(inner, code) == {"threads"}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.asking import attribute
 from pytest_httpleak.model.kinds import Kind, State
+from pytest_httpleak.processrecords import has_nothing_to_do
 from pytest_httpleak.records import Record, Table, Worker, type_name
 from pytest_httpleak.socketrecords import serves_a_living_client
 
@@ -57,6 +58,13 @@ class ThreadRecord(Record):
         thread = self.ref()
         frame = None if thread is None else sys._current_frames().get(thread.ident)
         return frame is not None and frame.f_code.co_name not in _WAITING
+
+    def is_idle(self) -> bool | None:
+        """Whether it is a worker that waits for its next job; None for one that is no worker."""
+        if self.pooled:
+            return not self.is_stuck_for(self.owner)
+        thread = self.ref()
+        return None if thread is None else has_nothing_to_do(thread)
 
     def look(self) -> Suspect | None:
         thread = self.ref()

@@ -23,13 +23,14 @@ class Root(NamedTuple):
     """Where a path to an object begins: the module that the place belongs to, and the whole path in words.
 
     `end` is the object there, if it is one that the search was told it may end at. `through` are the classes of the objects
-    that the path leads through.
+    that the path leads through, that of the place's own object first. `code` is that of a cached function.
     """
 
     module: str
     text: str
     end: object = None
     through: tuple[type, ...] = ()
+    code: types.CodeType | None = None
 
 
 class Step:
@@ -142,9 +143,11 @@ def _end(thing: Any, step: Step) -> Root | None:
     sort = "class attribute" if is_a(thing, type) else "cache of"
     module, name = str(attribute(thing, "__module__", "?")), str(attribute(thing, "__qualname__", "?"))
     lasts = "<locals>" not in name and not _is_another(_named(module, name), thing)
+    code = None
     if is_a(thing, CACHE):
         step.text = "" if lasts else "(...)"
-    return Root(module, f"{sort} {module}.{name}") if lasts else None
+        code = attribute(own_attribute(thing, "__wrapped__"), "__code__")
+    return Root(module, f"{sort} {module}.{name}", code=code) if lasts else None
 
 
 def _named(module: str, name: str) -> Any:

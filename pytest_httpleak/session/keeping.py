@@ -9,13 +9,14 @@ from types import CodeType
 from typing import Any, Final, NamedTuple
 
 from pytest_httpleak import databases
-from pytest_httpleak.asking import attributes_of, referrers_of
+from pytest_httpleak.asking import attribute, attributes_of, referrers_of
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import infrastructure, makers, references, ways
+from pytest_httpleak.probes.paths import Root
 from pytest_httpleak.records import WEBSOCKET, Record
 from pytest_httpleak.sites import Birth, file_of_class, is_installed_file, is_user_module
 from pytest_httpleak.socketrecords import SocketRecord, listens
@@ -126,9 +127,12 @@ def _terms(suspect: Suspect) -> _Terms | None:
     return _TERMS.get(Kind.FDS if suspect.key < 0 else suspect.kind)
 
 
-def is_idle_worker(record: Any) -> bool:
-    """Whether it is a worker of a pool's that waits for its next job: it lives as long as its executor, a client of sorts."""
-    return getattr(record, "pooled", False) and not record.is_stuck_for(record.owner)
+def is_idle_worker(record: Any) -> bool | None:
+    """Whether a worker waits for its next job: it lives as long as its executor, pool or queue, a client of sorts.
+
+    None for what is none.
+    """
+    return record.is_idle() if hasattr(record, "is_idle") else None
 
 
 def excused(
@@ -162,7 +166,8 @@ def excused(
             continue
         packages = _makers(record.birth, terms)
         ends = {} if _is_taken(suspect) else keepers
-        if suspect.key < 0 and not ends and not packages:  # the user's own line made it, and there is no wider fixture
+        codes = makers.codes_of(record.birth, test)
+        if suspect.key < 0 and not (ends or packages or codes):  # the test itself made it, and no fixture is wider
             continue
         thing = None if suspect.kind in given_up or suspect.state is State.COLLECTED else record.kept_as()
         keeper, is_known = made_by.of(thing, record) if ends else (None, True)
@@ -183,11 +188,9 @@ def excused(
             questions.start_again(suspect)
         elif root is not None:
             questions.start_again(suspect)
-            if (
-                terms.excuse(root.module, packages)
-                or is_idle_worker(record)
-                or (terms.of_clients and _is_of_a_client(suspect.kind, thing, record.birth, root.through, test))
-            ):
+            is_idle = is_idle_worker(record)
+            is_of_a_client = is_idle is None and _is_of_a_client(suspect, thing, codes, root)
+            if terms.excuse(root.module, packages) or is_idle or is_of_a_client:
                 keys.add(suspect.key)
     return keys
 
@@ -201,20 +204,38 @@ def _makers(birth: Birth | None, terms: _Terms) -> frozenset[str]:
     return makers if terms.in_containers or (terms.of_clients and makers.isdisjoint(_KNOWN)) else frozenset()
 
 
-def _is_of_a_client(
-    kind: Kind, thing: object, birth: Birth | None, through: tuple[type, ...], test: CodeType | None
-) -> bool:
-    """Whether one of a library's objects that keep it has opened it by a method of its own, and not when it was made itself.
+def _is_of_a_client(suspect: Suspect, thing: object, codes: set[CodeType], root: Root) -> bool:
+    """Whether an object that is kept there has opened it, by functions whose code that is: a client with its connections.
 
-    What listens is a server's. Of threads, which are there to be stopped, only a database's is left to an engine that keeps it.
+    One that a cached function has made may be of any class, and has all that was opened in that function. Else it is an
+    installed library's, which has opened it later, or while a function of the place's own module has made it for all that ask.
     """
-    libraries = [cls for cls in through if is_installed_file(file_of_class(cls) or "")]
-    if not libraries or (kind is Kind.SOCKETS and listens(thing)):
+    if root.code in codes and root.through:
+        return True
+    if suspect.kind is Kind.LOOPS:
+        return any((cls.__module__, cls.__name__) == _NAMES_OF_RUNNERS for cls in root.through[:1])
+    terms = _terms(suspect)
+    libraries = [cls for cls in root.through if is_installed_file(file_of_class(cls) or "")]
+    if not libraries or terms is None or not terms.of_clients or (suspect.kind is Kind.SOCKETS and listens(thing)):
         return False
-    if kind is Kind.THREADS and not (len(libraries) > 1 and _works_for_a_database(thing)):
+    constructors = {code for code in codes if code.co_name in _CONSTRUCTORS}
+    of_place = root.through[0]
+    if of_place in libraries and _is_made_at_home(codes, root.module) and _made_in(of_place, constructors):
+        return True
+    # Of threads, which are there to be stopped, only a database's is left to an engine that keeps it.
+    if suspect.kind is Kind.THREADS and not (len(libraries) > 1 and _works_for_a_database(thing)):
         return False
-    codes = {code for code in makers.codes_of(birth, test) if code.co_name not in _CONSTRUCTORS}
-    return any(map(makers.Methods(codes).are_in, libraries))
+    return any(_made_in(cls, codes - constructors) for cls in libraries)
+
+
+def _made_in(cls: type, codes: set[CodeType]) -> bool:
+    return makers.Methods(codes).are_in(cls)
+
+
+def _is_made_at_home(codes: set[CodeType], module: str) -> bool:
+    """Whether a function of the module in whose place it is has made it."""
+    file = attribute(sys.modules.get(module), "__file__")
+    return any(code.co_filename == file for code in codes)
 
 
 def _works_for_a_database(thread: object) -> bool:
@@ -225,6 +246,7 @@ def _works_for_a_database(thread: object) -> bool:
 
 
 _CONSTRUCTORS: Final = ("__init__", "__new__", "__post_init__", "__attrs_post_init__")
+_NAMES_OF_RUNNERS: Final = ("asyncio.runners", "Runner")  # whose loop is there from the first call on
 
 
 def _give(keeper: Owner, suspect: Suspect, records: dict[int, Record]) -> None:
