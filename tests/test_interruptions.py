@@ -115,4 +115,4 @@ def test_one_that_cannot_be_set_again_is_an_error_of_the_plugins_own() -> None:
     limit = Limit(60)
     with LimitPutOff(2.0, Timer(limit.session, 60, fail)):
         pass
-    assert "can't start new thread" in str(limit.session.looking.wall.errors)
+    assert "can't start new thread" in str(limit.session.errors())
