@@ -83,7 +83,7 @@ def has_nothing_to_do(thread: Any) -> bool | None:
         return None
     if name == "worker":
         frame = sys._current_frames().get(thread.ident)
-        return frame is not None and frame.f_code.co_name == name  # and not in a function that it was given
+        return frame is not None and frame.f_code is attribute(target, "__code__")  # and not what it was given
     return not any(each for each in given if type(each).__name__ == "_PoolCache")
 
 

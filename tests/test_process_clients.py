@@ -251,7 +251,13 @@ import threading
 queue = multiprocessing.Queue()
 runner = asyncio.Runner()
 gate = threading.Event()
+lock = threading.Lock()
+lock.acquire()
 kept = []
+
+
+def worker():
+    lock.acquire()
 
 
 @functools.cache
@@ -280,6 +286,7 @@ AT_REST = {
 AT_WORK = {
     "executor of processes": "app.executor().submit(time.sleep, 20)",
     "pool of threads": "app.threads().apply_async(app.gate.wait)",
+    "pool of threads, of that name": "app.threads().apply_async(app.worker)",
     "pool of processes": "app.processes().apply_async(time.sleep, (20,))",
     "executor in a registry": "app.kept.append(app.executor.__wrapped__()); app.kept[0].submit(abs, 1).result()",
     "queue in a registry": "app.kept.append(multiprocessing.Queue()); app.kept[0].put(1); app.kept[0].get()",
@@ -294,6 +301,7 @@ import app
 
 def pytest_unconfigure():
     app.gate.set()
+    app.lock.release()
     if app.processes.cache_info().currsize:
         app.processes().terminate()
     for child in multiprocessing.active_children():
