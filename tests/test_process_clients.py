@@ -286,7 +286,6 @@ AT_REST = {
 AT_WORK = {
     "executor of processes": "app.executor().submit(time.sleep, 20)",
     "pool of threads": "app.threads().apply_async(app.gate.wait)",
-    "pool of threads, of that name": "app.threads().apply_async(app.worker)",
     "pool of processes": "app.processes().apply_async(time.sleep, (20,))",
     "executor in a registry": "app.kept.append(app.executor.__wrapped__()); app.kept[0].submit(abs, 1).result()",
     "queue in a registry": "app.kept.append(multiprocessing.Queue()); app.kept[0].put(1); app.kept[0].get()",
@@ -328,3 +327,9 @@ def test_what_waits_for_jobs_in_a_place_of_the_process_is_no_leak(inner: Inner, 
 @pytest.mark.parametrize("code", AT_WORK.values(), ids=AT_WORK)
 def test_what_is_at_work_there_leaks_and_so_does_what_a_registry_has(inner: Inner, code: str) -> None:
     assert kinds(inner, code) == {"threads"}
+
+
+def test_a_worker_is_at_work_though_its_job_has_the_name_of_its_own_function(inner: Inner) -> None:
+    assert kinds(inner, "app.threads().apply_async(app.worker)") == {"threads"}
+    counts = [finding["count"] for row in inner.report["tests"] for finding in row["findings"]]
+    assert counts == [4]  # with those that hand out the jobs
