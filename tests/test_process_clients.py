@@ -80,6 +80,11 @@ class Server:
         self.sock = socket.create_server(("127.0.0.1", 0))
 
 
+class Listener:
+    def run(self):
+        threading.Event().wait()
+
+
 class Wrapper:
     def __init__(self, sock):
         self.sock = sock
@@ -116,6 +121,7 @@ import os
 import queue
 import socket
 import tempfile
+import threading
 
 import store
 
@@ -159,6 +165,18 @@ def holder():
     return Holder()
 
 
+@functools.cache
+def listener():
+    listener = store.Listener()
+    threading.Thread(target=listener.run, daemon=True).start()
+    return listener
+
+
+@functools.cache
+def silent():
+    return store.Listener()
+
+
 def raw_connection():
     global raw
     raw = socket.socket()
@@ -196,6 +214,7 @@ CLEAN = {
     "with a thread, made by a cached function": "app.producer()",
     "with a thread, made by its module when it is first asked for": "app.first_asked_for()",
     "of the user's own class, made by a cached function": "app.holder()",
+    "with a thread that it does not keep, made by a cached function": "app.listener()",
     "made by a test": "app.made_later = store.Client(); app.made_later.connect()",
 }
 
@@ -203,6 +222,10 @@ LEAKING = {
     "thread": ("app.client.work()", "threads"),
     "thread that a test starts by what a cached function has": ("app.shared().work()", "threads"),
     "thread that a test starts by what its module has made": ("app.connected().work()", "threads"),
+    "thread that a test starts for it": (
+        "import threading; threading.Thread(target=app.silent().run, daemon=True).start()",
+        "threads",
+    ),
     "socket of a cached function": ("app.raw_socket()", "sockets"),
     "socket of its module": ("app.raw_connection()", "sockets"),
     "socket of the library's": ("app.raw = store.connect()", "sockets"),
@@ -271,6 +294,11 @@ def threads():
 
 
 @functools.cache
+def manager():
+    return multiprocessing.Manager()
+
+
+@functools.cache
 def processes():
     return multiprocessing.Pool(1)
 """
@@ -280,6 +308,7 @@ AT_REST = {
     "pool of threads": "app.threads().map(abs, [1])",
     "pool of processes": "app.processes().map(abs, [1])",
     "queue": "app.queue.put(1); app.queue.get()",
+    "manager": "app.manager().dict()[1] = 2",
     "runner": "app.runner.run(asyncio.sleep(0))",
 }
 

@@ -143,7 +143,7 @@ def _found(thing: object, fd: int) -> tuple[str, object] | None:
     if place is not None:
         return place, thing
     for _, part in _attributes(thing):
-        if is_stack(part) and _is_closed_by(part, fd):
+        if (is_stack(part) and _is_closed_by(part, fd)) or _is_finalizer_of(part, fd):
             return "", part
         if is_a(part, _WITHOUT_A_PLACE):
             continue
@@ -165,6 +165,14 @@ def _is_closed_by(stack: Any, fd: int) -> bool:
         if is_given and any("close" in str(attribute(part, "__name__")) for part in parts):
             return True
     return False
+
+
+def _is_finalizer_of(thing: object, fd: int) -> bool:
+    """Whether an object is what `multiprocessing` will close that number with."""
+    if type(thing).__module__ != "multiprocessing.util" or type(thing).__name__ != "Finalize":
+        return False
+    is_given = any(_is_number(each, fd) for each in attribute(thing, "_args") or ())
+    return is_given and "close" in str(attribute(attribute(thing, "_callback"), "__name__"))
 
 
 def _place(thing: object, fd: int) -> str | None:

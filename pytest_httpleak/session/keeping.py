@@ -175,7 +175,7 @@ def excused(
             keeper = next((each for each in fixtures if each.values is not None and each.values.contain(thing)), None)
         is_climbed = is_searched and thing is not None and keeper is None and terms.by_attributes
         way = ways.Way(packages=packages, ends=ends, in_cells=terms.in_cells, passing=terms.passing, aside=aside)
-        root = references.process_wide(thing, way, seconds=seconds) if is_climbed else None
+        root = _place_of(suspect, thing, way, codes=codes, seconds=seconds) if is_climbed else None
         if root is references.GIVEN_UP:
             given_up.add(suspect.kind)
         if suspect.kind in given_up or (root is None and not is_known):
@@ -193,6 +193,16 @@ def excused(
             if terms.excuse(root.module, packages) or is_idle or is_of_a_client:
                 keys.add(suspect.key)
     return keys
+
+
+def _place_of(suspect: Suspect, thing: object, way: ways.Way, *, codes: set[CodeType], seconds: float) -> Root | None:
+    """The place that keeps something. A server has its thread's function, not the thread, which a cached function may start."""
+    root = references.process_wide(thing, way, seconds=seconds)
+    served = attribute(attribute(thing, "_target"), "__self__") if suspect.kind is Kind.THREADS else None
+    if root is not None or served is None:
+        return root
+    root = references.process_wide(served, way, seconds=seconds)
+    return root._replace(through=(type(served), *root.through)) if root is not None and root.code in codes else None
 
 
 def _makers(birth: Birth | None, terms: _Terms) -> frozenset[str]:
