@@ -24,18 +24,14 @@ def is_of_a_file(name: str, beginning: bytes) -> bool:
     return beginning == BEGINNING or name.startswith(_TEMPORARY)
 
 
-def are_open(known: Collection[tuple[int, type]]) -> bool:
-    """Whether there is any connection that is open and was made by `connect`; `known` are some, by their addresses and classes.
-
-    Who calls a class of his own instead is not seen to make one, so that it does not answer for its file either.
-    """
-    library: Any = sys.modules.get("sqlite3")
-    if library is None:
+def are_open(known: Collection[int]) -> bool:
+    """Whether a connection is open that was made by `connect`; `known` are the addresses of those that were."""
+    cls = attribute(sys.modules.get("_sqlite3"), "Connection")  # a test may have something else in the place of sqlite3
+    if not known or not isinstance(cls, type):
         return False
     gc.unfreeze()  # see probes.references
-    connections = [thing for thing in gc.get_objects() if is_a(thing, library.Connection)]
-    plain = (each for each in connections if type(each) is library.Connection or (id(each), type(each)) in known)
-    return not all(map(is_over, plain))
+    connections = [thing for thing in gc.get_objects() if is_a(thing, cls) and id(thing) in known]
+    return not all(map(is_over, connections))
 
 
 def is_database(cls: type) -> bool:
@@ -45,7 +41,7 @@ def is_database(cls: type) -> bool:
 
 def is_over(connection: Any) -> bool:
     """Whether a connection is no more, or no good any more."""
-    library: Any = sys.modules["sqlite3"]
+    library: Any = sys.modules["_sqlite3"]
     if not is_a(connection, library.Connection):  # something else is at its address now
         return True
     try:

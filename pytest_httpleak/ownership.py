@@ -46,6 +46,9 @@ class Watch(Answering):
         self.births_of_tasks = 0
         self.fds: dict[int, tuple[Birth | None, Owner, tuple[int, int] | None]] = {}
         self.holders: dict[int, Holder] = {}  # by descriptor: the object through which it is used, where there is one
+        # By place of the process: the identity of the object there, and what has been left to it.
+        self.left_to_places: dict[str, tuple[int, dict[int, Record]]] = {}
+        self.databases: set[int] = set()  # addresses at which there was ever a connection to one
         # Descriptors of maps which are kept beside the one that is mapped: their birth, that one, and its birth.
         # Connections to databases that have opened nothing, by address: of a file of which a descriptor was kept.
         self.heirs: dict[int, Heir] = {}

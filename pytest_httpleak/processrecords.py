@@ -75,15 +75,16 @@ def has_nothing_to_do(thread: Any) -> bool | None:
     """Whether nothing is asked of the executor of processes, pool or queue that a thread works for; None for other threads."""
     if type(thread).__module__ == "concurrent.futures.process":
         return not attribute(thread, "pending_work_items", default=True)
-    target, given = attribute(thread, "_target"), attribute(thread, "_args") or ()
+    target, given = attribute(thread, "_target"), attribute(thread, "_args")
     module, name = attribute(target, "__module__"), attribute(target, "__name__")
-    if module == "multiprocessing.queues":
-        return not given or not given[0]  # what is to be written
-    if module != "multiprocessing.pool":
+    if module not in ("multiprocessing.queues", "multiprocessing.pool") or type(given) is not tuple:
         return None
+    frame, own = sys._current_frames().get(thread.ident), attribute(target, "__code__")
+    if module == "multiprocessing.queues":  # and not in what writes to a pipe, which may be full
+        waits = frame is not None and frame.f_code.co_name == "wait" and attribute(frame.f_back, "f_code") is own
+        return waits and not (given and given[0])
     if name == "worker":
-        frame = sys._current_frames().get(thread.ident)
-        return frame is not None and frame.f_code is attribute(target, "__code__")  # and not what it was given
+        return frame is not None and frame.f_code is own  # and not in what it was given
     return not any(each for each in given if type(each).__name__ == "_PoolCache")
 
 

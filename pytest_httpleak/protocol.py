@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 from _pytest.runner import check_interactive_exception, show_test_item
 
-from pytest_httpleak.interruptions import LimitPutOff
 from pytest_httpleak.model.kinds import Verdict
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def _run_and_log(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, 
             _confirm(guard, item, nextitem, held, by_leaks=by_leaks)
         try:
             if guard.has_findings(item):
-                with LimitPutOff(0, guard.session.timer):
+                with guard.session.limit_put_off(0):
                     _judge(guard, item, nextitem, held, failures)
         finally:
             guard.session.safely(_deliver, guard, item, held[-1])

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_httpleak.asking import attribute
 from pytest_httpleak.clocks import Real
 
 if TYPE_CHECKING:
     from pytest_httpleak.guard import Guard
     from pytest_httpleak.session.core import Session
+
+
+_Timer = threading.Timer
 
 
 class Timer:
@@ -59,7 +64,16 @@ class TimerHooks:
             return
 
         def begin(seconds: float) -> None:
-            self._hook.pytest_timeout_cancel_timer(item=item)
-            self._hook.pytest_timeout_set_timer(item=item, settings=settings._replace(timeout=seconds))
+            lift = attribute(item, "cancel_timeout")  # where pytest-timeout has it
+            if lift is None or threading.Timer is not _Timer or type(threading.Thread.start) is not FunctionType:
+                return  # the latter two are stand-ins of the test's, which would take our threads for the program's
+            watch: Any = self._session.watch
+            try:
+                with watch.acting_for(watch.root):
+                    self._hook.pytest_timeout_set_timer(item=item, settings=settings._replace(timeout=seconds))
+            except BaseException:
+                item.cancel_timeout = lift  # type: ignore[attr-defined]  # the timer that is set goes on
+                raise
+            lift()
 
         self._session.timer = Timer(self._session, settings.timeout, begin)

@@ -20,6 +20,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from unittest.mock import ANY
 
 import pytest
@@ -30,7 +31,7 @@ from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.probes import descriptors, pollers
 from pytest_httpleak.records import Bystander
-from pytest_httpleak.session import heirs
+from pytest_httpleak.session import heirs, ledger
 from pytest_httpleak.session.core import Session
 
 pytestmark = [
@@ -653,6 +654,10 @@ def attach(path: Path, connection: sqlite3.Connection) -> None:
     connection.commit()
 
 
+def attach_empty(path: Path, connection: sqlite3.Connection) -> None:
+    connection.execute(f"attach database '{path / 'b.db'}' as other")
+
+
 def spill(_: Path, connection: sqlite3.Connection) -> None:
     connection.execute("pragma temp_store=file")
     connection.execute("pragma temp.cache_size=10")
@@ -661,7 +666,7 @@ def spill(_: Path, connection: sqlite3.Connection) -> None:
 
 
 @pytest.mark.parametrize("place", ["a.db", ":memory:"])
-@pytest.mark.parametrize("use", [attach, spill])
+@pytest.mark.parametrize("use", [attach, attach_empty, spill])
 def test_what_a_fixtures_connection_opens_beside_its_file_is_the_fixtures(
     marked: Marked, tmp_path: Path, use: Callable[[Path, sqlite3.Connection], None], place: str
 ) -> None:
@@ -672,7 +677,7 @@ def test_what_a_fixtures_connection_opens_beside_its_file_is_the_fixtures(
             wide.close()
 
 
-@pytest.mark.parametrize("use", [attach, spill])
+@pytest.mark.parametrize("use", [attach, attach_empty, spill])
 def test_what_a_connection_that_is_left_has_opened_beside_its_file_is_told_with_that(
     marked: Marked, kept: list[Any], tmp_path: Path, use: Callable[[Path, sqlite3.Connection], None]
 ) -> None:
@@ -683,15 +688,47 @@ def test_what_a_connection_that_is_left_has_opened_beside_its_file_is_told_with_
     marked(leaking)
 
 
-def test_a_connection_that_is_made_by_a_class_of_its_own_is_not_what_has_opened_its_file(
-    marked: Marked, kept: list[Any], tmp_path: Path
+@pytest.mark.parametrize("factory", CONNECTIONS)
+def test_a_connection_that_is_made_by_its_class_is_not_what_has_opened_its_file(
+    marked: Marked, kept: list[Any], tmp_path: Path, factory: type[sqlite3.Connection]
 ) -> None:
     def leaking() -> None:
-        kept.append(Unlocked(tmp_path / "a.db"))
+        kept.append(factory(tmp_path / "a.db"))
         kept[-1].execute("create table things (name)")
 
     (finding,) = marked.found(leaking)
     assert finding.summary.endswith("a.db")
+
+
+def test_what_stands_in_for_sqlite3_is_asked_nothing(
+    marked: Marked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clean() -> None:
+        attach(tmp_path, wide)
+        monkeypatch.setitem(sys.modules, "sqlite3", mock.MagicMock())
+
+    with marked.fixture() as life:
+        wide = life.make(lambda: sqlite3.connect(tmp_path / "a.db"))
+        assert marked.found(clean) == ()
+        monkeypatch.undo()
+        with life.during():
+            wide.close()
+
+
+def test_the_heap_is_asked_once_for_what_no_connection_has_opened(
+    marked: Marked, kept: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Any] = []
+    monkeypatch.setattr(ledger.databases, "are_open", looks.append)
+
+    def leaking() -> None:
+        for number in range(3):
+            kept.append(Unlocked(tmp_path / f"{number}.db"))
+            kept[-1].execute("create table things (name)")
+
+    (finding,) = marked.found(leaking)
+    assert finding.count == 3
+    assert len(looks) == 1
 
 
 @pytest.mark.parametrize("name", ["stat", "listdir", "fstat"])

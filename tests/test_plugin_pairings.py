@@ -660,8 +660,9 @@ def test_leaks(hanging):
 def test_it_ends_what_hangs_afterwards(inner: Inner) -> None:
     pytest.importorskip("pytest_timeout", reason="pytest_timeout is not installed")
     inner.write(test_a=HANGS_LATER)
-    inner.run("-p", "pytest_timeout", "--timeout=0.5", "--timeout-method=thread", "--httpleak-grace=0")
+    result = inner.run("-p", "pytest_timeout", "--timeout=0.5", "--timeout-method=thread", "--httpleak-grace=0")
     assert inner.report == {}  # as the process has ended
+    assert "Timeout" in result.stdout.str() + result.stderr.str()
 
 
 def test_it_is_left_alone_where_it_is_an_alarm(inner: Inner) -> None:
@@ -678,3 +679,124 @@ def test_a_limit_that_was_lifted_is_not_set_again(inner: Inner) -> None:
     assert inner.outcomes() == {"test_leaks": "leaked", "test_is_clean": "clean"}
     # pytest-timeout lifts it where a test fails.
     assert re.findall(r"seconds: (\d+)", result.stdout.str()) == ["60", "60"]
+
+
+MOCKED = """
+import socket, threading
+from unittest import mock
+
+import pytest
+
+KEPT = []
+
+
+@pytest.fixture
+def stand_in():
+    with mock.patch("threading.{name}") as stand_in:
+        yield
+    assert stand_in.call_args_list == []
+
+
+@pytest.fixture(autouse=True)
+def around(stand_in, httpleak):
+    with pytest.raises(AssertionError), httpleak.check():
+        KEPT.append(socket.socket())
+    KEPT.pop().close()
+
+
+def test_it():
+    pass
+"""
+
+
+@pytest.mark.parametrize("name", ["Timer", "Thread.start"])
+def test_what_stands_in_for_threads_is_not_asked_for_one(inner: Inner, name: str) -> None:
+    pytest.importorskip("pytest_timeout", reason="pytest_timeout is not installed")
+    inner.write(test_a=MOCKED.replace("{name}", name))
+    result = inner.run("-p", "pytest_timeout", "--timeout=60", "--timeout-method=thread")
+    result.assert_outcomes(passed=1)
+
+
+NOT_STARTED = """
+import threading
+
+STARTED = []
+start = threading.Thread.start
+
+
+def begin(thread):
+    if isinstance(thread, threading.Timer):
+        STARTED.append(thread)
+        if len(STARTED) > 1:
+            raise RuntimeError("can't start new thread")
+    start(thread)
+
+
+threading.Thread.start = begin
+
+
+def pytest_unconfigure():
+    threading.Thread.start = start
+"""
+
+
+def test_where_no_thread_can_be_started_the_timer_goes_on_that_is_set(inner: Inner) -> None:
+    pytest.importorskip("pytest_timeout", reason="pytest_timeout is not installed")
+    inner.write(test_a=LIMITED.replace("def test_is_clean():\n    pass\n", ""), conftest=NOT_STARTED)
+    result = inner.run("-p", "pytest_timeout", "--timeout=60", "--timeout-method=thread")
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+    assert inner.outcomes() == {"test_leaks": "leaked"}
+
+
+PEAK = """
+import socket
+
+import pytest
+
+KEPT = []
+
+
+def test_it(httpleak):
+    with pytest.raises(AssertionError), httpleak.check():
+        KEPT.append(socket.socket())
+    KEPT.pop().close()
+    assert httpleak.peak("threads") == 0
+"""
+
+
+def test_our_timers_are_no_threads_of_the_test(inner: Inner) -> None:
+    pytest.importorskip("pytest_timeout", reason="pytest_timeout is not installed")
+    inner.write(test_a=PEAK)
+    inner.run("-p", "pytest_timeout", "--timeout=60", "--timeout-method=thread").assert_outcomes(passed=1)
+
+
+LIMITED_ASYNC = """
+import asyncio, socket
+
+import pytest
+
+KEPT = []
+
+
+@pytest.mark.asyncio
+async def test_leaves_a_task():
+    KEPT.append(asyncio.create_task(asyncio.Event().wait()))
+
+
+@pytest.mark.asyncio
+async def test_checks_a_block(httpleak):
+    with pytest.raises(AssertionError):
+        async with httpleak.check():
+            KEPT.append(socket.socket())
+    KEPT.pop().close()
+"""
+
+
+@pytest.mark.parametrize("method", ["thread", "signal"])
+def test_nor_does_the_limit_end_it_where_a_loop_runs_on_meanwhile(inner: Inner, method: str) -> None:
+    pytest.importorskip("pytest_timeout", reason="pytest_timeout is not installed")
+    pytest.importorskip("pytest_asyncio", reason="pytest_asyncio is not installed")
+    inner.write(test_a=LIMITED_ASYNC)
+    plugins = ("-p", "pytest_timeout", "-p", "pytest_asyncio.plugin")
+    inner.run(*plugins, "--timeout=0.8", f"--timeout-method={method}", "--httpleak-grace=1.2")
+    assert inner.outcomes() == {"test_leaves_a_task": "leaked", "test_checks_a_block": "clean"}

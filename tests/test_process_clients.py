@@ -193,6 +193,12 @@ def shared():
     return store.Client()
 
 
+class Cached:
+    @functools.cache
+    def client(self):
+        return store.Connection()
+
+
 class Service:
     sock = None
 
@@ -226,6 +232,7 @@ LEAKING = {
         "import threading; threading.Thread(target=app.silent().run, daemon=True).start()",
         "threads",
     ),
+    "client of a cached method": ("app.Cached().client()", "sockets"),
     "socket of a cached function": ("app.raw_socket()", "sockets"),
     "socket of its module": ("app.raw_connection()", "sockets"),
     "socket of the library's": ("app.raw = store.connect()", "sockets"),
@@ -310,12 +317,14 @@ AT_REST = {
     "queue": "app.queue.put(1); app.queue.get()",
     "manager": "app.manager().dict()[1] = 2",
     "runner": "app.runner.run(asyncio.sleep(0))",
+    "runner of an object": "app.service.runner.run(asyncio.sleep(0))",
 }
 
 AT_WORK = {
     "executor of processes": "app.executor().submit(time.sleep, 20)",
     "pool of threads": "app.threads().apply_async(app.gate.wait)",
     "pool of processes": "app.processes().apply_async(time.sleep, (20,))",
+    "queue that nobody reads": "app.queue.put('x' * 1_000_000)",
     "executor in a registry": "app.kept.append(app.executor.__wrapped__()); app.kept[0].submit(abs, 1).result()",
     "queue in a registry": "app.kept.append(multiprocessing.Queue()); app.kept[0].put(1); app.kept[0].get()",
 }
@@ -330,6 +339,7 @@ import app
 def pytest_unconfigure():
     app.gate.set()
     app.lock.release()
+    app.queue.cancel_join_thread()
     if app.processes.cache_info().currsize:
         app.processes().terminate()
     for child in multiprocessing.active_children():
@@ -362,3 +372,37 @@ def test_a_worker_is_at_work_though_its_job_has_the_name_of_its_own_function(inn
     assert kinds(inner, "app.threads().apply_async(app.worker)") == {"threads"}
     counts = [finding["count"] for row in inner.report["tests"] for finding in row["findings"]]
     assert counts == [4]  # with those that hand out the jobs
+
+
+REPLACED = """
+import store
+
+client = None
+
+
+def reset():
+    global client
+    client = store.Producer()
+"""
+
+
+def test_what_takes_the_place_of_what_is_still_open_leaks(inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner.install(monkeypatch, store=STORE)
+    inner.write(app=REPLACED, test_it="import app\n\ndef test_first(): app.reset()\n\ndef test_again(): app.reset()\n")
+    inner.run("-W", "ignore::ResourceWarning")
+    assert inner.outcomes() == {"test_first": "clean", "test_again": "leaked"}
+
+
+SETUPS = {
+    "fixture": "@pytest.fixture(autouse=True)\ndef fixture():\n    global CLIENT\n    CLIENT = store.Connection()\n",
+    "function": "def setup_function():\n    global CLIENT\n    CLIENT = store.Connection()\n",
+}
+
+
+@pytest.mark.parametrize("setup", SETUPS.values(), ids=SETUPS)
+def test_what_sets_a_test_up_makes_no_client_of_the_process(
+    inner: Inner, monkeypatch: pytest.MonkeyPatch, setup: str
+) -> None:
+    inner.install(monkeypatch, store=STORE)
+    inner.write(test_it=f"import pytest, store\nCLIENT = None\n\n{setup}\n\ndef test_it(): pass\n")
+    inner.judge(test_it="leaked")

@@ -36,6 +36,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
                 try:
                     place = _whereabouts(connection, library.Connection)
                     _forget(watch.holders, place)
+                    watch.databases.add(id(connection))
                     if file is not None:
                         note(file, connection, place, before)
                 except Exception as error:  # noqa: BLE001  # this is the wall

@@ -80,7 +80,8 @@ class ThreadRecord(Record):
 
     def _serves_a_living_client(self, thread: Any) -> bool:
         """Whether it is a server's, for one connection that its client in this process has left open: that is the cause."""
-        given = (*(getattr(thread, "_args", None) or ()), *vars(thread).values())
+        args = attribute(thread, "_args")
+        given = (*(args if type(args) is tuple else ()), *vars(thread).values())
         return any(serves_a_living_client(each, self.sockets) for each in given)
 
 
@@ -124,8 +125,8 @@ def _is_pooled(thread: Any) -> bool:
 
 def _adopt(record: ThreadRecord, thread: Any, executors: Table, watch: Any) -> None:
     """Give an executor's worker to the executor's owner: the process, if it was made before the watch began."""
-    args = getattr(thread, "_args", None) or ()
-    executor = args[0]() if args and isinstance(args[0], weakref.ref) else None
+    args = attribute(thread, "_args")
+    executor = args[0]() if type(args) is tuple and args and isinstance(args[0], weakref.ref) else None
     if executor is None:
         return
     known = executors.get(executor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket  # the class in C, which nobody watches
 import os
+import re
 import stat
 import sys
 from typing import Any, Final
@@ -187,6 +188,18 @@ def is_of_loaded_code(fd: int) -> bool:
         len(parts) == 6 and "x" in parts[1] and parts[5] == path  # the columns of proc(5)
         for parts in (line.split(maxsplit=5) for line in _mappings().splitlines() if line.endswith(path))
     )
+
+
+def is_new_and_no_link(fd: int) -> bool:
+    """Whether a regular file is empty, and was opened so that a link would not have been followed, as SQLite does."""
+    try:
+        if not _is_file(fd) or _fstat(fd).st_size:
+            return False
+    except OSError as error:
+        pass_on(error)
+        return False
+    flags = re.search(rb"^flags:\s*([0-7]+)", about(fd), re.MULTILINE)
+    return flags is not None and bool(int(flags[1], 8) & getattr(os, "O_NOFOLLOW", 0))
 
 
 def beginning(fd: int, size: int) -> bytes:

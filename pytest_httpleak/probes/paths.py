@@ -23,7 +23,8 @@ class Root(NamedTuple):
     """Where a path to an object begins: the module that the place belongs to, and the whole path in words.
 
     `end` is the object there, if it is one that the search was told it may end at. `through` are the classes of the objects
-    that the path leads through, that of the place's own object first. `code` is that of a cached function.
+    that the path leads through, that of the place's own object first. `code` is that of a cached function. `place` names
+    what the module, class or cache has there, whose identity is `own`.
     """
 
     module: str
@@ -31,6 +32,8 @@ class Root(NamedTuple):
     end: object = None
     through: tuple[type, ...] = ()
     code: types.CodeType | None = None
+    place: str = ""
+    own: int = 0
 
 
 class Step:

@@ -107,7 +107,7 @@ class Session:
             except Exception as error:  # noqa: BLE001  # whatever the tested code has put in the way of an import
                 pass_on(error)
                 return
-            ends = LoopEnds(watch, self.looking)
+            ends = LoopEnds(watch, self.looking, self.limit_put_off)
             watch.loop_closing, watch.task_destroyed = ends.loop_closing, ends.task_destroyed
             watch.loops_come = lambda: None
 
@@ -159,6 +159,10 @@ class Session:
         except Exception as error:  # noqa: BLE001  # this is the wall
             self.looking.wall.note(error)
 
+    def limit_put_off(self, grace: float) -> LimitPutOff:
+        """For a block that waits so many seconds: the limit on the time of the test that is running stands still."""
+        return LimitPutOff(grace, self.timer)
+
     @property
     def is_on(self) -> bool:
         """Whether this process is being watched."""
@@ -209,7 +213,8 @@ class Session:
         """The same as `end`, from inside a running event loop, which goes on while there is something to wait for."""
         self.watch.pop(check.owner)
         grace = 0 if check.settings.mode is Mode.OFF else check.settings.grace
-        await settle(lambda: not self.looking.look(check.owner, check.tasks_before), grace)
+        with self.limit_put_off(grace):
+            await settle(lambda: not self.looking.look(check.owner, check.tasks_before), grace)
         self.end(check, grace=0)
 
     def end(self, check: Check, *, grace: float | None = None) -> None:
@@ -231,7 +236,7 @@ class Session:
             suspects = self.looking.first_look(owner, check.tasks_before)
             if suspects or owner.peaks is not None:
                 grace = check.settings.grace if grace is None else grace
-                with LimitPutOff(grace, self.timer):
+                with self.limit_put_off(grace):
                     from pytest_httpleak.session.verdicts import findings
 
                     check.findings += findings(self, check, suspects, grace)

@@ -177,6 +177,7 @@ class Judging:
                 seconds=seconds,
                 is_searched=is_searched,
                 of_fixture=owner.scope != "function",
+                places=self._watch.left_to_places,
                 own_class=None if any(each.cls is owner.cls for each in keepers) else owner.cls,
             )
             return closed | more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from collections.abc import Callable
 from types import CodeType
@@ -146,6 +147,7 @@ def excused(
     is_searched: bool = True,
     of_fixture: bool = False,
     own_class: type | None = None,
+    places: dict[str, tuple[int, dict[int, Record]]],
 ) -> set[int]:
     """Keys of suspects that live as long as the process: first-use globals, and clients in an attribute of their own.
 
@@ -153,7 +155,8 @@ def excused(
     `unsure` takes the keys of those of whom there was no time to find that out: `seconds` of processor time for each.
     `test` is the code of the function that is judged. Where the heap may not be searched, only fixtures are asked. One that
     is over may have made it for another that gives a list, and ends what is in that. `own_class` is the class of tests whose
-    fixture is over, with which what that has put into the class's attributes has to end.
+    fixture is over, with which what that has put into the class's attributes has to end. `places` are those of the process, with
+    what was left to them.
     """
     keepers = {id(value): each for each in fixtures for value in each.values_now()}
     keys = {each.key for each in suspects if _is_a_tools_thread(each)}
@@ -189,8 +192,8 @@ def excused(
         elif root is not None:
             questions.start_again(suspect)
             is_idle = is_idle_worker(record)
-            is_of_a_client = is_idle is None and _is_of_a_client(suspect, thing, codes, root)
-            if terms.excuse(root.module, packages) or is_idle or is_of_a_client:
+            is_of_a_client = is_idle is None and _is_of_a_client(suspect, thing, codes, root, test)
+            if terms.excuse(root.module, packages) or ((is_idle or is_of_a_client) and _is_first(places, root, record)):
                 keys.add(suspect.key)
     return keys
 
@@ -214,23 +217,39 @@ def _makers(birth: Birth | None, terms: _Terms) -> frozenset[str]:
     return makers if terms.in_containers or (terms.of_clients and makers.isdisjoint(_KNOWN)) else frozenset()
 
 
-def _is_of_a_client(suspect: Suspect, thing: object, codes: set[CodeType], root: Root) -> bool:
-    """Whether an object that is kept there has opened it, by functions whose code that is: a client with its connections.
+def _is_first(places: dict[str, tuple[int, dict[int, Record]]], root: Root, record: Record) -> bool:
+    """Whether a place keeps the first object that it has ever kept, or nothing of the one before it is left."""
+    own, left = places.get(root.place, (root.own, {}))
+    if own != root.own:
+        if any(not each.is_over() for each in left.values()):
+            return False
+        left = {}
+    left[id(record)] = record
+    places[root.place] = root.own, left
+    return True
+
+
+def _is_of_a_client(suspect: Suspect, thing: object, codes: set[CodeType], root: Root, test: CodeType | None) -> bool:
+    """Whether an object that is kept there has opened it, while functions of those codes ran: a client with its connections.
 
     One that a cached function has made may be of any class, and has all that was opened in that function. Else it is an
     installed library's, which has opened it later, or while a function of the place's own module has made it for all that ask.
     """
-    if root.code in codes and root.through:
+    is_of_method = root.code is not None and root.code.co_varnames[:1] == (
+        "self",
+    )  # whose cache grows by its instances
+    if root.code in codes and root.through and not is_of_method:
         return True
     if suspect.kind is Kind.LOOPS:
-        return any((cls.__module__, cls.__name__) == _NAMES_OF_RUNNERS for cls in root.through[:1])
+        return any((cls.__module__, cls.__name__) == _NAMES_OF_RUNNERS for cls in root.through[-1:])
     terms = _terms(suspect)
     libraries = [cls for cls in root.through if is_installed_file(file_of_class(cls) or "")]
     if not libraries or terms is None or not terms.of_clients or (suspect.kind is Kind.SOCKETS and listens(thing)):
         return False
     constructors = {code for code in codes if code.co_name in _CONSTRUCTORS}
     of_place = root.through[0]
-    if of_place in libraries and _is_made_at_home(codes, root.module) and _made_in(of_place, constructors):
+    is_made_there = root.code is None and _is_made_at_home(codes, root.module, test)
+    if is_made_there and of_place in libraries and _made_in(of_place, constructors):
         return True
     # Of threads, which are there to be stopped, only a database's is left to an engine that keeps it.
     if suspect.kind is Kind.THREADS and not (len(libraries) > 1 and _works_for_a_database(thing)):
@@ -242,10 +261,12 @@ def _made_in(cls: type, codes: set[CodeType]) -> bool:
     return makers.Methods(codes).are_in(cls)
 
 
-def _is_made_at_home(codes: set[CodeType], module: str) -> bool:
-    """Whether a function of the module in whose place it is has made it."""
-    file = attribute(sys.modules.get(module), "__file__")
-    return any(code.co_filename == file for code in codes)
+def _is_made_at_home(codes: set[CodeType], module: str, test: CodeType | None) -> bool:
+    """Whether a function of the module in whose place it is has made it, which is none of tests: there it was made for them."""
+    file = str(attribute(sys.modules.get(module), "__file__"))
+    name = os.path.basename(file)
+    is_of_tests = (test is not None and test.co_filename == file) or name.startswith(_OF_TESTS) or name.endswith(_TEST)
+    return not is_of_tests and any(code.co_filename == file for code in codes)
 
 
 def _works_for_a_database(thread: object) -> bool:
@@ -256,6 +277,8 @@ def _works_for_a_database(thread: object) -> bool:
 
 
 _CONSTRUCTORS: Final = ("__init__", "__new__", "__post_init__", "__attrs_post_init__")
+_OF_TESTS: Final = ("conftest.", "test_")
+_TEST: Final = "_test.py"
 _NAMES_OF_RUNNERS: Final = ("asyncio.runners", "Runner")  # whose loop is there from the first call on
 
 

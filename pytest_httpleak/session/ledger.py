@@ -11,7 +11,6 @@ from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import descriptors
-from pytest_httpleak.records import Address
 from pytest_httpleak.sites import Birth
 
 if TYPE_CHECKING:
@@ -69,6 +68,7 @@ class Ledger:
         self._watch = watch
         self._known: Open = {}
         self._first: Open = {}  # what was open when the watch began
+        self._no_databases: Open = {}  # what was asked for whether a connection has it, and none has
         self._counter = descriptors.Counter()
         self._count: int | None = None
         self._sockets = 0
@@ -173,6 +173,7 @@ class Ledger:
 
     def _told(self, unaccounted: Open, explained: set[int], sides: Callable[[], frozenset[int]]) -> list[Suspect]:
         found: dict[str, Suspect] = {}
+        are_open = functools.cache(functools.partial(databases.are_open, self._watch.databases))
         for fd, identity in unaccounted.items():
             if fd in explained or descriptors.identity(fd) != identity or self._is_beside_its_file(fd, identity):
                 continue
@@ -185,7 +186,7 @@ class Ledger:
             if is_socket and fd in sides():
                 continue
             target = descriptors.target(fd)
-            if birth is None and (descriptors.is_of_loaded_code(fd) or self._is_a_databases(fd, target)):
+            if birth is None and (descriptors.is_of_loaded_code(fd) or self._is_a_databases(fd, identity, are_open)):
                 self.disown(fd)
                 continue
             found[f"{target} {fd}"] = _suspect(fd, target, birth, is_socket=is_socket)
@@ -194,22 +195,19 @@ class Ledger:
             paths |= {_name_of(descriptors.target(fd)) for fd in descriptors.listing()}
         return [suspect for suspect in found.values() if not _is_companion(suspect, paths)]
 
-    def _is_a_databases(self, fd: int, target: str) -> bool:
+    def _is_a_databases(self, fd: int, identity: descriptors.Identity, are_open: Callable[[], bool]) -> bool:
         """Whether it is of a file that an open connection has beside its first one: an attached one, or a temporary one.
 
         Which connection has it is not to be seen: that closes it with itself, and is told itself where it is left.
         """
-        name, beginning = _name_of(target).rpartition("/")[2], descriptors.beginning(fd, len(databases.BEGINNING))
-        if not databases.is_of_a_file(name, beginning):
+        if self._no_databases.get(fd) == identity:
             return False
-        known = set()
-        for _, holder in list(self._watch.holders.values()):
-            if isinstance(holder, Address):
-                known.add((holder.key, holder.cls))
-            else:
-                thing = holder()
-                known.add((id(thing), type(thing)))
-        return databases.are_open(known)
+        name = _name_of(descriptors.target(fd)).rpartition("/")[2]
+        is_one = databases.is_of_a_file(name, descriptors.beginning(fd, len(databases.BEGINNING)))
+        if (is_one or descriptors.is_new_and_no_link(fd)) and are_open():
+            return True
+        self._no_databases[fd] = identity  # as it was opened by what there was then
+        return False
 
     def _is_beside_its_file(self, fd: int, identity: descriptors.Identity) -> bool:
         """Whether it is of a map that a library keeps with the descriptor of what it maps: one cause, told by that one."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import sys
 import types
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.owners import Owner
@@ -19,15 +20,20 @@ from pytest_httpleak.session.settling import pauses
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Suspect
 
+T = TypeVar("T")
+
 _RUNNERS: Final = ("pytest_asyncio", "pytest_aiohttp", "unittest", "aiohttp.pytest_plugin")
 
 
 class LoopEnds:
     """Leaves to their owners, as suspects, the tasks and descriptors that end with a loop, and tasks that are destroyed."""
 
-    def __init__(self, watch: Watch, looking: Looking) -> None:
+    def __init__(
+        self, watch: Watch, looking: Looking, waiting: Callable[[float], AbstractContextManager[None]]
+    ) -> None:
         self._watch = watch
         self._looking = looking
+        self._waiting = waiting  # around what waits for so many seconds
         # The record of the loop that had no pending task before cancellation, and how many had been made till then.
         self._at_rest: tuple[Record | None, int] = None, 0
         # What generators that nobody has closed held open before cancellation, and the record of their loop.
@@ -49,11 +55,7 @@ class LoopEnds:
         if cancelled and not by_runner:
             return
         if by_runner and waiting and tasks.can_run(loop):
-            for pause in pauses(self._watch.stack[-1].grace):
-                tasks.let_run(loop, pause)
-                waiting = self._looking.waiting(loop)
-                if not waiting:
-                    break
+            waiting = self._after(loop, waiting, lambda: self._looking.waiting(loop))
         for owner in {id(of): of for _, _, of in waiting}.values():
             suspects = [self._looking.tasks.suspect(task, birth) for task, birth, of in waiting if of is owner]
             suspects = self._looking.tasks.with_holdings(
@@ -68,13 +70,20 @@ class LoopEnds:
         """Take down what only the end of a loop in C closes: a test that leaves it open leaves it to its runner."""
         owner, fds = self._watch.stack[-1], self._watch.fds
         opened = {("fd", fd) for fd, identity in known.items() if fd in fds and fds[fd][2] == identity}
-        found = self._left_in(opened, owner)
-        for pause in pauses(owner.grace):
-            if not found or not tasks.can_run(loop):
-                break
-            tasks.let_run(loop, pause)
-            found = self._left_in(opened, owner)
-        owner.left += found
+        owner.left += self._after(loop, self._left_in(opened, owner), lambda: self._left_in(opened, owner))
+
+    def _after(self, loop: Any, found: list[T], look: Callable[[], list[T]]) -> list[T]:
+        """What is still found when a loop has run for as long as the grace lasts."""
+        grace = self._watch.stack[-1].grace
+        if not found or not tasks.can_run(loop):
+            return found
+        with self._waiting(grace):
+            for pause in pauses(grace):
+                if not found or not tasks.can_run(loop):
+                    break
+                tasks.let_run(loop, pause)
+                found = look()
+        return found
 
     def _left_in(self, opened: set[tuple[str, int]], owner: Owner) -> list[Suspect]:
         if not opened or owner is self._watch.root:
@@ -94,12 +103,7 @@ class LoopEnds:
     def _held_by_generators(self, loop: Any, owner: Owner) -> list[Suspect]:
         """What an owner has left open in asynchronous generators, and will not settle."""
         found = self._left_in_generators(loop, owner)
-        for pause in pauses(owner.grace):
-            if not found or not tasks.can_run(loop):
-                break
-            tasks.let_run(loop, pause)
-            found = self._left_in_generators(loop, owner)
-        return found
+        return self._after(loop, found, lambda: self._left_in_generators(loop, owner))
 
     def _left_in_generators(self, loop: Any, owner: Owner) -> list[Suspect]:
         generators = _suspended(getattr(loop, "_asyncgens", ()))
