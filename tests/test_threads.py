@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import argparse
 import asyncio
 import concurrent.futures
 import concurrent.futures.thread
@@ -103,6 +104,22 @@ def test_a_subclass_is_named_as_its_user_knows_it(marked: Marked, stop: Stop) ->
 
     (finding,) = marked(leaking)
     assert finding.type.endswith("Poller")
+
+
+def test_what_a_subclass_has_in_a_place_of_threading_is_its_own(marked: Marked, stop: Stop) -> None:
+    class Worker(threading.Thread):
+        def __init__(self) -> None:
+            super().__init__(daemon=True)
+            self._args = argparse.Namespace(verbose=True)
+
+        def run(self) -> None:
+            stop.wait()
+
+    def leaking() -> None:
+        stop.over.append(Worker())
+        stop.over[-1].start()  # leak: threads
+
+    marked(leaking)
 
 
 def test_a_timer_leaks_until_it_is_cancelled(marked: Marked, kept: list[Any]) -> None:
