@@ -25,18 +25,20 @@ def is_of_a_file(name: str, beginning: bytes) -> bool:
 
 
 def are_open(known: Collection[int]) -> bool:
-    """Whether a connection is open that was made by `connect`; `known` are the addresses of those that were."""
-    cls = attribute(sys.modules.get("_sqlite3"), "Connection")  # a test may have something else in the place of sqlite3
-    if not known or not isinstance(cls, type):
-        return False
+    """Whether connections are open, and `connect` has made them all; `known` are the addresses of those that it has made.
+
+    Of one that somebody has made by its class, the file is not known: it may be any.
+    """
     gc.unfreeze()  # see probes.references
-    connections = [thing for thing in gc.get_objects() if is_a(thing, cls) and id(thing) in known]
-    return not all(map(is_over, connections))
+    connections = [thing for thing in gc.get_objects() if is_database(type(thing))]
+    are_known = [id(each) in known for each in connections if not is_over(each)]
+    return bool(are_known) and all(are_known)
 
 
 def is_database(cls: type) -> bool:
     """Whether a class is that of such connections."""
-    return issubclass(cls, attribute(sys.modules.get("sqlite3"), "Connection", ()))
+    # A test may have something else in the place of sqlite3.
+    return issubclass(cls, attribute(sys.modules.get("_sqlite3"), "Connection", ()))
 
 
 def is_over(connection: Any) -> bool:

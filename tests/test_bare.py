@@ -688,16 +688,23 @@ def test_what_a_connection_that_is_left_has_opened_beside_its_file_is_told_with_
     marked(leaking)
 
 
+@pytest.mark.parametrize("is_alone", [True, False], ids=["alone", "beside a fixture's"])
 @pytest.mark.parametrize("factory", CONNECTIONS)
 def test_a_connection_that_is_made_by_its_class_is_not_what_has_opened_its_file(
-    marked: Marked, kept: list[Any], tmp_path: Path, factory: type[sqlite3.Connection]
+    marked: Marked, kept: list[Any], tmp_path: Path, factory: type[sqlite3.Connection], is_alone: bool
 ) -> None:
     def leaking() -> None:
         kept.append(factory(tmp_path / "a.db"))
         kept[-1].execute("create table things (name)")
 
-    (finding,) = marked.found(leaking)
-    assert finding.summary.endswith("a.db")
+    with marked.fixture() as life:
+        wide = life.make(lambda: None if is_alone else sqlite3.connect(tmp_path / "b.db"))
+        (finding,) = marked.found(leaking)
+        assert finding.summary.endswith("a.db")
+        kept.pop().close()
+        if wide is not None:
+            with life.during():
+                wide.close()
 
 
 def test_what_stands_in_for_sqlite3_is_asked_nothing(
