@@ -24,6 +24,8 @@ _fstat, _getframe, _get_ident = os.fstat, sys._getframe, threading.get_ident
 # A connection to a database that may have taken over a descriptor: of which file, and its own birth and owner.
 Heir = tuple[tuple[int, int] | None, Callable[[], Any] | Address, Birth, Owner]
 Holder = tuple[tuple[int, int] | None, Callable[[], Any] | Address]
+# What is in a place of the process, and what was left to that.
+Place = tuple[Callable[[], Any] | Address, dict[int, Record]]
 
 # The birth of an audit note; from it, how many calls up is the frame that the user's line has called; and these two places.
 LastNoted = tuple[Birth, int, tuple[CodeType | None, int], tuple[CodeType | None, int]]
@@ -46,8 +48,7 @@ class Watch(Answering):
         self.births_of_tasks = 0
         self.fds: dict[int, tuple[Birth | None, Owner, tuple[int, int] | None]] = {}
         self.holders: dict[int, Holder] = {}  # by descriptor: the object through which it is used, where there is one
-        # By place of the process: the identity of the object there, and what has been left to it.
-        self.left_to_places: dict[str, tuple[int, dict[int, Record]]] = {}
+        self.left_to_places: dict[str, Place] = {}  # by their names
         self.databases: set[int] = set()  # addresses at which there was ever a connection to one
         # Descriptors of maps which are kept beside the one that is mapped: their birth, that one, and its birth.
         # Connections to databases that have opened nothing, by address: of a file of which a descriptor was kept.

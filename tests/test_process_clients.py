@@ -375,9 +375,21 @@ def test_a_worker_is_at_work_though_its_job_has_the_name_of_its_own_function(inn
 
 
 REPLACED = """
+import functools
+
 import store
 
 client = None
+
+
+@functools.cache
+def cached(name):
+    return store.Producer()
+
+
+def cached_anew():
+    cached.cache_clear()
+    cached("a")
 
 
 def reset():
@@ -386,11 +398,22 @@ def reset():
 """
 
 
-def test_what_takes_the_place_of_what_is_still_open_leaks(inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("calls", "outcome"),
+    [
+        (("app.reset()", "app.reset()"), "leaked"),
+        (("app.cached_anew()", "app.cached_anew()"), "leaked"),
+        (("app.cached('a')", "app.cached('b')"), "clean"),
+    ],
+    ids=["module", "cache", "another argument"],
+)
+def test_what_takes_the_place_of_what_is_still_open_leaks(
+    inner: Inner, monkeypatch: pytest.MonkeyPatch, calls: tuple[str, str], outcome: str
+) -> None:
     inner.install(monkeypatch, store=STORE)
-    inner.write(app=REPLACED, test_it="import app\n\ndef test_first(): app.reset()\n\ndef test_again(): app.reset()\n")
+    inner.write(app=REPLACED, test_it="import app\n\ndef test_first(): {}\n\ndef test_again(): {}\n".format(*calls))
     inner.run("-W", "ignore::ResourceWarning")
-    assert inner.outcomes() == {"test_first": "clean", "test_again": "leaked"}
+    assert inner.outcomes() == {"test_first": "clean", "test_again": outcome}
 
 
 SETUPS = {

@@ -23,8 +23,8 @@ class Root(NamedTuple):
     """Where a path to an object begins: the module that the place belongs to, and the whole path in words.
 
     `end` is the object there, if it is one that the search was told it may end at. `through` are the classes of the objects
-    that the path leads through, that of the place's own object first. `code` is that of a cached function. `place` names
-    what the module, class or cache has there, whose identity is `own`.
+    that the path leads through, that of the place's own object first. `code` is that of a cached function, which has `size`
+    results. `place` names what the module, class or cache has there, which is `own`.
     """
 
     module: str
@@ -32,8 +32,9 @@ class Root(NamedTuple):
     end: object = None
     through: tuple[type, ...] = ()
     code: types.CodeType | None = None
+    size: int = 1
     place: str = ""
-    own: int = 0
+    own: object = None
 
 
 class Step:
@@ -146,11 +147,12 @@ def _end(thing: Any, step: Step) -> Root | None:
     sort = "class attribute" if is_a(thing, type) else "cache of"
     module, name = str(attribute(thing, "__module__", "?")), str(attribute(thing, "__qualname__", "?"))
     lasts = "<locals>" not in name and not _is_another(_named(module, name), thing)
-    code = None
+    root = Root(module, f"{sort} {module}.{name}")
     if is_a(thing, CACHE):
         step.text = "" if lasts else "(...)"
         code = attribute(own_attribute(thing, "__wrapped__"), "__code__")
-    return Root(module, f"{sort} {module}.{name}", code=code) if lasts else None
+        root = root._replace(code=code, size=thing.cache_info().currsize)
+    return root if lasts else None
 
 
 def _named(module: str, name: str) -> Any:

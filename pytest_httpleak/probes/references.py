@@ -87,7 +87,7 @@ def _climb(thing: object, way: Way, seconds: float) -> Root | None:
             if root is not None:
                 if way.may_end(root.module) and _may_lead_on(step, root.module, way, is_end=True):
                     text = of_thread(step, root) or root.text + step.path()
-                    own = id(step.below.thing) if step.below is not None else 0
+                    own = None if step.below is None else step.below.thing
                     place = f"{root.text}{step.text}"
                     return root._replace(text=text, through=step.classes(), place=place, own=own)
                 continue

@@ -15,10 +15,10 @@ from pytest_httpleak.clocks import Real
 from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
-from pytest_httpleak.ownership import Watch
+from pytest_httpleak.ownership import Place, Watch
 from pytest_httpleak.probes import infrastructure, makers, references, ways
 from pytest_httpleak.probes.paths import Root
-from pytest_httpleak.records import WEBSOCKET, Record
+from pytest_httpleak.records import WEBSOCKET, Address, Record, reference
 from pytest_httpleak.sites import Birth, file_of_class, is_installed_file, is_user_module
 from pytest_httpleak.socketrecords import SocketRecord, listens
 
@@ -147,7 +147,7 @@ def excused(
     is_searched: bool = True,
     of_fixture: bool = False,
     own_class: type | None = None,
-    places: dict[str, tuple[int, dict[int, Record]]],
+    places: dict[str, Place],
 ) -> set[int]:
     """Keys of suspects that live as long as the process: first-use globals, and clients in an attribute of their own.
 
@@ -192,8 +192,11 @@ def excused(
         elif root is not None:
             questions.start_again(suspect)
             is_idle = is_idle_worker(record)
-            is_of_a_client = is_idle is None and _is_of_a_client(suspect, thing, codes, root, test)
-            if terms.excuse(root.module, packages) or ((is_idle or is_of_a_client) and _is_first(places, root, record)):
+            is_of_a_client = is_idle is None and (
+                _is_of_a_client(suspect, thing, codes, root)
+                or (_was_made_for_all(suspect, codes, root, test) and _is_first(places, root, record))
+            )
+            if terms.excuse(root.module, packages) or is_idle or is_of_a_client:
                 keys.add(suspect.key)
     return keys
 
@@ -217,44 +220,54 @@ def _makers(birth: Birth | None, terms: _Terms) -> frozenset[str]:
     return makers if terms.in_containers or (terms.of_clients and makers.isdisjoint(_KNOWN)) else frozenset()
 
 
-def _is_first(places: dict[str, tuple[int, dict[int, Record]]], root: Root, record: Record) -> bool:
-    """Whether a place keeps the first object that it has ever kept, or nothing of the one before it is left."""
-    own, left = places.get(root.place, (root.own, {}))
-    if own != root.own:
-        if any(not each.is_over() for each in left.values()):
+def _is_first(places: dict[str, Place], root: Root, record: Record) -> bool:
+    """Whether a place keeps the first object that it has ever kept, or nothing of the one before it is left.
+
+    A cached function keeps one for each of its arguments.
+    """
+    own = reference(root.own)  # of one object it is always the same
+    kept, left = places.get(root.place, (own, {}))
+    if kept is not own and not (isinstance(kept, Address) and kept == own):
+        if root.size == 1 and any(not each.is_over() for each in left.values()):
             return False
         left = {}
     left[id(record)] = record
-    places[root.place] = root.own, left
+    places[root.place] = own, left
     return True
 
 
-def _is_of_a_client(suspect: Suspect, thing: object, codes: set[CodeType], root: Root, test: CodeType | None) -> bool:
-    """Whether an object that is kept there has opened it, while functions of those codes ran: a client with its connections.
+def _was_made_for_all(suspect: Suspect, codes: set[CodeType], root: Root, test: CodeType | None) -> bool:
+    """Whether it was opened while an object was made that is kept there: by a cached function, or one of the place's own module.
 
-    One that a cached function has made may be of any class, and has all that was opened in that function. Else it is an
-    installed library's, which has opened it later, or while a function of the place's own module has made it for all that ask.
+    A cached function may have made one of any class; else it is an installed library's. The codes are those of what was at work.
     """
-    is_of_method = root.code is not None and root.code.co_varnames[:1] == (
-        "self",
-    )  # whose cache grows by its instances
-    if root.code in codes and root.through and not is_of_method:
-        return True
+    if root.code is not None:
+        is_of_method = root.code.co_varnames[:1] == ("self",)  # whose cache grows by its instances
+        return bool(root.code in codes and root.through and not is_of_method)
+    terms = _terms(suspect)
+    if terms is None or not terms.of_clients or not root.through or not _is_made_at_home(codes, root.module, test):
+        return False
+    of_place = root.through[0]
+    is_a_librarys = is_installed_file(file_of_class(of_place) or "")
+    return is_a_librarys and _made_in(of_place, {code for code in codes if code.co_name in _CONSTRUCTORS})
+
+
+def _is_of_a_client(suspect: Suspect, thing: object, codes: set[CodeType], root: Root) -> bool:
+    """Whether one of a library's objects that keep it has opened it by a method of its own, and not when it was made itself.
+
+    What listens is a server's. Of threads, which are there to be stopped, only a database's is left to an engine that keeps it.
+    A runner's loop is there from its first call on.
+    """
     if suspect.kind is Kind.LOOPS:
         return any((cls.__module__, cls.__name__) == _NAMES_OF_RUNNERS for cls in root.through[-1:])
     terms = _terms(suspect)
     libraries = [cls for cls in root.through if is_installed_file(file_of_class(cls) or "")]
     if not libraries or terms is None or not terms.of_clients or (suspect.kind is Kind.SOCKETS and listens(thing)):
         return False
-    constructors = {code for code in codes if code.co_name in _CONSTRUCTORS}
-    of_place = root.through[0]
-    is_made_there = root.code is None and _is_made_at_home(codes, root.module, test)
-    if is_made_there and of_place in libraries and _made_in(of_place, constructors):
-        return True
-    # Of threads, which are there to be stopped, only a database's is left to an engine that keeps it.
     if suspect.kind is Kind.THREADS and not (len(libraries) > 1 and _works_for_a_database(thing)):
         return False
-    return any(_made_in(cls, codes - constructors) for cls in libraries)
+    methods = {code for code in codes if code.co_name not in _CONSTRUCTORS}
+    return any(_made_in(cls, methods) for cls in libraries)
 
 
 def _made_in(cls: type, codes: set[CodeType]) -> bool:
@@ -279,7 +292,7 @@ def _works_for_a_database(thread: object) -> bool:
 _CONSTRUCTORS: Final = ("__init__", "__new__", "__post_init__", "__attrs_post_init__")
 _OF_TESTS: Final = ("conftest.", "test_")
 _TEST: Final = "_test.py"
-_NAMES_OF_RUNNERS: Final = ("asyncio.runners", "Runner")  # whose loop is there from the first call on
+_NAMES_OF_RUNNERS: Final = ("asyncio.runners", "Runner")
 
 
 def _give(keeper: Owner, suspect: Suspect, records: dict[int, Record]) -> None:
