@@ -376,6 +376,7 @@ def test_a_worker_is_at_work_though_its_job_has_the_name_of_its_own_function(inn
 
 REPLACED = """
 import functools
+import os
 
 import store
 
@@ -385,6 +386,16 @@ client = None
 @functools.cache
 def cached(name):
     return store.Producer()
+
+
+class Holder:
+    def __init__(self):
+        self.fd = os.open(os.devnull, os.O_RDONLY)
+
+
+@functools.cache
+def holder():
+    return Holder()
 
 
 def cached_anew():
@@ -429,3 +440,28 @@ def test_what_sets_a_test_up_makes_no_client_of_the_process(
     inner.install(monkeypatch, store=STORE)
     inner.write(test_it=f"import pytest, store\nCLIENT = None\n\n{setup}\n\ndef test_it(): pass\n")
     inner.judge(test_it="leaked")
+
+
+KEEPS_NOTHING = """
+import gc
+import weakref
+
+import app
+
+
+def test_first():
+    global KEPT
+    KEPT = weakref.ref(app.holder())
+
+
+def test_again():
+    app.holder.cache_clear()
+    gc.collect()
+    assert KEPT() is None
+"""
+
+
+def test_what_is_left_to_the_process_is_not_kept_for_it(inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner.install(monkeypatch, store=STORE)
+    inner.write(app=REPLACED, test_it=KEEPS_NOTHING)
+    inner.run("-W", "ignore::ResourceWarning").assert_outcomes(passed=2)

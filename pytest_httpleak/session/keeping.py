@@ -178,7 +178,7 @@ def excused(
             keeper = next((each for each in fixtures if each.values is not None and each.values.contain(thing)), None)
         is_climbed = is_searched and thing is not None and keeper is None and terms.by_attributes
         way = ways.Way(packages=packages, ends=ends, in_cells=terms.in_cells, passing=terms.passing, aside=aside)
-        root = _place_of(suspect, thing, way, codes=codes, seconds=seconds) if is_climbed else None
+        root = _place_of(record, thing, way, codes=codes, seconds=seconds) if is_climbed else None
         if root is references.GIVEN_UP:
             given_up.add(suspect.kind)
         if suspect.kind in given_up or (root is None and not is_known):
@@ -194,17 +194,20 @@ def excused(
             is_idle = is_idle_worker(record)
             is_of_a_client = is_idle is None and (
                 _is_of_a_client(suspect, thing, codes, root)
-                or (_was_made_for_all(suspect, codes, root, test) and _is_first(places, root, record))
+                or (_was_made_for_all(suspect, codes, root, test) and _is_first(places, root, suspect, record))
             )
             if terms.excuse(root.module, packages) or is_idle or is_of_a_client:
                 keys.add(suspect.key)
     return keys
 
 
-def _place_of(suspect: Suspect, thing: object, way: ways.Way, *, codes: set[CodeType], seconds: float) -> Root | None:
+def _place_of(record: Record, thing: object, way: ways.Way, *, codes: set[CodeType], seconds: float) -> Root | None:
     """The place that keeps something. A server has its thread's function, not the thread, which a cached function may start."""
     root = references.process_wide(thing, way, seconds=seconds)
-    served = attribute(attribute(thing, "_target"), "__self__") if suspect.kind is Kind.THREADS else None
+    is_found = root is not None and root is not references.GIVEN_UP
+    if root is not None and is_found and record.place():  # it has led to the object that has the number of a descriptor
+        return root._replace(through=(*root.through, type(thing)))
+    served = attribute(attribute(thing, "_target"), "__self__") if record.kind is Kind.THREADS else None
     if root is not None or served is None:
         return root
     root = references.process_wide(served, way, seconds=seconds)
@@ -220,7 +223,7 @@ def _makers(birth: Birth | None, terms: _Terms) -> frozenset[str]:
     return makers if terms.in_containers or (terms.of_clients and makers.isdisjoint(_KNOWN)) else frozenset()
 
 
-def _is_first(places: dict[str, Place], root: Root, record: Record) -> bool:
+def _is_first(places: dict[str, Place], root: Root, suspect: Suspect, record: Record) -> bool:
     """Whether a place keeps the first object that it has ever kept, or nothing of the one before it is left.
 
     A cached function keeps one for each of its arguments.
@@ -231,7 +234,8 @@ def _is_first(places: dict[str, Place], root: Root, record: Record) -> bool:
         if root.size == 1 and any(not each.is_over() for each in left.values()):
             return False
         left = {}
-    left[id(record)] = record
+    if suspect.key >= 0:  # a bare descriptor's record is of this search alone, and keeps what that has seen
+        left[id(record)] = record
     places[root.place] = own, left
     return True
 
