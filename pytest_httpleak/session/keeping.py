@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import sys
 from collections.abc import Callable
 from types import CodeType
 from typing import Any, Final, NamedTuple
 
-from pytest_httpleak import databases
-from pytest_httpleak.asking import attribute, attributes_of, referrers_of
+from pytest_httpleak.asking import attribute
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
@@ -18,9 +15,10 @@ from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Place, Watch
 from pytest_httpleak.probes import infrastructure, makers, references, ways
 from pytest_httpleak.probes.paths import Root
-from pytest_httpleak.records import WEBSOCKET, Address, Record, reference
-from pytest_httpleak.sites import Birth, file_of_class, is_installed_file, is_user_module
-from pytest_httpleak.socketrecords import SocketRecord, listens
+from pytest_httpleak.records import WEBSOCKET, Record
+from pytest_httpleak.session.processclients import is_first, is_of_a_client, was_made_for_all
+from pytest_httpleak.sites import Birth, is_user_module
+from pytest_httpleak.socketrecords import SocketRecord
 
 SEARCH: Final = 5.0  # seconds of processor time for one question whose answer decides
 
@@ -192,11 +190,14 @@ def excused(
         elif root is not None:
             questions.start_again(suspect)
             is_idle = is_idle_worker(record)
-            is_of_a_client = is_idle is None and (
-                _is_of_a_client(suspect, thing, codes, root)
-                or (_was_made_for_all(suspect, codes, root, test) and _is_first(places, root, suspect, record))
+            is_a_clients = is_idle is None and (
+                is_of_a_client(suspect, thing, codes, root, of_clients=terms.of_clients)
+                or (
+                    was_made_for_all(codes, root, test, of_clients=terms.of_clients)
+                    and is_first(places, root, suspect, record)
+                )
             )
-            if terms.excuse(root.module, packages) or is_idle or is_of_a_client:
+            if terms.excuse(root.module, packages) or is_idle or is_a_clients:
                 keys.add(suspect.key)
     return keys
 
@@ -204,8 +205,9 @@ def excused(
 def _place_of(record: Record, thing: object, way: ways.Way, *, codes: set[CodeType], seconds: float) -> Root | None:
     """The place that keeps something. A server has its thread's function, not the thread, which a cached function may start."""
     root = references.process_wide(thing, way, seconds=seconds)
-    is_found = root is not None and root is not references.GIVEN_UP
-    if root is not None and is_found and record.place():  # it has led to the object that has the number of a descriptor
+    if root is references.GIVEN_UP:
+        return root
+    if root is not None and record.place():  # it has led to the object that has the number of a descriptor
         return root._replace(through=(*root.through, type(thing)))
     served = attribute(attribute(thing, "_target"), "__self__") if record.kind is Kind.THREADS else None
     if root is not None or served is None:
@@ -221,82 +223,6 @@ def _makers(birth: Birth | None, terms: _Terms) -> frozenset[str]:
     """
     makers = frozenset() if birth is None else birth.makers()
     return makers if terms.in_containers or (terms.of_clients and makers.isdisjoint(_KNOWN)) else frozenset()
-
-
-def _is_first(places: dict[str, Place], root: Root, suspect: Suspect, record: Record) -> bool:
-    """Whether a place keeps the first object that it has ever kept, or nothing of the one before it is left.
-
-    A cached function keeps one for each of its arguments.
-    """
-    own = reference(root.own)  # of one object it is always the same
-    kept, left = places.get(root.place, (own, {}))
-    if kept is not own and not (isinstance(kept, Address) and kept == own):
-        if root.size == 1 and any(not each.is_over() for each in left.values()):
-            return False
-        left = {}
-    if suspect.key >= 0:  # a bare descriptor's record is of this search alone, and keeps what that has seen
-        left[id(record)] = record
-    places[root.place] = own, left
-    return True
-
-
-def _was_made_for_all(suspect: Suspect, codes: set[CodeType], root: Root, test: CodeType | None) -> bool:
-    """Whether it was opened while an object was made that is kept there: by a cached function, or one of the place's own module.
-
-    A cached function may have made one of any class; else it is an installed library's. The codes are those of what was at work.
-    """
-    if root.code is not None:
-        is_of_method = root.code.co_varnames[:1] == ("self",)  # whose cache grows by its instances
-        return bool(root.code in codes and root.through and not is_of_method)
-    terms = _terms(suspect)
-    if terms is None or not terms.of_clients or not root.through or not _is_made_at_home(codes, root.module, test):
-        return False
-    of_place = root.through[0]
-    is_a_librarys = is_installed_file(file_of_class(of_place) or "")
-    return is_a_librarys and _made_in(of_place, {code for code in codes if code.co_name in _CONSTRUCTORS})
-
-
-def _is_of_a_client(suspect: Suspect, thing: object, codes: set[CodeType], root: Root) -> bool:
-    """Whether one of a library's objects that keep it has opened it by a method of its own, and not when it was made itself.
-
-    What listens is a server's. Of threads, which are there to be stopped, only a database's is left to an engine that keeps it.
-    A runner's loop is there from its first call on.
-    """
-    if suspect.kind is Kind.LOOPS:
-        return any((cls.__module__, cls.__name__) == _NAMES_OF_RUNNERS for cls in root.through[-1:])
-    terms = _terms(suspect)
-    libraries = [cls for cls in root.through if is_installed_file(file_of_class(cls) or "")]
-    if not libraries or terms is None or not terms.of_clients or (suspect.kind is Kind.SOCKETS and listens(thing)):
-        return False
-    if suspect.kind is Kind.THREADS and not (len(libraries) > 1 and _works_for_a_database(thing)):
-        return False
-    methods = {code for code in codes if code.co_name not in _CONSTRUCTORS}
-    return any(_made_in(cls, methods) for cls in libraries)
-
-
-def _made_in(cls: type, codes: set[CodeType]) -> bool:
-    return makers.Methods(codes).are_in(cls)
-
-
-def _is_made_at_home(codes: set[CodeType], module: str, test: CodeType | None) -> bool:
-    """Whether a function of the module in whose place it is has made it, which is none of tests: there it was made for them."""
-    file = str(attribute(sys.modules.get(module), "__file__"))
-    name = os.path.basename(file)
-    is_of_tests = (test is not None and test.co_filename == file) or name.startswith(_OF_TESTS) or name.endswith(_TEST)
-    return not is_of_tests and any(code.co_filename == file for code in codes)
-
-
-def _works_for_a_database(thread: object) -> bool:
-    """Whether there is a connection to a database where the thread is kept: it works for that, as in aiosqlite."""
-    beside = (each.values() if type(each) is dict else attributes_of(each).values() for each in referrers_of([thread]))
-    values = itertools.chain(attributes_of(thread).values(), *beside)
-    return any(databases.is_database(type(each)) for each in values)
-
-
-_CONSTRUCTORS: Final = ("__init__", "__new__", "__post_init__", "__attrs_post_init__")
-_OF_TESTS: Final = ("conftest.", "test_")
-_TEST: Final = "_test.py"
-_NAMES_OF_RUNNERS: Final = ("asyncio.runners", "Runner")
 
 
 def _give(keeper: Owner, suspect: Suspect, records: dict[int, Record]) -> None:

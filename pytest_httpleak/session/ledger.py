@@ -186,7 +186,9 @@ class Ledger:
             if is_socket and fd in sides():
                 continue
             target = descriptors.target(fd)
-            if birth is None and (descriptors.is_of_loaded_code(fd) or self._is_a_databases(fd, identity, are_open)):
+            if birth is None and (
+                descriptors.is_of_loaded_code(fd) or self._is_a_databases(fd, identity, target, are_open)
+            ):
                 self.disown(fd)
                 continue
             found[f"{target} {fd}"] = _suspect(fd, target, birth, is_socket=is_socket)
@@ -195,14 +197,16 @@ class Ledger:
             paths |= {_name_of(descriptors.target(fd)) for fd in descriptors.listing()}
         return [suspect for suspect in found.values() if not _is_companion(suspect, paths)]
 
-    def _is_a_databases(self, fd: int, identity: descriptors.Identity, are_open: Callable[[], bool]) -> bool:
+    def _is_a_databases(
+        self, fd: int, identity: descriptors.Identity, target: str, are_open: Callable[[], bool]
+    ) -> bool:
         """Whether it is of a file that an open connection has beside its first one: an attached one, or a temporary one.
 
         Which connection has it is not to be seen: that closes it with itself, and is told itself where it is left.
         """
         if self._no_databases.get(fd) == identity:
             return False
-        name = _name_of(descriptors.target(fd)).rpartition("/")[2]
+        name = _name_of(target).rpartition("/")[2]
         is_one = databases.is_of_a_file(name, descriptors.beginning(fd, len(databases.BEGINNING)))
         if (is_one or descriptors.is_new_and_no_link(fd)) and are_open():
             return True
