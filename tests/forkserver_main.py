@@ -1,9 +1,12 @@
 """A process that has imported pytest and starts runs of it as forks of itself; see `forkserver.py`, which starts it.
 
+It has imported what HTTP libraries import as well, where the plugin does not watch it: half of the time that they take to load.
+
 It reads a request from each line of its standard input and answers with the run's exit status when that is over. Frames of this
 file are at the bottom of the stacks of those runs, so it is started under a name that no user's code has.
 """
 
+import contextlib
 import gc
 import importlib
 import json
@@ -13,8 +16,17 @@ import sys
 
 from _pytest.config import default_plugins
 
+BESIDE = """
+attr certifi charset_normalizer click email.generator email.parser email.policy encodings.idna frozenlist hmac http idna.core
+mimetypes multidict netrc pickle propcache pygments queue rich.live rich.markup rich.syntax rich.table typing_extensions
+yarl zipfile
+"""
+
 for name in default_plugins:  # which every run imports
     importlib.import_module(f"_pytest.{name}")
+for name in BESIDE.split():
+    with contextlib.suppress(ImportError):  # is not installed
+        importlib.import_module(name)
 is_measured = "coverage" in sys.argv
 if is_measured:
     import coverage
