@@ -9,6 +9,7 @@ from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.probes import infrastructure
 from pytest_httpleak.records import WEBSOCKET
+from pytest_httpleak.sites import HTTP_PACKAGES
 
 _CLOSE_RESPONSE: Final = {
     "http.client": "read the body to its end, or use `with` on the response so that it is closed",
@@ -65,12 +66,15 @@ _NATIVE: Final = (
     "close what has opened it; what a library opens once, and keeps, `--httpleak-confirm=1` tells from a leak"
 )
 
+_LIBRARYS_OWN: Final = "this is the library's own doing: upgrade {}"
+
 _SERVER: Final = "use `async with server:`, or `server.close()` and `await server.wait_closed()`, in a `finally`"
 _TRANSPORT: Final = "call `transport.close()` in a `finally`"
 _EXECUTOR: Final = "use `with ThreadPoolExecutor() as executor:`, or call `executor.shutdown()` in a `finally`"
 _PROCESS_EXECUTOR: Final = _EXECUTOR.replace("Thread", "Process")
 _LOOPS_EXECUTOR: Final = "shut the executor down; the loop's own: `await loop.shutdown_default_executor()`"
 _POOL: Final = "use `with` on the pool, or call its `close()` and `join()` in a `finally`"
+_HANDLER: Final = "call `handler.close()` in a `finally`, after `logger.removeHandler(handler)` where a logger has it"
 _SUBPROCESS: Final = "call `await process.communicate()`, or end it with `process.kill()` and `await process.wait()`"
 _QUEUE: Final = "call `queue.close()` and `queue.join_thread()` in a `finally`"
 _PROCESS: Final = "`join()` the process before the test ends, and `close()` it"
@@ -95,6 +99,7 @@ _BY_MAKER: Final[tuple[tuple[Kind, str, tuple[str, ...] | None, str], ...]] = (
     (Kind.THREADS, "asyncio/base_events.py", ("run_in_executor",), _LOOPS_EXECUTOR),
     (Kind.THREADS, "multiprocessing/pool.py", None, _POOL),
     (Kind.THREADS, "multiprocessing/queues.py", None, _QUEUE),
+    (Kind.FDS, "logging/__init__.py", ("__init__",), _HANDLER),
     (Kind.FDS, "asyncio/base_events.py", ("subprocess_exec", "subprocess_shell"), _SUBPROCESS),
     (Kind.FDS, "asyncio/subprocess.py", None, _SUBPROCESS),
     (Kind.FDS, "multiprocessing/process.py", None, _PROCESS),
@@ -142,12 +147,19 @@ def _hint(suspect: Suspect, holder: object) -> str:
         return _CLOSE_CLIENT.get(suspect.library, _BY_KIND[Kind.CLIENTS])
     if suspect.library == "os" and not suspect.stack:
         return _NATIVE
+    if suspect.kind is Kind.CONNECTIONS and _is_given_to_nobody(suspect):
+        return _LIBRARYS_OWN.format(suspect.library)
     if suspect.kind is Kind.LOOPS and suspect.state is State.RUNNING:
         return _RUNNING_LOOP
     if suspect.type == "threading.Timer":
         return "call `timer.cancel()` before the test ends"
     by_library = None if databases.is_database(type(holder)) else _by_library(suspect)
     return by_library or _by_maker(suspect) or _by_holder(suspect, holder) or _BY_KIND[suspect.kind]
+
+
+def _is_given_to_nobody(suspect: Suspect) -> bool:
+    """Whether a client of aiohttp's asked its connector for a connection, of which its user only sees responses."""
+    return any(site.file.replace("\\", "/").endswith("/aiohttp/client.py") for site in suspect.stack)
 
 
 def _by_library(suspect: Suspect) -> str | None:
@@ -169,7 +181,7 @@ def _by_holder(suspect: Suspect, holder: object) -> str | None:
         return None
     if databases.is_over(holder):
         return _CURSOR
-    package = infrastructure.wrapper_of(suspect)
+    package = infrastructure.wrapper_of(suspect, but=HTTP_PACKAGES)  # which keep nothing in databases
     if package is not None:
         return _LIBRARYS_DATABASE.format(package)
     return _DATABASE if suspect.stack[:1] == (suspect.created,) else None

@@ -66,7 +66,7 @@ def _finding(group: list[Suspect]) -> Finding:
         library=first.library,
         type=first.type,
         state=first.state,
-        summary=first.summary,
+        summary=_summary(group),
         created=first.created,
         stack=first.stack,
         count=len(group),
@@ -74,6 +74,19 @@ def _finding(group: list[Suspect]) -> Finding:
         held_by=next((suspect.held_by for suspect in group if suspect.held_by is not None), None),
         hint=first.hint,
     )
+
+
+_MOST_TOLD = 4  # unlike descriptors, each of which anybody wants to know
+
+
+def _summary(group: list[Suspect]) -> str:
+    """What one of them is; of bare descriptors of a line, which may lead to unlike things, one of each sort."""
+    if group[0].library != "os":
+        return group[0].summary
+    sorts: dict[str, str] = {}
+    for suspect in group:
+        sorts.setdefault(unnumbered(suspect.summary), suspect.summary)
+    return ", ".join([*sorts.values()][:_MOST_TOLD]) + ", ..." * (len(sorts) > _MOST_TOLD)
 
 
 _MOST_HELD = 8  # lines of held resources that anybody reads below one finding

@@ -21,7 +21,7 @@ _STANDARD: Final = os.path.dirname(os.__file__) + os.sep  # asking sysconfig tak
 _INSTALLED: Final = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 
 # Their own frames are never the user's code, not even where one of them runs its own tests from a source tree.
-_HTTP_PACKAGES: Final = frozenset(
+HTTP_PACKAGES: Final = frozenset(
     "aiohttp anyio h11 h2 httpcore httpcore2 httpx httpx2 requests sniffio trio urllib3 urllib3_future uvloop".split()
 )
 _RUNNERS: Final = frozenset(("_pytest", "pluggy"))
@@ -261,7 +261,7 @@ def is_installed_file(filename: str) -> bool:
     module = _modules.get(filename, "")
     if module in _STANDARD_CLIENTS:
         return True
-    return any(part in filename for part in _INSTALLED) and module.partition(".")[0] not in _HTTP_PACKAGES | _RUNNERS
+    return any(part in filename for part in _INSTALLED) and module.partition(".")[0] not in HTTP_PACKAGES | _RUNNERS
 
 
 def is_user_module(name: str, filename: str | None) -> bool:
@@ -301,7 +301,7 @@ def _classify(filename: str, module: str) -> int:
     package = module.partition(".")[0]
     if package in _RUNNERS:
         return _RUNNER
-    if package in _HTTP_PACKAGES or filename.startswith(_PLUGIN):
+    if package in HTTP_PACKAGES or filename.startswith(_PLUGIN):
         return _LIBRARY
     if filename.startswith("<"):  # generated code, frozen modules; a doctest is its author's
         return _USER if filename.startswith("<doctest ") else _LIBRARY

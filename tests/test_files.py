@@ -598,6 +598,35 @@ def test_the_file_of_a_handler_that_a_logger_reaches_is_never_a_leak(
     assert leaks(adding) == ()
 
 
+def test_handlers_that_each_test_adds_to_a_logger_leak(leaks: Leaks, logger: logging.Logger, tmp_path: Path) -> None:
+    def start() -> None:
+        for name in ("app", "errors"):
+            logger.addHandler(logging.FileHandler(tmp_path / name))
+
+    def add_another() -> None:
+        logger.addHandler(logging.FileHandler(tmp_path / "audit"))
+
+    assert leaks(start) == ()
+    assert leaks(add_another) == ()
+    assert [finding.count for finding in leaks(start)] == [2]
+    assert [finding.count for finding in leaks(start)] == [2]
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    assert leaks(start) == ()
+
+
+def test_what_handlers_open_when_they_first_write_does_not_pile_up(
+    leaks: Leaks, logger: logging.Logger, tmp_path: Path
+) -> None:
+    handlers = [logging.FileHandler(tmp_path / name, delay=True) for name in ("a", "b")]
+    for handler in handlers:
+        logger.addHandler(handler)
+    for handler in handlers:
+        assert leaks(lambda handler=handler: handler.emit(logging.makeLogRecord({}))) == ()  # type: ignore[misc]
+        assert handler.stream is not None
+
+
 def test_the_file_of_a_handler_that_was_taken_off_its_logger_unclosed_leaks(
     leaks: Leaks, logger: logging.Logger, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

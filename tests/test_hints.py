@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import logging
 import multiprocessing
 import os
 import select
@@ -24,6 +25,10 @@ import urllib3
 from inner import Inner
 from loops import Loop
 from marked import Leaks
+
+from pytest_httpleak.hints import hint
+from pytest_httpleak.model.findings import Site, Suspect
+from pytest_httpleak.model.kinds import Kind, State
 
 # What is left open on purpose makes the interpreter warn, too.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -177,6 +182,15 @@ def test_a_bare_file_is_closed(hints_of: Any, ending: contextlib.ExitStack) -> N
     assert hints_of(leaking) == {"close it, best with a `with` block"}
 
 
+def test_a_handler_is_taken_off_its_logger(hints_of: Any, ending: contextlib.ExitStack, tmp_path: Path) -> None:
+    def leaking() -> None:
+        handler = logging.FileHandler(tmp_path / "log")
+        ending.callback(handler.close)
+
+    (hint,) = hints_of(leaking)
+    assert "`logger.removeHandler(handler)`" in hint
+
+
 def test_a_bare_number_is_closed_by_that(hints_of: Any, ending: contextlib.ExitStack) -> None:
     assert hints_of(lambda: ending.callback(os.close, os.dup(0))) == {"call `os.close()` with it in a `finally`"}
 
@@ -218,6 +232,28 @@ def test_a_librarys_database_is_closed_through_the_library(inner: Inner, monkeyp
     inner.run()
     ((finding,),) = [row["findings"] for row in inner.report["tests"]]
     assert finding["hint"].startswith("close or dispose of what store has opened it for")
+
+
+def test_a_database_is_none_of_an_http_librarys_own(ending: contextlib.ExitStack) -> None:
+    folder, test = "/venv/lib/python3/site-packages/", Site("/a/test_a.py", 1, "test")
+    stack = (Site(f"{folder}cache/storage.py", 1, "open"), Site(f"{folder}httpx/_client.py", 1, "send"), test)
+    made = Suspect(Kind.FDS, "os", "file descriptor", State.OPEN, "fd 5: a.db", -6, test, stack)
+    holder = ending.enter_context(contextlib.closing(sqlite3.connect(":memory:")))
+    assert "what cache has opened" in hint(made, holder)
+
+
+@pytest.mark.parametrize(
+    ("asking", "expected"),
+    [
+        ("aiohttp/client.py", "this is the library's own doing: upgrade aiohttp"),
+        ("aiohttp/connector.py", "close the connection in a `finally`, or use `contextlib.closing(connection)`"),
+    ],
+)
+def test_what_a_client_has_dropped_is_its_librarys_doing(asking: str, expected: str) -> None:
+    test = Site("/a/test_a.py", 1, "test")
+    stack = (Site(f"/venv/lib/python3/site-packages/{asking}", 1, "call"), test)
+    made = Suspect(Kind.CONNECTIONS, "aiohttp", "Connection", State.COLLECTED, "", 1, test, stack)
+    assert hint(made) == expected
 
 
 @pytest.mark.skipif(not hasattr(select, "epoll"), reason="of Linux alone")

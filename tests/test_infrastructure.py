@@ -146,6 +146,30 @@ def test_a_thread_that_runs_what_a_tool_decorates_is_not_the_tools(worker: Any) 
         assert not infrastructure.runs_a_tool(threading.Thread(target=target), made)  # type: ignore[arg-type]
 
 
+# -- whom the user's line has called -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("files", "wrapper"),
+    [
+        (("stranger/client.py", USER), "stranger"),
+        (("stranger/client.py", "sdk/api.py", USER), "sdk"),
+        (("stranger/client.py", "pytest_asyncio/plugin.py", USER), "stranger"),  # which has run the test's coroutine
+        (("pytest_httpserver/httpserver.py", USER), "pytest_httpserver"),
+        (("hishel/storage.py", "httpx/_client.py", USER), "httpx"),
+    ],
+)
+def test_the_wrapper_is_the_outermost_package_that_does_more_than_run_tests(
+    files: tuple[str, ...], wrapper: str
+) -> None:
+    assert infrastructure.wrapper_of(suspect(*files)) == wrapper
+
+
+def test_the_wrapper_is_another_where_that_one_is_ruled_out() -> None:
+    made = suspect("hishel/storage.py", "httpx/_client.py", USER)
+    assert infrastructure.wrapper_of(made, but={"httpx"}) == "hishel"
+
+
 # -- a whole run under a tool ------------------------------------------------------------------------------------------
 
 # As sentry_sdk does it: wrappers in `integrations`, some behind a decorator, and workers that are started at first use.

@@ -475,3 +475,61 @@ def test_what_is_left_to_the_process_is_not_kept_for_it(inner: Inner, monkeypatc
     inner.install(monkeypatch, store=STORE)
     inner.write(app=REPLACED, test_it=KEEPS_NOTHING)
     inner.run("-W", "ignore::ResourceWarning").assert_outcomes(passed=2)
+
+
+UNSEEN = """
+import asyncio
+import contextvars
+import ctypes
+import functools
+
+KEPT = contextvars.ContextVar("KEPT", default=None)
+
+
+def loop():
+    if KEPT.get() is None:
+        KEPT.set(asyncio.new_event_loop())
+    return KEPT.get()
+
+
+def loop_for_the_caller():
+    return asyncio.new_event_loop()
+
+
+class Font:
+    # As a class in C that does not tell the collector what it refers to.
+
+    def __init__(self, path):
+        file = open(path, "rb")
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(file))
+
+
+@functools.cache
+def font(path):
+    return Font(path)
+
+
+def font_for_the_caller(path):
+    return Font(path)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [
+        ("sdk.loop()", "clean"),
+        ("KEPT.set(sdk.loop_for_the_caller())", "leaked"),
+        ("sdk.font(__file__)", "clean"),
+        ("sdk.font(__file__); sdk.font.cache_clear()", "leaked"),
+        ("sdk.font_for_the_caller(__file__)", "leaked"),
+    ],
+    ids=["context variable", "another's context variable", "cache", "that was cleared", "no cache"],
+)
+def test_what_a_library_keeps_where_no_reference_leads_is_no_leak(
+    inner: Inner, monkeypatch: pytest.MonkeyPatch, code: str, outcome: str
+) -> None:
+    inner.install(monkeypatch, sdk=UNSEEN)
+    inner.write(
+        test_it=f"import contextvars\nimport sdk\n\nKEPT = contextvars.ContextVar('KEPT')\n\ndef test_it(): {code}\n"
+    )
+    inner.judge(test_it=outcome)

@@ -131,6 +131,28 @@ def test_descriptors_of_one_sort_that_have_no_line_are_one_finding() -> None:
     assert found == [("fd 7: anon_inode:[eventfd]", 2), ("fd 9: anon_inode:[eventpoll]", 1)]
 
 
+def descriptors(*targets: str) -> list[Suspect]:
+    """Bare descriptors of one line, which lead there."""
+    return [
+        suspect(Kind.FDS, -number, library="os", summary=f"fd {number}: {target}")
+        for number, target in enumerate(targets, start=1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("targets", "summary"),
+    [
+        (("/tmp/1", "/tmp/2", "/tmp/3"), "fd 1: /tmp/1"),
+        (("/dev/urandom", "pipe:[7]", "pipe:[7]", "inotify"), "fd 1: /dev/urandom, fd 2: pipe:[7], fd 4: inotify"),
+        (tuple("abcdef"), "fd 1: a, fd 2: b, fd 3: c, fd 4: d, ..."),
+    ],
+    ids=["like", "unlike", "too many"],
+)
+def test_unlike_descriptors_of_one_line_are_all_told(targets: tuple[str, ...], summary: str) -> None:
+    (finding,) = rules.findings(descriptors(*targets))
+    assert (finding.summary, finding.count) == (summary, len(targets))
+
+
 def test_kinds_that_are_not_watched_are_left_out() -> None:
     assert rules.findings([SOCKET, FD], kinds=(Kind.FDS,))[0].kind is Kind.FDS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.asking import attribute, is_a
@@ -12,6 +12,7 @@ from pytest_httpleak.probes import descriptors as descriptors_probe
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Suspect
+    from pytest_httpleak.sites import Birth
 
 # Packages whose own threads and descriptors are the tool's, whatever test first set them off.
 _TOOLS: Final = frozenset(
@@ -39,6 +40,7 @@ _PASSAGES: Final = (
     "viztracer/patch.py",
     "wrapt/",
 )
+_PLUGINS: Final = "pytest_"  # of pytest, which may run the tests
 _THREAD_PREFIXES: Final = ("pydevd.", "execnet", "pytest_timeout")
 
 
@@ -53,7 +55,7 @@ def is_of_a_tool(suspect: Suspect) -> bool:
         place = installed_place(site.file)
         if place is not None and not place.startswith(_PASSAGES):
             package = _package(place)
-            return package in _TOOLS or (suspect.created is None and package.startswith("pytest_"))
+            return package in _TOOLS or (suspect.created is None and package.startswith(_PLUGINS))
     return suspect.created is None and bool(suspect.stack)
 
 
@@ -78,14 +80,17 @@ def serves_a_logger(thread: Any) -> bool:
     return thread is not None and any(attribute(listener, "_thread") is thread for listener in listeners)
 
 
-def wrapper_of(suspect: Suspect) -> str | None:
-    """The installed package that the user's own line called, where it is not the library itself and no tool."""
+def wrapper_of(suspect: Suspect, but: Container[str] = ()) -> str | None:
+    """The installed package that the user's own line called, where it is not the library itself, no tool and none of `but`."""
     found = None
     for site in suspect.stack:
         if site == suspect.created:
             return found
         package = package_of(site.file)
-        if package:  # the outermost: what a library is built on it calls itself
+        is_around = found is not None and package.startswith(_PLUGINS)
+        if (
+            package and package not in but and not is_around
+        ):  # the outermost: what a library is built on it calls itself
             found = None if package == suspect.library else package
     return None
 
@@ -133,9 +138,13 @@ def is_tool_thread(name: str) -> bool:
     return name.startswith(_THREAD_PREFIXES)
 
 
-def descriptors() -> set[int]:
-    """Descriptors that belong to the loggers' handlers and to multiprocessing."""
-    return {*_logging(), *of_multiprocessing()}
+# By descriptor: what is known of it: its birth, who answers for it, and its identity.
+_Known = Mapping[int, tuple["Birth | None", object, object]]
+
+
+def descriptors(known: _Known) -> set[int]:
+    """Descriptors that belong to the loggers' handlers and to multiprocessing; not those of handlers that pile up."""
+    return {*_logging(known), *of_multiprocessing()}
 
 
 def of_multiprocessing() -> set[int]:
@@ -168,23 +177,44 @@ def _shared_memory() -> set[int]:
     return {fd for fd, identity in descriptors_probe.listing().items() if identity in arenas}
 
 
-def _logging() -> Iterator[int]:
+def _logging(known: _Known) -> Iterator[int]:
+    piled_up = {fd for logger in _loggers() for fd in _piled_up(logger, known)}
     for handler in _attached():
         for name in ("stream", "sock", "socket"):
             part = attribute(handler, name)
             if part is None or part is sys.stdout or part is sys.stderr:
                 continue
             fd = _fileno(part)
-            if fd is not None:
+            if fd is not None and fd not in piled_up:
                 yield fd
+
+
+def _piled_up(logger: Any, known: _Known) -> Iterator[int]:
+    """What handlers of a logger have opened when they were made, where it has one of the same line from another owner's time.
+
+    The first is there for the process, and so are all that one owner has added.
+    """
+    init = attribute(attribute(attribute(sys.modules.get("logging"), "FileHandler"), "__init__"), "__code__")
+    owners: dict[object, object] = {}
+    for handler in list(attribute(logger, "handlers", ())):  # the oldest first
+        fd = _fileno(attribute(handler, "stream"))
+        birth, owner, _ = (None, None, None) if fd is None else known.get(fd, (None, None, None))
+        if fd is None or birth is None or all(code is not init for code, _ in birth.frames):
+            continue
+        if owners.setdefault(birth.place(), owner) is not owner:
+            yield fd
+
+
+def _loggers() -> list[Any]:
+    logging = sys.modules.get("logging")
+    loggers = attribute(attribute(attribute(logging, "Logger"), "manager"), "loggerDict", {})
+    return [attribute(logging, "root"), *list(loggers.values())]
 
 
 def _attached() -> list[Any]:
     """The handlers that a logger writes to, through others or at once; one that was taken off it unclosed is a leak."""
-    logging = sys.modules.get("logging")
-    loggers = attribute(attribute(attribute(logging, "Logger"), "manager"), "loggerDict", {})
-    todo = list(attribute(attribute(logging, "root"), "handlers", ()))
-    for logger in list(loggers.values()):
+    todo: list[Any] = []
+    for logger in _loggers():
         todo += attribute(logger, "handlers", ())  # a place in the tree that no logger has taken yet has none
     found: dict[int, Any] = {}
     while todo:

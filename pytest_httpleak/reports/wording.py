@@ -65,6 +65,7 @@ UNKNOWN_LINE: Final = "line unknown (made by C code, or before the plugin was at
 
 # Summaries of some adapters say it already.
 _SAYS_OPEN: Final = re.compile(r"\b(?:still|not closed|never closed|unclosed|not released)\b")
+_LISTS: Final = re.compile(r", fd \d+: ")  # of unlike things, not one that is there so many times
 _SAYS_DROPPED: Final = re.compile("dropped (?:without being closed|while checked out)")
 
 
@@ -110,7 +111,7 @@ def subject(finding: Finding) -> str:
 def described(finding: Finding) -> str:
     """The object, how many of them, and their state: all of a headline but its verdict."""
     shown = subject(finding)
-    if finding.count > 1 and finding.state is not State.PEAK:
+    if finding.count > 1 and finding.state is not State.PEAK and not _LISTS.search(shown):
         shown += f" x{finding.count}"
     if finding.state is State.PEAK or (finding.state is State.OPEN and _SAYS_OPEN.search(shown)):
         return shown

@@ -13,7 +13,7 @@ from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Place, Watch
-from pytest_httpleak.probes import infrastructure, makers, references, ways
+from pytest_httpleak.probes import infrastructure, makers, references, unseen, ways
 from pytest_httpleak.probes.paths import Root
 from pytest_httpleak.records import WEBSOCKET, Record
 from pytest_httpleak.session.processclients import is_first, is_of_a_client, was_made_for_all
@@ -173,7 +173,7 @@ def excused(
         thing = None if suspect.kind in given_up or suspect.state is State.COLLECTED else record.kept_as()
         keeper, is_known = made_by.of(thing, record) if ends else (None, True)
         if keeper is None and of_fixture and thing is not None:
-            keeper = next((each for each in fixtures if each.values is not None and each.values.contain(thing)), None)
+            keeper = _whose_values_contain(thing, fixtures)
         is_climbed = is_searched and thing is not None and keeper is None and terms.by_attributes
         way = ways.Way(packages=packages, ends=ends, in_cells=terms.in_cells, passing=terms.passing, aside=aside)
         root = _place_of(record, thing, way, codes=codes, seconds=seconds) if is_climbed else None
@@ -202,6 +202,10 @@ def excused(
     return keys
 
 
+def _whose_values_contain(thing: object, fixtures: list[Owner]) -> Owner | None:
+    return next((each for each in fixtures if each.values is not None and each.values.contain(thing)), None)
+
+
 def _place_of(record: Record, thing: object, way: ways.Way, *, codes: set[CodeType], seconds: float) -> Root | None:
     """The place that keeps something. A server has its thread's function, not the thread, which a cached function may start."""
     root = references.process_wide(thing, way, seconds=seconds)
@@ -209,6 +213,7 @@ def _place_of(record: Record, thing: object, way: ways.Way, *, codes: set[CodeTy
         return root
     if root is not None and record.place():  # it has led to the object that has the number of a descriptor
         return root._replace(through=(*root.through, type(thing)))
+    root = root or unseen.place_of(thing, way.packages, codes)
     served = attribute(attribute(thing, "_target"), "__self__") if record.kind is Kind.THREADS else None
     if root is not None or served is None:
         return root

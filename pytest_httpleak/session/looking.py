@@ -83,7 +83,7 @@ class Looking:
         self._ledger.make_room()
         from pytest_httpleak.probes import infrastructure
 
-        explained = set(self._held_descriptors(sockets=False)) | infrastructure.descriptors()
+        explained = set(self._held_descriptors(sockets=False)) | infrastructure.descriptors(self._watch.fds)
         suspects = [suspect for suspect in suspects if not self._is_explained(suspect, explained)]
         if unaccounted:
             explained |= set(self._held_descriptors(sockets=True))
