@@ -142,7 +142,8 @@ def _hint(suspect: Suspect, holder: object) -> str:
     if suspect.type == WEBSOCKET:
         return _WEBSOCKET
     if suspect.kind is Kind.RESPONSES:
-        return _CLOSE_RESPONSE.get(suspect.library, _BY_KIND[Kind.RESPONSES])
+        text = _CLOSE_RESPONSE.get(suspect.library, _BY_KIND[Kind.RESPONSES])
+        return text.replace("session.get(", f"session.{_verb(suspect)}(")
     if suspect.kind is Kind.CLIENTS:
         return _CLOSE_CLIENT.get(suspect.library, _BY_KIND[Kind.CLIENTS])
     if suspect.library == "os" and not suspect.stack:
@@ -155,6 +156,15 @@ def _hint(suspect: Suspect, holder: object) -> str:
         return "call `timer.cancel()` before the test ends"
     by_library = None if databases.is_database(type(holder)) else _by_library(suspect)
     return by_library or _by_maker(suspect) or _by_holder(suspect, holder) or _BY_KIND[suspect.kind]
+
+
+def _verb(suspect: Suspect) -> str:
+    """The method of a session that sends such a request."""
+    verb = suspect.summary.partition(" ")[0].lower()
+    return verb if verb in _VERBS else "get"
+
+
+_VERBS: Final = frozenset("delete head options patch post put".split())
 
 
 def _is_given_to_nobody(suspect: Suspect) -> bool:

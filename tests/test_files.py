@@ -6,6 +6,8 @@ from __future__ import annotations
 import builtins
 import contextlib
 import ctypes
+import functools
+import gc
 import gzip
 import importlib
 import io
@@ -554,6 +556,28 @@ def test_what_appears_before_a_fixture_is_set_up_stays_the_tests(
 
     assert [finding.kind for finding in leaks(leaking)] == [Kind.FDS]
     assert found == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux alone")
+@pytest.mark.parametrize("is_closed", [True, False], ids=["closed", "dropped"])
+def test_a_poller_that_code_in_c_opens_is_not_taken_for_an_earlier_one(
+    leaks: Leaks, request: pytest.FixtureRequest, *, is_closed: bool
+) -> None:
+    kept: list[selectors.BaseSelector] = []
+
+    def leaking() -> None:
+        kept.append(selectors.DefaultSelector())
+        number = kept[0].fileno()  # type: ignore[attr-defined]
+        if is_closed:
+            kept[0].close()
+        else:
+            kept.clear()
+            gc.collect()  # it refers to itself
+        fd = ctypes.CDLL(None).epoll_create1(0)
+        request.addfinalizer(functools.partial(os.close, fd))
+        assert fd == number
+
+    assert [finding.created for finding in leaks(leaking)] == [None]
 
 
 # -- never a leak ------------------------------------------------------------------------------------------------------

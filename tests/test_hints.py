@@ -234,6 +234,12 @@ def test_a_librarys_database_is_closed_through_the_library(inner: Inner, monkeyp
     assert finding["hint"].startswith("close or dispose of what store has opened it for")
 
 
+@pytest.mark.parametrize(("request_line", "verb"), [("HEAD http://a/", "head"), ("GET http://a/", "get"), ("", "get")])
+def test_a_response_is_asked_for_with_the_verb_that_was_used(request_line: str, verb: str) -> None:
+    made = Suspect(Kind.RESPONSES, "requests", "requests.Response", State.OPEN, request_line, 1, None, ())
+    assert hint(made).startswith(f"use `with session.{verb}(..., stream=True) as response:`")
+
+
 def test_a_database_is_none_of_an_http_librarys_own(ending: contextlib.ExitStack) -> None:
     folder, test = "/venv/lib/python3/site-packages/", Site("/a/test_a.py", 1, "test")
     stack = (Site(f"{folder}cache/storage.py", 1, "open"), Site(f"{folder}httpx/_client.py", 1, "send"), test)

@@ -11,6 +11,9 @@ import queue
 import socket
 import sqlite3
 import threading
+import weakref
+
+end = threading.Event()
 
 
 class Connection:
@@ -75,6 +78,29 @@ class Producer(Client):
         self.work()
 
 
+class Monitor:
+    def open(self, daemon):
+        thread = threading.Thread(target=self.run, daemon=daemon)
+        self.thread = weakref.proxy(thread)
+        thread.start()
+
+    def run(self):
+        end.wait()
+
+
+class Driver:
+    def __init__(self):
+        self.monitors = {}
+
+    def ask(self, daemon=True):
+        if not self.monitors:
+            self.monitors["primary"] = Monitor()
+            self.monitors["primary"].open(daemon)
+
+    def start_monitors(self):
+        self.ask()
+
+
 class Server:
     def start(self):
         self.sock = socket.create_server(("127.0.0.1", 0))
@@ -128,6 +154,8 @@ import store
 client = store.Client(__file__)
 made_later = raw = None
 poller = store.Poller()
+driver = store.Driver()
+drivers = {}
 database = store.Database(":memory:")
 engine = store.Engine(os.path.join(tempfile.mkdtemp(), "a.db"))
 jobs = queue.Queue()
@@ -214,6 +242,7 @@ CLEAN = {
     "pool": "app.client.use_pool()",
     "pool by number": "app.poller.connect()",
     "database with a thread, in a queue": "app.engine.connect()",
+    "thread of a part that it needs at first use": "app.driver.ask()",
     "file": "app.client.open()",
     "of a class": "app.Settings.client.connect()",
     "of a cached function": "app.shared().connect()",
@@ -226,6 +255,10 @@ CLEAN = {
 
 LEAKING = {
     "thread": ("app.client.work()", "threads"),
+    "thread of a part that a test starts": ("app.driver.start_monitors()", "threads"),
+    "thread of a part that the end of the program waits for": ("app.driver.ask(daemon=False)", "threads"),
+    "thread of a part, in a registry": ("app.drivers[1] = store.Driver(); app.drivers[1].ask()", "threads"),
+    "thread of a part, dropped": ("store.Driver().ask()", "threads"),
     "thread that a test starts by what a cached function has": ("app.shared().work()", "threads"),
     "thread that a test starts by what its module has made": ("app.connected().work()", "threads"),
     "thread that a test starts for it": (
@@ -251,7 +284,8 @@ LEAKING = {
 def judged(inner: Inner, monkeypatch: pytest.MonkeyPatch, code: str, outcome: str) -> list[str]:
     """The kinds of what a test of that code leaks, which has that outcome."""
     inner.install(monkeypatch, store=STORE)
-    inner.write(app=APP, test_it=f"import app\nimport store\n\ndef test_it():\n    {code}\n")
+    conftest = "import store\n\ndef pytest_unconfigure():\n    store.end.set()\n"
+    inner.write(conftest=conftest, app=APP, test_it=f"import app\nimport store\n\ndef test_it():\n    {code}\n")
     inner.judge("-W", "ignore::ResourceWarning", test_it=outcome)
     return [finding["kind"] for row in inner.report["tests"] for finding in row["findings"]]
 

@@ -190,6 +190,21 @@ def is_of_loaded_code(fd: int) -> bool:
     )
 
 
+def is_anothers(fd: int, thing: Any) -> bool:
+    """Whether the object that had a number is closed, or gone, so that another one has it: all pollers have one identity."""
+    is_over = thing is None or (type(thing).__module__ == "selectors" and _is_closed(thing))
+    return is_over and target(fd).startswith("anon_inode:")
+
+
+def _is_closed(selector: Any) -> bool:
+    try:
+        selector.fileno()
+    except Exception as error:  # noqa: BLE001  # each sort has an error of its own for that
+        pass_on(error)
+        return True
+    return False
+
+
 def is_new_and_no_link(fd: int) -> bool:
     """Whether a regular file is empty, and was opened so that a link would not have been followed, as SQLite does."""
     try:

@@ -17,7 +17,7 @@ from pytest_httpleak.probes import infrastructure, makers, references, unseen, w
 from pytest_httpleak.probes.paths import Root
 from pytest_httpleak.records import WEBSOCKET, Record
 from pytest_httpleak.session.processclients import is_first, is_of_a_client, was_made_for_all
-from pytest_httpleak.sites import Birth, is_user_module
+from pytest_httpleak.sites import Birth, file_of_class, is_installed_file, is_user_module
 from pytest_httpleak.socketrecords import SocketRecord
 
 SEARCH: Final = 5.0  # seconds of processor time for one question whose answer decides
@@ -218,7 +218,10 @@ def _place_of(record: Record, thing: object, way: ways.Way, *, codes: set[CodeTy
     if root is not None or served is None:
         return root
     root = references.process_wide(served, way, seconds=seconds)
-    return root._replace(through=(type(served), *root.through)) if root is not None and root.code in codes else None
+    if root is None or root is references.GIVEN_UP:
+        return root
+    root = root._replace(through=(*root.through, type(served)))
+    return root if root.code in codes or is_installed_file(file_of_class(root.through[0]) or "") else None
 
 
 def _makers(birth: Birth | None, terms: _Terms) -> frozenset[str]:

@@ -11,6 +11,7 @@ from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import descriptors
+from pytest_httpleak.records import Address
 from pytest_httpleak.sites import Birth
 
 if TYPE_CHECKING:
@@ -227,10 +228,16 @@ class Ledger:
         if known is None:
             return None
         birth, owner, identity = known
-        if identity != (descriptors.identity(fd) if now is None else now):
+        if identity != (descriptors.identity(fd) if now is None else now) or self._is_over(fd, identity):
             self._watch.fds.pop(fd, None)
             return None
         return birth, owner
+
+    def _is_over(self, fd: int, identity: descriptors.Identity | None) -> bool:
+        known = self._watch.holders.get(fd)
+        if known is None or known[0] != identity or isinstance(known[1], Address):
+            return False
+        return descriptors.is_anothers(fd, known[1]())
 
     def _unaccounted(self, owner: Owner) -> Open:
         """What `owner` has opened and left open: by the births, and by a listing where the gate has moved."""

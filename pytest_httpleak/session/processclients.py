@@ -60,15 +60,15 @@ def was_made_for_all(codes: set[CodeType], root: Root, test: CodeType | None, *,
 def is_of_a_client(suspect: Suspect, thing: object, codes: set[CodeType], root: Root, *, of_clients: bool) -> bool:
     """Whether one of a library's objects that keep it has opened it by a method of its own, and not when it was made itself.
 
-    What listens is a server's. Of threads, which are there to be stopped, only a database's is left to an engine that keeps it.
-    A runner's loop is there from its first call on.
+    What listens is a server's. A thread is there to be stopped, but for what a client has parts of its own run in the background
+    when it is first used, as a driver its monitors. A runner's loop is there from its first call on.
     """
     if suspect.kind is Kind.LOOPS:
         return any((cls.__module__, cls.__name__) == _NAMES_OF_RUNNERS for cls in root.through[-1:])
     libraries = [cls for cls in root.through if is_installed_file(file_of_class(cls) or "")]
     if not libraries or not of_clients or (suspect.kind is Kind.SOCKETS and listens(thing)):
         return False
-    if suspect.kind is Kind.THREADS and not (len(libraries) > 1 and _works_for_a_database(thing)):
+    if suspect.kind is Kind.THREADS and not (len(libraries) > 1 and _is_a_parts(suspect, thing)):
         return False
     methods = {code for code in codes if code.co_name not in _CONSTRUCTORS}
     return any(_made_in(cls, methods) for cls in libraries)
@@ -84,6 +84,20 @@ def _is_made_at_home(codes: set[CodeType], module: str, test: CodeType | None) -
     name = os.path.basename(file)
     is_of_tests = (test is not None and test.co_filename == file) or name.startswith(_OF_TESTS) or name.endswith(_TEST)
     return not is_of_tests and any(code.co_filename == file for code in codes)
+
+
+def _is_a_parts(suspect: Suspect, thread: object) -> bool:
+    """Whether nobody has asked for a thread that ends with the program: the user's line has called for something else."""
+    if _works_for_a_database(thread):
+        return True
+    around = suspect.stack[: suspect.stack.index(suspect.created)] if suspect.created in suspect.stack else ()
+    called = around[-1].function.rpartition(".")[2] if around else ""
+    return bool(called) and attribute(thread, "daemon") is True and _STARTS.isdisjoint(called.split("_"))
+
+
+_STARTS: Final = frozenset(
+    "begin consume follow launch listen loop monitor run schedule serve start subscribe watch".split()
+)
 
 
 def _works_for_a_database(thread: object) -> bool:
