@@ -13,7 +13,7 @@ from typing import Any
 
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.records import RUNNER_TASKS, Table, Worker
-from pytest_httpleak.sites import Birth, capture, is_user_class, is_user_frame
+from pytest_httpleak.sites import Birth, capture, frame_of_task, is_user_class, is_user_frame
 
 _active_threads: dict[int, Any] = getattr(threading, "_active", {})
 _get_ident, _getframe = threading.get_ident, sys._getframe
@@ -24,7 +24,7 @@ TaskOrigin = tuple[Birth, Owner, int]
 
 def runs_users_code(task: Any) -> bool:
     """Whether the coroutine that a task runs, or the class of the task, is the user's own."""
-    frame = getattr(task.get_coro(), "cr_frame", None)
+    frame = frame_of_task(task.get_coro())
     return (frame is not None and is_user_frame(frame)) or is_user_class(type(task))
 
 
@@ -172,7 +172,7 @@ class Answering:
         if task is not None:
             known = self.of_task(task)
             if known is not None:
-                return _birth_below(getattr(task.get_coro(), "cr_frame", None), known[0], depth + 1)
+                return _birth_below(frame_of_task(task.get_coro()), known[0], depth + 1)
         in_trio: Birth | None = (
             None if self.birth_in_trio is None or loop is not None else self.birth_in_trio(depth + 1)
         )
@@ -198,7 +198,7 @@ class Answering:
             if known is None or known[2] != id(coro):
                 known = self.sent.get(id(coro))
             if known is not None:
-                return self._birth_inside(getattr(coro, "cr_frame", None), known[0], depth + 1), known[1]
+                return self._birth_inside(frame_of_task(coro), known[0], depth + 1), known[1]
         return self.birth(depth + 1), self._answering()
 
     def _birth_inside(self, outermost: FrameType | None, maker: Birth, depth: int) -> Birth:

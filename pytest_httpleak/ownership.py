@@ -173,13 +173,13 @@ class Watch(Answering):
         self._meet(task)
         sent = self.sent.pop(id(coro), None) if self.sent else None
         birth, owner = sent[:2] if sent else self._origin(depth)
-        if not birth.has_user and birth.parent is None and self.is_in_a_librarys_task():
+        if not birth.is_users() and self.is_in_a_librarys_task():
             owner = self.root
         # Not asked of a task that is over: an eager one has no coroutine left, at which Python 3.12.1 crashes.
         runs = task.get_coro() if hasattr(task, "get_coro") and not task.done() else coro
         self.tasks[id(task)] = (birth, self.root if owner.over else owner, id(runs))
         self.births_of_tasks += 1
-        if self.peaking:
+        if self.peaking and birth.is_users():
             self.opened(TaskRecord(task, birth))
 
     def _meet(self, task: Any) -> None:

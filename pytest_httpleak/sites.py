@@ -97,6 +97,10 @@ class Birth:
         place = self.place()
         return None if place is None else _site(*place)
 
+    def is_users(self) -> bool:
+        """Whether the user's code has led to it: not so to a task that a test runner makes for a test."""
+        return self.has_user or self.parent is not None
+
     def place(self) -> tuple[CodeType, int] | None:
         """The same as a raw pair, which tells places apart and costs less."""
         birth: Birth | None = self
@@ -222,7 +226,7 @@ def awaits(coroutine: Any) -> Iterator[Any]:
         if frame_of(current) is not None:
             yield current
             current = next(filter(None, (getattr(current, name, None) for name in _BELOW)), None)
-        elif type(current).__name__ in _BETWEEN:
+        elif type(current).__name__ in _BETWEEN or _is_around_another(current):
             current = next((part for part in gc.get_referents(current) if frame_of(part) is not None), None)
         else:
             return
@@ -231,6 +235,23 @@ def awaits(coroutine: Any) -> Iterator[Any]:
 def frame_of(thing: Any) -> Any:
     """The frame of a coroutine or generator that is not over, else None."""
     return next(filter(None, (getattr(thing, name, None) for name in _FRAMES)), None)
+
+
+def frame_of_task(coroutine: Any) -> Any:
+    """The frame of the coroutine that a task runs, or of the one that it is around; None where there is none, or it is over."""
+    frame = getattr(coroutine, "cr_frame", None)
+    if frame is None and _is_around_another(coroutine):
+        return frame_of(next(awaits(coroutine), None))
+    return frame
+
+
+def _is_around_another(thing: Any) -> bool:
+    """Whether an object of somebody's own class behaves as the coroutine that it has, as a request of aiohttp's does."""
+    cls = type(thing)
+    return cls.__flags__ & _HEAP_TYPE != 0 and hasattr(cls, "send") and hasattr(cls, "throw")
+
+
+_HEAP_TYPE: Final = 1 << 9  # CPython's flag of classes that are no part of the interpreter
 
 
 def birth_of(frames: list[FrameType]) -> Birth:

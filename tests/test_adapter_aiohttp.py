@@ -6,7 +6,7 @@ import asyncio
 import gc
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from unittest import mock
 
@@ -610,6 +610,34 @@ def test_a_response_inside_a_task_is_that_tasks(marked: Marked, loop: Loop, clie
     assert f"GET {server}/chunked [200]" in [each.summary for each in finding.holds]
     assert kinds == ["responses", "connections", "sockets"]
     assert not any("no response to explain it" in each.summary for each in finding.holds)
+
+
+@pytest.mark.parametrize("way", ["alone", "in a wait", "in a gathering", "next of a generator"])
+def test_a_request_that_is_pending_is_one_finding_with_its_task(
+    leaks: Leaks, held: list[Any], loop: Loop, client: Any, server: str, way: str
+) -> None:
+    async def generated() -> AsyncIterator[int]:
+        async with client.get(f"{server}/hang") as response:
+            yield response.status
+
+    def request() -> Any:
+        if way == "next of a generator":
+            return anext(generated())
+        request = client.get(f"{server}/hang")
+        if way == "in a wait":
+            return asyncio.wait_for(request, 60)
+        return asyncio.gather(request) if way == "in a gathering" else request
+
+    def leaking() -> None:
+        async def main() -> None:
+            held.append(asyncio.ensure_future(request()))
+            await asyncio.sleep(0.05)
+
+        loop.run(main())
+
+    (finding,) = leaks(leaking)
+    assert finding.kind.value == "tasks"
+    assert "object at" not in finding.summary
 
 
 @pytest.mark.usefixtures("whole_heap")

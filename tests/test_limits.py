@@ -102,6 +102,44 @@ def test_tasks_at_once_are_limited(leaks: Leaks) -> None:
     assert leaks(lambda: asyncio.run(together()), peak_tasks=NUMBER + 1) == ()
 
 
+OF_RUNNERS = """
+import asyncio
+import unittest
+
+import pytest
+
+
+async def three():
+    await asyncio.gather(*(asyncio.sleep(0) for _ in range(3)))
+
+
+@pytest.mark.asyncio
+@pytest.mark.httpleak(peak_tasks=3)
+async def test_three(httpleak):
+    assert httpleak.snapshot().tasks == 0
+    await three()
+    assert httpleak.peak("tasks") == 3
+
+
+@pytest.mark.asyncio
+@pytest.mark.httpleak(peak_tasks=2)
+async def test_one_more():
+    await three()
+
+
+class TestCase(unittest.IsolatedAsyncioTestCase):
+    @pytest.mark.httpleak(peak_tasks=3)
+    async def test_case(self):
+        await three()
+"""
+
+
+def test_the_task_that_a_test_itself_runs_in_is_its_runners(inner: Inner) -> None:
+    pytest.importorskip("pytest_asyncio")
+    inner.write(test_it=OF_RUNNERS)
+    inner.judge("-p", "pytest_asyncio.plugin", test_three="clean", test_one_more="leaked", test_case="clean")
+
+
 def test_tasks_one_after_the_other_are_within_the_limit(leaks: Leaks) -> None:
     async def in_turn() -> None:
         for _ in range(NUMBER):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
@@ -116,8 +117,10 @@ def _code(thing: Any) -> Any:
 
 
 def codes(suspended: Iterable[Any]) -> Iterator[types.CodeType]:
-    """The code of some coroutines."""
+    """The code of a task's coroutine; where that is asyncio's own, around another one, of that, too."""
     for each in suspended:
         code = _code(each)
         if code is not None:
             yield code
+            if os.path.basename(os.path.dirname(code.co_filename)) != "asyncio":
+                return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, fields
+from typing import Any
 
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.ownership import Watch
@@ -34,6 +35,12 @@ class Snapshot:
         return Snapshot(*(getattr(self, each.name) - getattr(earlier, each.name) for each in fields(Snapshot)))
 
 
+def _is_users(watch: Watch, task: Any) -> bool:
+    """Whether a task is none of the test runner's; one whose making was not seen may be anybody's."""
+    known = watch.of_task(task)
+    return known is None or known[0].is_users()
+
+
 def snapshot(watch: Watch) -> Snapshot:
     """Count what is open now."""
     counts = dict.fromkeys(Kind, 0)
@@ -49,7 +56,7 @@ def snapshot(watch: Watch) -> Snapshot:
     return Snapshot(
         sockets=counts[Kind.SOCKETS],
         fds=descriptors.count() or len(descriptors.listing()),
-        tasks=sum(len(tasks.pending(loop)) for loop in watch.open_loops()),
+        tasks=sum(_is_users(watch, task) for loop in watch.open_loops() for task in tasks.pending(loop)),
         threads=len(threads),
         loops=sum(
             loops.get(loop) is not None for loop in watch.open_loops()

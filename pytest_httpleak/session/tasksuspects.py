@@ -127,7 +127,7 @@ class TaskSuspects:
         if not candidates:
             return suspect
         frames = [awaited for task in family for awaited in awaits(task.get_coro())]
-        made_here = set(taskframes.codes(task.get_coro() for task in family))
+        made_here = {code for task in family for code in taskframes.codes(awaits(task.get_coro()))}
         find = self._finder(candidates, made_here)
         held: dict[int, Suspect] = {}
         for thing in taskframes.in_frames(frames, lambda part: find(part) is not None, self._is_hub):
