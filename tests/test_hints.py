@@ -262,6 +262,21 @@ def test_what_a_client_has_dropped_is_its_librarys_doing(asking: str, expected: 
     assert hint(made) == expected
 
 
+@pytest.mark.parametrize(
+    ("asking", "expected"),
+    [
+        (("aiohttp/web_runner.py",), "call `await runner.cleanup()` in a `finally`"),
+        (("aiohttp/web_runner.py", "aiohttp/test_utils.py"), "use `async with` on the server or client for tests"),
+        (("aiohttp/connector.py",), "close what aiohttp has opened it for"),
+    ],
+)
+def test_a_server_of_aiohttps_is_ended_by_its_runner(asking: tuple[str, ...], expected: str) -> None:
+    test = Site("/a/test_a.py", 1, "test")
+    stack = (*(Site(f"/venv/lib/python3/site-packages/{file}", 1, "call") for file in asking), test)
+    made = Suspect(Kind.SOCKETS, "socket", "socket.socket", State.OPEN, "", 1, test, stack)
+    assert hint(made).startswith(expected)
+
+
 @pytest.mark.skipif(not hasattr(select, "epoll"), reason="of Linux alone")
 def test_a_poller_closes_itself(hints_of: Any, ending: contextlib.ExitStack) -> None:
     assert hints_of(lambda: ending.enter_context(select.epoll())) == {"close it, best with a `with` block"}
