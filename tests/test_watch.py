@@ -1023,10 +1023,18 @@ def test_tasks_that_are_pending_at_once_are_counted_while_somebody_asks(watch: W
     assert test.peaks.holders == {}
     watch.peaking = 1
     for task in tasks[1:]:
-        watch.task_made(task, task.get_coro())
+        watch.task_made(task, task.get_coro(), depth=3)  # made here
     pending = test.peaks.holders[Kind.TASKS]
     assert len(pending) == 2
     assert [record.birth for record in pending] == [watch.tasks[id(task)][0] for task in tasks[1:]]
+
+
+def test_a_task_that_no_code_of_the_users_has_led_to_does_not_count(watch: Watch, test: Owner) -> None:
+    test.peaks, watch.peaking = Peaks(), 1
+    task = Task()
+    watch.task_made(task, task.get_coro())  # as by whoever has called the test
+    assert not watch.tasks[id(task)][0].is_users()
+    assert test.peaks.holders == {}
 
 
 def test_a_task_of_an_owner_that_is_over_is_the_processs(watch: Watch, test: Owner) -> None:
