@@ -179,7 +179,8 @@ class Watch(Answering):
         runs = task.get_coro() if hasattr(task, "get_coro") and not task.done() else coro
         self.tasks[id(task)] = (birth, self.root if owner.over else owner, id(runs))
         self.births_of_tasks += 1
-        if self.peaking and birth.is_users():
+        # A runner makes the one that a test runs in before its loop runs.
+        if self.peaking and (birth.is_users() or self.running_loop() is not None):
             self.opened(TaskRecord(task, birth))
 
     def _meet(self, task: Any) -> None:

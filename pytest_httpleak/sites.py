@@ -6,10 +6,10 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
-from types import CodeType, FrameType
+from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_httpleak.asking import attribute, is_a
+from pytest_httpleak.asking import attribute, attributes_of, defined_in, is_a, mro_of
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Site
@@ -226,10 +226,10 @@ def awaits(coroutine: Any) -> Iterator[Any]:
         if frame_of(current) is not None:
             yield current
             current = next(filter(None, (getattr(current, name, None) for name in _BELOW)), None)
-        elif type(current).__name__ in _BETWEEN or _is_around_another(current):
+        elif type(current).__name__ in _BETWEEN:
             current = next((part for part in gc.get_referents(current) if frame_of(part) is not None), None)
         else:
-            return
+            current = _inside(current)
 
 
 def frame_of(thing: Any) -> Any:
@@ -240,18 +240,35 @@ def frame_of(thing: Any) -> Any:
 def frame_of_task(coroutine: Any) -> Any:
     """The frame of the coroutine that a task runs, or of the one that it is around; None where there is none, or it is over."""
     frame = getattr(coroutine, "cr_frame", None)
-    if frame is None and _is_around_another(coroutine):
-        return frame_of(next(awaits(coroutine), None))
+    if frame is None:
+        inside = _inside(coroutine)
+        return None if inside is None else frame_of(inside)
     return frame
 
 
-def _is_around_another(thing: Any) -> bool:
-    """Whether an object of somebody's own class behaves as the coroutine that it has, as a request of aiohttp's does."""
+def _inside(thing: Any) -> Any:
+    """The coroutine that an object of somebody's own class is around, as a request of aiohttp's is; None for what is none."""
     cls = type(thing)
-    return cls.__flags__ & _HEAP_TYPE != 0 and hasattr(cls, "send") and hasattr(cls, "throw")
+    if not _FLAGS(cls) & _HEAP_TYPE:
+        return None
+    if not all(any(name in defined_in(base) for base in mro_of(cls)) for name in ("send", "throw")):
+        return None
+    parts = {id(part): part for part in (*gc.get_referents(thing), *attributes_of(thing).values())}
+    found = [part for part in parts.values() if type(part) in _SUSPENDED]
+    return found[0] if len(found) == 1 else None
 
 
+_FLAGS: Final = type.__dict__["__flags__"].__get__  # without a question to a metaclass
 _HEAP_TYPE: Final = 1 << 9  # CPython's flag of classes that are no part of the interpreter
+_SUSPENDED: Final = (CoroutineType, GeneratorType, AsyncGeneratorType)
+
+
+def is_of_asyncio(filename: str) -> bool:
+    """Whether that is a file of the standard library's asyncio."""
+    return filename.startswith(_ASYNCIO)
+
+
+_ASYNCIO: Final = f"{_STANDARD}asyncio{os.sep}"
 
 
 def birth_of(frames: list[FrameType]) -> Birth:

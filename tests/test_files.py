@@ -627,16 +627,32 @@ def test_handlers_that_each_test_adds_to_a_logger_leak(leaks: Leaks, logger: log
         for name in ("app", "errors"):
             logger.addHandler(logging.FileHandler(tmp_path / name))
 
-    def add_another() -> None:
+    def second() -> None:
         logger.addHandler(logging.FileHandler(tmp_path / "audit"))
 
+    def third() -> None:
+        start()
+
+    def fourth() -> None:
+        start()
+
     assert leaks(start) == ()
-    assert leaks(add_another) == ()
-    assert [finding.count for finding in leaks(start)] == [2]
-    assert [finding.count for finding in leaks(start)] == [2]
+    assert leaks(second) == ()
+    assert [finding.count for finding in leaks(third)] == [2]
+    assert [finding.count for finding in leaks(fourth)] == [2]
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
+    assert leaks(third) == ()
+
+
+def test_handlers_that_a_test_adds_when_it_is_run_again_do_not_pile_up(
+    leaks: Leaks, logger: logging.Logger, tmp_path: Path
+) -> None:
+    def start() -> None:
+        logger.addHandler(logging.FileHandler(tmp_path / "app"))
+
+    assert leaks(start) == ()
     assert leaks(start) == ()
 
 

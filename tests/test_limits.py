@@ -127,6 +127,16 @@ async def test_one_more():
     await three()
 
 
+@pytest.mark.asyncio
+@pytest.mark.httpleak(peak_tasks=2)
+async def test_made_by_callbacks(httpleak):
+    for _ in range(3):
+        asyncio.get_running_loop().call_soon(asyncio.ensure_future, asyncio.sleep(0.01))
+    await asyncio.sleep(0)
+    assert httpleak.snapshot().tasks == 3
+    await asyncio.sleep(0.02)
+
+
 class TestCase(unittest.IsolatedAsyncioTestCase):
     @pytest.mark.httpleak(peak_tasks=3)
     async def test_case(self):
@@ -137,7 +147,13 @@ class TestCase(unittest.IsolatedAsyncioTestCase):
 def test_the_task_that_a_test_itself_runs_in_is_its_runners(inner: Inner) -> None:
     pytest.importorskip("pytest_asyncio")
     inner.write(test_it=OF_RUNNERS)
-    inner.judge("-p", "pytest_asyncio.plugin", test_three="clean", test_one_more="leaked", test_case="clean")
+    outcomes = {
+        "test_three": "clean",
+        "test_one_more": "leaked",
+        "test_made_by_callbacks": "leaked",
+        "test_case": "clean",
+    }
+    inner.judge("-p", "pytest_asyncio.plugin", **outcomes)
 
 
 def test_tasks_one_after_the_other_are_within_the_limit(leaks: Leaks) -> None:

@@ -7,6 +7,7 @@ from inner import Inner
 
 STORE = """
 import collections
+import functools
 import queue
 import socket
 import sqlite3
@@ -78,8 +79,27 @@ class Producer(Client):
         self.work()
 
 
+class Collection:
+    def __init__(self, driver):
+        self.driver = driver
+
+    def watch(self):
+        self.driver.ask()
+
+
+class Service:
+    def serve(self):
+        end.wait()
+
+    def start(self, daemon):
+        threading.Thread(target=self.serve, daemon=daemon).start()
+
+
+default = Service()
+
+
 class Monitor:
-    def open(self, daemon):
+    def open(self, daemon=True):
         thread = threading.Thread(target=self.run, daemon=daemon)
         self.thread = weakref.proxy(thread)
         thread.start()
@@ -88,9 +108,29 @@ class Monitor:
         end.wait()
 
 
+def decorated(function):
+    @functools.wraps(function)
+    def wrapper(*args):
+        return function(*args)
+    return wrapper
+
+
 class Driver:
     def __init__(self):
         self.monitors = {}
+
+    def __enter__(self):
+        self.ask()
+
+    @decorated
+    def start_decorated(self):
+        self.ask()
+
+    def startMonitors(self):
+        self.ask()
+
+    def collection(self):
+        return Collection(self)
 
     def ask(self, daemon=True):
         if not self.monitors:
@@ -243,6 +283,7 @@ CLEAN = {
     "pool by number": "app.poller.connect()",
     "database with a thread, in a queue": "app.engine.connect()",
     "thread of a part that it needs at first use": "app.driver.ask()",
+    "thread of a part that what it has given needs": "app.driver.collection().watch()",
     "file": "app.client.open()",
     "of a class": "app.Settings.client.connect()",
     "of a cached function": "app.shared().connect()",
@@ -256,6 +297,18 @@ CLEAN = {
 LEAKING = {
     "thread": ("app.client.work()", "threads"),
     "thread of a part that a test starts": ("app.driver.start_monitors()", "threads"),
+    "thread of a part that a test starts by a name in one word": ("app.driver.startMonitors()", "threads"),
+    "thread of a part that a test starts by a decorated method": ("app.driver.start_decorated()", "threads"),
+    "thread of a part that a block starts": ("app.driver.__enter__()", "threads"),
+    "thread of a part that a test calls itself": (
+        "app.driver.monitors[1] = store.Monitor(); app.driver.monitors[1].open()",
+        "threads",
+    ),
+    "thread that a test starts for a library's own": (
+        "import threading; threading.Thread(target=store.default.serve, daemon=True).start()",
+        "threads",
+    ),
+    "thread that a library's own starts when asked to": ("store.default.start(False)", "threads"),
     "thread of a part that the end of the program waits for": ("app.driver.ask(daemon=False)", "threads"),
     "thread of a part, in a registry": ("app.drivers[1] = store.Driver(); app.drivers[1].ask()", "threads"),
     "thread of a part, dropped": ("store.Driver().ask()", "threads"),
@@ -545,6 +598,15 @@ def font(path):
 
 def font_for_the_caller(path):
     return Font(path)
+
+
+@functools.cache
+def checked(path):
+    file = open(path)
+    if not path.endswith(".py"):
+        raise ValueError(path)
+    file.close()
+    return path
 """
 
 
@@ -556,14 +618,29 @@ def font_for_the_caller(path):
         ("sdk.font(__file__)", "clean"),
         ("sdk.font(__file__); sdk.font.cache_clear()", "leaked"),
         ("sdk.font_for_the_caller(__file__)", "leaked"),
+        ("sdk.checked(__file__); KEPT.set(error_of('/etc/hosts'))", "leaked"),
     ],
-    ids=["context variable", "another's context variable", "cache", "that was cleared", "no cache"],
+    ids=["context variable", "another's context variable", "cache", "that was cleared", "no cache", "an error's frame"],
 )
 def test_what_a_library_keeps_where_no_reference_leads_is_no_leak(
     inner: Inner, monkeypatch: pytest.MonkeyPatch, code: str, outcome: str
 ) -> None:
     inner.install(monkeypatch, sdk=UNSEEN)
-    inner.write(
-        test_it=f"import contextvars\nimport sdk\n\nKEPT = contextvars.ContextVar('KEPT')\n\ndef test_it(): {code}\n"
-    )
+    inner.write(test_it=f"{ERROR_OF}\n\ndef test_it(): {code}\n")
     inner.judge(test_it=outcome)
+
+
+ERROR_OF = """
+import contextvars
+
+import sdk
+
+KEPT = contextvars.ContextVar("KEPT")
+
+
+def error_of(path):
+    try:
+        sdk.checked(path)
+    except ValueError as error:
+        return error
+"""

@@ -12,6 +12,7 @@ from pytest_httpleak.probes import descriptors as descriptors_probe
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Suspect
+    from pytest_httpleak.owners import Owner
     from pytest_httpleak.sites import Birth
 
 # Packages whose own threads and descriptors are the tool's, whatever test first set them off.
@@ -139,7 +140,7 @@ def is_tool_thread(name: str) -> bool:
 
 
 # By descriptor: what is known of it: its birth, who answers for it, and its identity.
-_Known = Mapping[int, tuple["Birth | None", object, object]]
+_Known = Mapping[int, tuple["Birth | None", "Owner", object]]
 
 
 def descriptors(known: _Known) -> set[int]:
@@ -190,19 +191,23 @@ def _logging(known: _Known) -> Iterator[int]:
 
 
 def _piled_up(logger: Any, known: _Known) -> Iterator[int]:
-    """What handlers of a logger have opened when they were made, where it has one of the same line from another owner's time.
+    """What handlers of a logger have opened when they were made, where it has one of the same line from an earlier test's time.
 
-    The first is there for the process, and so are all that one owner has added.
+    The first is there for the process, and so are all that one test has added, also one that is run again.
     """
     init = attribute(attribute(attribute(sys.modules.get("logging"), "FileHandler"), "__init__"), "__code__")
-    owners: dict[object, object] = {}
+    earlier: dict[object, list[Owner]] = {}
     for handler in list(attribute(logger, "handlers", ())):  # the oldest first
         fd = _fileno(attribute(handler, "stream"))
-        birth, owner, _ = (None, None, None) if fd is None else known.get(fd, (None, None, None))
-        if fd is None or birth is None or all(code is not init for code, _ in birth.frames):
+        birth, owner, identity = (None, None, None) if fd is None else known.get(fd, (None, None, None))
+        if fd is None or birth is None or owner is None or all(code is not init for code, _ in birth.frames):
             continue
-        if owners.setdefault(birth.place(), owner) is not owner:
+        if identity != descriptors_probe.identity(fd):  # of another one that had the number
+            continue
+        before = earlier.setdefault(birth.place(), [])
+        if any((each.over or each.scope == "process") and each.name != owner.name for each in before):
             yield fd
+        before.append(owner)
 
 
 def _loggers() -> list[Any]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gc
-import os
 import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from pytest_httpleak.asking import is_a, module_of, referrers_of
 from pytest_httpleak.clocks import Real
-from pytest_httpleak.sites import frame_of, is_user_file
+from pytest_httpleak.sites import frame_of, is_of_asyncio, is_user_file
 
 # Steps from a frame to what a library keeps inside: five from httpx's response to httpcore's request, and six to what a stack
 # of contexts has, where any object that was asked for its attributes has a dict of them on the way.
@@ -122,5 +121,5 @@ def codes(suspended: Iterable[Any]) -> Iterator[types.CodeType]:
         code = _code(each)
         if code is not None:
             yield code
-            if os.path.basename(os.path.dirname(code.co_filename)) != "asyncio":
+            if not is_of_asyncio(code.co_filename):
                 return

@@ -191,7 +191,7 @@ def excused(
             questions.start_again(suspect)
             is_idle = is_idle_worker(record)
             is_a_clients = is_idle is None and (
-                is_of_a_client(suspect, thing, codes, root, of_clients=terms.of_clients)
+                is_of_a_client(suspect, record, thing, codes, root, of_clients=terms.of_clients)
                 or (
                     was_made_for_all(codes, root, test, of_clients=terms.of_clients)
                     and is_first(places, root, suspect, record)
@@ -213,7 +213,7 @@ def _place_of(record: Record, thing: object, way: ways.Way, *, codes: set[CodeTy
         return root
     if root is not None and record.place():  # it has led to the object that has the number of a descriptor
         return root._replace(through=(*root.through, type(thing)))
-    root = root or unseen.place_of(thing, way.packages, codes)
+    root = root or unseen.place_of(thing, way.packages, codes if record.kind is Kind.FDS else set())
     served = attribute(attribute(thing, "_target"), "__self__") if record.kind is Kind.THREADS else None
     if root is not None or served is None:
         return root
@@ -221,7 +221,11 @@ def _place_of(record: Record, thing: object, way: ways.Way, *, codes: set[CodeTy
     if root is None or root is references.GIVEN_UP:
         return root
     root = root._replace(through=(*root.through, type(served)))
-    return root if root.code in codes or is_installed_file(file_of_class(root.through[0]) or "") else None
+    if root.code in codes:
+        return root
+    # Of a client alone: who has the object that serves has not started the thread.
+    is_a_librarys = root.end is None and is_installed_file(file_of_class(root.through[0]) or "")
+    return root._replace(module="") if is_a_librarys else None
 
 
 def _makers(birth: Birth | None, terms: _Terms) -> frozenset[str]:

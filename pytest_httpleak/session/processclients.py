@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import sys
+from collections.abc import Iterator
 from types import CodeType
 from typing import Final
 
@@ -57,7 +59,9 @@ def was_made_for_all(codes: set[CodeType], root: Root, test: CodeType | None, *,
     return is_a_librarys and _made_in(of_place, {code for code in codes if code.co_name in _CONSTRUCTORS})
 
 
-def is_of_a_client(suspect: Suspect, thing: object, codes: set[CodeType], root: Root, *, of_clients: bool) -> bool:
+def is_of_a_client(
+    suspect: Suspect, record: Record, thing: object, codes: set[CodeType], root: Root, *, of_clients: bool
+) -> bool:
     """Whether one of a library's objects that keep it has opened it by a method of its own, and not when it was made itself.
 
     What listens is a server's. A thread is there to be stopped, but for what a client has parts of its own run in the background
@@ -68,7 +72,9 @@ def is_of_a_client(suspect: Suspect, thing: object, codes: set[CodeType], root: 
     libraries = [cls for cls in root.through if is_installed_file(file_of_class(cls) or "")]
     if not libraries or not of_clients or (suspect.kind is Kind.SOCKETS and listens(thing)):
         return False
-    if suspect.kind is Kind.THREADS and not (len(libraries) > 1 and _is_a_parts(suspect, thing)):
+    if suspect.kind is Kind.THREADS and not (
+        len(libraries) > 1 and (_works_for_a_database(thing) or _is_started_for(record, thing, codes, libraries))
+    ):
         return False
     methods = {code for code in codes if code.co_name not in _CONSTRUCTORS}
     return any(_made_in(cls, methods) for cls in libraries)
@@ -86,17 +92,34 @@ def _is_made_at_home(codes: set[CodeType], module: str, test: CodeType | None) -
     return not is_of_tests and any(code.co_filename == file for code in codes)
 
 
-def _is_a_parts(suspect: Suspect, thread: object) -> bool:
-    """Whether nobody has asked for a thread that ends with the program: the user's line has called for something else."""
-    if _works_for_a_database(thread):
-        return True
-    around = suspect.stack[: suspect.stack.index(suspect.created)] if suspect.created in suspect.stack else ()
-    called = around[-1].function.rpartition(".")[2] if around else ""
-    return bool(called) and attribute(thread, "daemon") is True and _STARTS.isdisjoint(called.split("_"))
+def _is_started_for(record: Record, thread: object, codes: set[CodeType], libraries: list[type]) -> bool:
+    """Whether a thread that ends with the program was started on the way of something else that a client was asked for.
+
+    The outermost method of the client, or of what it has, says which; what the very part has done, the test has called for.
+    """
+    called = next(_methods(record, codes, libraries), None)
+    if called is None or attribute(thread, "daemon") is not True:
+        return False
+    code, cls = called
+    words = {word.lower() for word in _WORDS.findall(code.co_name)}
+    return cls is not libraries[-1] and _STARTS.isdisjoint(words)
 
 
+def _methods(record: Record, codes: set[CodeType], libraries: list[type]) -> Iterator[tuple[CodeType, type]]:
+    """The methods of some classes that were at work when something was made, the outermost first."""
+    stack: list[CodeType] = []
+    birth = record.birth
+    while birth is not None:
+        stack += [code for code, _ in birth.frames]
+        birth = birth.parent
+    for code in reversed(stack):
+        yield from ((code, cls) for cls in libraries if code in codes and _made_in(cls, {code}))
+
+
+_WORDS: Final = re.compile("[A-Z]?[a-z]+|[A-Z]+")
 _STARTS: Final = frozenset(
-    "begin consume follow launch listen loop monitor run schedule serve start subscribe watch".split()
+    "aenter autostart begin consume enter follow launch listen loop monitor poll run schedule serve spawn start subscribe "
+    "tail watch".split()
 )
 
 

@@ -35,10 +35,10 @@ class Snapshot:
         return Snapshot(*(getattr(self, each.name) - getattr(earlier, each.name) for each in fields(Snapshot)))
 
 
-def _is_users(watch: Watch, task: Any) -> bool:
-    """Whether a task is none of the test runner's; one whose making was not seen may be anybody's."""
-    known = watch.of_task(task)
-    return known is None or known[0].is_users()
+def _is_of_the_runner(watch: Watch, task: Any, asking: Any) -> bool:
+    """Whether a task is the one that a test runner has made for the test that asks."""
+    known = watch.of_task(task) if task is asking else None
+    return known is not None and not known[0].is_users()
 
 
 def snapshot(watch: Watch) -> Snapshot:
@@ -52,11 +52,14 @@ def snapshot(watch: Watch) -> Snapshot:
         if record.kind is Kind.SOCKETS and any(fd in loop_fds for fd in record.descriptors()):
             continue
         counts[record.kind] += 1
+    running = watch.running_loop()
+    asking = None if running is None else watch.current_task(running)
+    pending = [task for loop in watch.open_loops() for task in tasks.pending(loop)]
     threads = [thread for thread in threading.enumerate() if not infrastructure.is_tool_thread(thread.name)]
     return Snapshot(
         sockets=counts[Kind.SOCKETS],
         fds=descriptors.count() or len(descriptors.listing()),
-        tasks=sum(_is_users(watch, task) for loop in watch.open_loops() for task in tasks.pending(loop)),
+        tasks=sum(not _is_of_the_runner(watch, task, asking) for task in pending),
         threads=len(threads),
         loops=sum(
             loops.get(loop) is not None for loop in watch.open_loops()
