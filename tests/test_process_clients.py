@@ -84,7 +84,7 @@ class Collection:
         self.driver = driver
 
     def watch(self):
-        self.driver.ask()
+        self.driver._run_operation()
 
 
 class Service:
@@ -120,6 +120,9 @@ class Driver:
         self.monitors = {}
 
     def __enter__(self):
+        self.ask()
+
+    def _run_operation(self):
         self.ask()
 
     @decorated

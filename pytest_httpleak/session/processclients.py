@@ -101,7 +101,9 @@ def _is_started_for(record: Record, thread: object, codes: set[CodeType], librar
     if called is None or attribute(thread, "daemon") is not True:
         return False
     code, cls = called
-    words = {word.lower() for word in _WORDS.findall(code.co_name)}
+    name = code.co_name
+    is_its_own = name.startswith("_") and not name.endswith("__")  # which nobody has called but the client
+    words = set() if is_its_own else {word.lower() for word in _WORDS.findall(name)}
     return cls is not libraries[-1] and _STARTS.isdisjoint(words)
 
 
