@@ -12,7 +12,6 @@ from pytest_httpleak.probes import descriptors as descriptors_probe
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Suspect
-    from pytest_httpleak.owners import Owner
     from pytest_httpleak.sites import Birth
 
 # Packages whose own threads and descriptors are the tool's, whatever test first set them off.
@@ -140,7 +139,7 @@ def is_tool_thread(name: str) -> bool:
 
 
 # By descriptor: what is known of it: its birth, who answers for it, and its identity.
-_Known = Mapping[int, tuple["Birth | None", "Owner", object]]
+_Known = Mapping[int, tuple["Birth | None", Any, object]]
 
 
 def descriptors(known: _Known) -> set[int]:
@@ -196,7 +195,7 @@ def _piled_up(logger: Any, known: _Known) -> Iterator[int]:
     The first is there for the process, and so are all that one test has added, also one that is run again.
     """
     init = attribute(attribute(attribute(sys.modules.get("logging"), "FileHandler"), "__init__"), "__code__")
-    earlier: dict[object, list[Owner]] = {}
+    earlier: dict[object, list[Any]] = {}
     for handler in list(attribute(logger, "handlers", ())):  # the oldest first
         fd = _fileno(attribute(handler, "stream"))
         birth, owner, identity = (None, None, None) if fd is None else known.get(fd, (None, None, None))
