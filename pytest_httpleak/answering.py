@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from types import CodeType, FrameType
 from typing import Any
 
+from pytest_httpleak.coroutines import frame_of_task
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.records import RUNNER_TASKS, Table, Worker
-from pytest_httpleak.sites import Birth, capture, frame_of_task, is_user_class, is_user_frame
+from pytest_httpleak.sites import Birth, capture, is_user_class, is_user_frame
 
 _active_threads: dict[int, Any] = getattr(threading, "_active", {})
 _get_ident, _getframe = threading.get_ident, sys._getframe

@@ -50,7 +50,7 @@ _BY_LIBRARY: Final = {
     Kind.LOOPS: "close what {} has made it for before the test ends",
     Kind.TASKS: "end what {} has started it for (a client, a connection, a group of tasks) before the test ends",
 }
-# What has an end of its own beside the outermost of these files.
+# How to end what the outermost of these files has opened.
 _OF_SERVERS: Final = {
     "aiohttp/test_utils.py": "use `async with` on the server or client for tests, or `await` its `close()`, in a `finally`",
     "aiohttp/web_runner.py": "call `await runner.cleanup()` in a `finally`",
@@ -183,11 +183,9 @@ def _by_library(suspect: Suspect) -> str | None:
     package = None if text is None else infrastructure.wrapper_of(suspect)
     if text is None or package is None:
         return None
-    places = (
-        [infrastructure.installed_place(site.file) for site in suspect.stack] if suspect.kind is Kind.SOCKETS else []
-    )
+    places = [infrastructure.installed_place(site.file) for site in suspect.stack]
     of_server = [_OF_SERVERS[place] for place in places if place in _OF_SERVERS]
-    if of_server:
+    if of_server and suspect.kind is Kind.SOCKETS:
         return of_server[-1]
     return text.format(package) + (_DROPPED if suspect.state is State.COLLECTED else "")
 

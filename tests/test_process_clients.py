@@ -613,6 +613,22 @@ def checked(path):
 """
 
 
+ERROR_OF = """
+import contextvars
+
+import sdk
+
+KEPT = contextvars.ContextVar("KEPT")
+
+
+def error_of(path):
+    try:
+        sdk.checked(path)
+    except ValueError as error:
+        return error
+"""
+
+
 @pytest.mark.parametrize(
     ("code", "outcome"),
     [
@@ -631,19 +647,3 @@ def test_what_a_library_keeps_where_no_reference_leads_is_no_leak(
     inner.install(monkeypatch, sdk=UNSEEN)
     inner.write(test_it=f"{ERROR_OF}\n\ndef test_it(): {code}\n")
     inner.judge(test_it=outcome)
-
-
-ERROR_OF = """
-import contextvars
-
-import sdk
-
-KEPT = contextvars.ContextVar("KEPT")
-
-
-def error_of(path):
-    try:
-        sdk.checked(path)
-    except ValueError as error:
-        return error
-"""

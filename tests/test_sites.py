@@ -6,10 +6,8 @@ import importlib
 import json
 import runpy
 import sysconfig
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 
@@ -138,67 +136,3 @@ def test_a_script_that_is_run_is_no_import(tmp_path: Path, depth: int) -> None:
     script = tmp_path / "script.py"
     script.write_text(CALLING + DEEP.format(place="os", depth=depth).replace("from os import deep", ""))
     assert not runpy.run_path(str(script))["BIRTH"].is_import()
-
-
-class Around:
-    """As a request of aiohttp's: a coroutine of its own class, around another one."""
-
-    def __init__(self, *parts: object) -> None:
-        self.parts = parts[1:]
-        self.inside = parts[0]
-
-    def send(self, value: Any) -> Any:
-        return self.inside.send(value)  # type: ignore[attr-defined]
-
-    def throw(self, *error: Any) -> Any:
-        return self.inside.throw(*error)  # type: ignore[attr-defined]
-
-
-class Strange(type):
-    def __getattr__(cls, name: str) -> Any:
-        raise RuntimeError(name)
-
-
-class Boom:
-    def __getattr__(self, name: str) -> Any:
-        raise RuntimeError(name)
-
-
-async def _nothing() -> None:
-    """Is never awaited."""
-
-
-def _counting() -> Iterator[int]:
-    yield 1
-
-
-@pytest.fixture
-def suspended() -> Iterator[Any]:
-    coroutine = _nothing()
-    yield coroutine
-    coroutine.close()
-
-
-def test_what_is_around_a_coroutine_waits_in_that(suspended: Any) -> None:
-    around = Around(suspended)
-    assert list(sites.awaits(around)) == [suspended]
-    assert sites.frame_of_task(around) is suspended.cr_frame
-
-
-def test_of_what_is_around_a_coroutine_nothing_else_is_asked(suspended: Any) -> None:
-    assert list(sites.awaits(Around(suspended, Boom(), mock.Mock()))) == [suspended]
-    around = Around(suspended)
-    around.client = mock.Mock()  # type: ignore[attr-defined]
-    around.strange = Boom()  # type: ignore[attr-defined]
-    assert list(sites.awaits(around)) == [suspended]
-
-
-def test_what_has_several_is_around_none(suspended: Any) -> None:
-    around = Around(suspended)
-    around.other = _counting()  # type: ignore[attr-defined]
-    assert list(sites.awaits(around)) == []
-    assert sites.frame_of_task(around) is None
-
-
-def test_a_class_is_not_asked_whether_it_is_around_one() -> None:
-    assert list(sites.awaits(Strange("Thing", (), {})())) == []

@@ -7,7 +7,8 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks
-from pytest_httpleak.sites import Birth, awaits, birth_of, capture, frame_of
+from pytest_httpleak.coroutines import awaits, frame_of
+from pytest_httpleak.sites import Birth, birth_of, capture
 
 MODULES = ("trio",)
 

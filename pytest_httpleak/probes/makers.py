@@ -25,12 +25,7 @@ def codes_of(birth: Birth | None, test: CodeType | None) -> set[CodeType]:
     client, any function that has called back into one of the test's own, or from another file into one of the test's. A
     task's or thread's are those that were at work where it was made, too.
     """
-    stack: list[CodeType] = []
-    within = () if birth is None else birth.within
-    while birth is not None:
-        stack += [code for code, _ in birth.frames]
-        birth = birth.parent
-    stack += [code for frames in within for code, _ in frames]
+    stack = [] if birth is None else [*birth.codes(), *(code for frames in birth.within for code, _ in frames)]
     library = itertools.takewhile(lambda code: not is_user_file(code.co_filename), stack)
     codes = {code for code in library if is_installed_file(code.co_filename)}
     users = [code for code in stack if is_user_file(code.co_filename)]

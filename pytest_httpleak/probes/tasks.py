@@ -9,8 +9,8 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.clocks import Real
+from pytest_httpleak.coroutines import awaits, frame_of
 from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS
-from pytest_httpleak.sites import awaits, frame_of
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Site

@@ -17,9 +17,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.asking import attribute
+from pytest_httpleak.coroutines import awaits, frame_of
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.patches import Patches
-from pytest_httpleak.sites import awaits, birth_of, frame_of
+from pytest_httpleak.sites import birth_of
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Site

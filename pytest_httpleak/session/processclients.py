@@ -109,12 +109,7 @@ def _is_started_for(record: Record, thread: object, codes: set[CodeType], librar
 
 def _methods(record: Record, codes: set[CodeType], libraries: list[type]) -> Iterator[tuple[CodeType, type]]:
     """The methods of some classes that were at work when something was made, the outermost first."""
-    stack: list[CodeType] = []
-    birth = record.birth
-    while birth is not None:
-        stack += [code for code, _ in birth.frames]
-        birth = birth.parent
-    for code in reversed(stack):
+    for code in reversed([] if record.birth is None else record.birth.codes()):
         yield from ((code, cls) for cls in libraries if code in codes and _made_in(cls, {code}))
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 from pytest_httpleak import rules
 from pytest_httpleak.asking import is_a, module_of
+from pytest_httpleak.coroutines import awaits
 from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import tasks
 from pytest_httpleak.records import Record
-from pytest_httpleak.sites import Birth, awaits
+from pytest_httpleak.sites import Birth
 
 # What a task may hold open inside itself. A loop or a thread does not end with the task that has made it.
 _HELD = (Kind.RESPONSES, Kind.CLIENTS, Kind.CONNECTIONS, Kind.SOCKETS, Kind.FDS)
@@ -170,11 +171,7 @@ class TaskSuspects:
 def _is_made_by(birth: Birth | None, codes: set[Any] | None) -> bool:
     if codes is None:
         return True
-    while birth is not None:
-        if any(code in codes for code, _ in birth.frames):
-            return True
-        birth = birth.parent
-    return False
+    return birth is not None and not codes.isdisjoint(birth.codes())
 
 
 def _fd(part: Any) -> int:

@@ -1,0 +1,60 @@
+"""Suspended coroutines and generators: what they wait in, and their frames."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any, Final
+
+from pytest_httpleak.asking import attributes_of, defined_in, mro_of
+
+# Of coroutines, generators and asynchronous generators; and the interpreter's own objects between them.
+_FRAMES: Final = ("cr_frame", "gi_frame", "ag_frame")
+_BELOW: Final = ("cr_await", "gi_yieldfrom", "ag_await")
+_BETWEEN: Final = frozenset("anext_awaitable async_generator_asend async_generator_athrow coroutine_wrapper".split())
+_DEEPEST: Final = 80  # as many as are looked at of a stack
+
+
+def awaits(coroutine: Any) -> Iterator[Any]:
+    """The coroutines and generators that a suspended coroutine waits in, itself first, innermost last."""
+    current = coroutine
+    for _ in range(_DEEPEST):
+        if frame_of(current) is not None:
+            yield current
+            current = next(filter(None, (getattr(current, name, None) for name in _BELOW)), None)
+        elif type(current).__name__ in _BETWEEN:
+            current = next((part for part in gc.get_referents(current) if frame_of(part) is not None), None)
+        else:
+            current = _inside(current)
+
+
+def frame_of(thing: Any) -> Any:
+    """The frame of a coroutine or generator that is not over, else None."""
+    return next(filter(None, (getattr(thing, name, None) for name in _FRAMES)), None)
+
+
+def frame_of_task(coroutine: Any) -> Any:
+    """The frame of the coroutine that a task runs, or of the one that it is around; None where there is none, or it is over."""
+    frame = getattr(coroutine, "cr_frame", None)
+    if frame is None:
+        inside = _inside(coroutine)
+        return None if inside is None else frame_of(inside)
+    return frame
+
+
+def _inside(thing: Any) -> Any:
+    """The coroutine that an object of somebody's own class is around, as a request of aiohttp's is; None for what is none."""
+    cls = type(thing)
+    if not _FLAGS(cls) & _HEAP_TYPE:
+        return None
+    if not all(any(name in defined_in(base) for base in mro_of(cls)) for name in ("send", "throw")):
+        return None
+    parts = {id(part): part for part in (*gc.get_referents(thing), *attributes_of(thing).values())}
+    found = [part for part in parts.values() if type(part) in _SUSPENDED]
+    return found[0] if len(found) == 1 else None
+
+
+_FLAGS: Final = type.__dict__["__flags__"].__get__  # without a question to a metaclass
+_HEAP_TYPE: Final = 1 << 9  # CPython's flag of classes that are no part of the interpreter
+_SUSPENDED: Final = (CoroutineType, GeneratorType, AsyncGeneratorType)
