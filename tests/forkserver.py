@@ -40,8 +40,8 @@ class ForkServer:
         """End the process."""
         self._process.communicate(timeout=10)
 
-    def popen(self, pytester: pytest.Pytester, command: tuple[str, ...], **options: Any) -> Any:
-        """What `pytester.popen` gives, for a run whose output goes to files."""
+    def popen(self, pytester: pytest.Pytester, command: tuple[str, ...], *, whole_heap: bool, **options: Any) -> Any:
+        """What `pytester.popen` gives, for a run whose output goes to files; a watch there passes over what was there before."""
         environment = dict(os.environ)
         if list(command[:2]) != _PYTEST or _of_the_start(environment) != self._environment:
             return type(pytester).popen(pytester, command, **options)
@@ -53,6 +53,7 @@ class ForkServer:
             "env": environment,
             "stdout": options["stdout"].name,
             "stderr": options["stderr"].name,
+            "whole_heap": whole_heap,
         }
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(request) + "\n")

@@ -67,10 +67,13 @@ def fork_server() -> Iterator[ForkServer | None]:
 
 
 @pytest.fixture
-def inner(fresh: Inner, monkeypatch: pytest.MonkeyPatch, fork_server: ForkServer | None) -> Inner:
+def inner(
+    request: pytest.FixtureRequest, fresh: Inner, monkeypatch: pytest.MonkeyPatch, fork_server: ForkServer | None
+) -> Inner:
     """Inner runs without any plugin but those that are named."""
     if fork_server is not None:
-        monkeypatch.setattr(fresh.pytester, "popen", partial(fork_server.popen, fresh.pytester))
+        popen = partial(fork_server.popen, fresh.pytester, whole_heap="whole_heap" in request.fixturenames)
+        monkeypatch.setattr(fresh.pytester, "popen", popen)
     return fresh
 
 

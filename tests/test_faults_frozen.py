@@ -77,6 +77,7 @@ def module() -> Iterator[types.ModuleType]:
     gc.unfreeze()
 
 
+@pytest.mark.usefixtures("whole_heap")
 def test_a_client_of_the_process_is_known_as_such_in_a_frozen_heap(inner: Inner, server: str) -> None:
     inner.write(conftest=CONFTEST, application=APPLICATION, test_a=SUITE.format(server=server))
     inner.judge(
