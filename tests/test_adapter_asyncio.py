@@ -14,6 +14,7 @@ import socket
 import ssl
 import sys
 import threading
+import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from loops import Loop
 from marked import Leaks, Marked, expected, seen
 
 from pytest_httpleak.clocks import Real
+from pytest_httpleak.coroutines import awaits
 from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.probes import descriptors, taskframes, tasks
@@ -1765,6 +1767,36 @@ def test_without_asyncio_there_are_no_tasks(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delitem(sys.modules, "asyncio")
     assert tasks.pending(None) == []
     assert not tasks.can_run(None)
+
+
+@types.coroutine
+def _pause() -> Iterator[None]:
+    yield
+
+
+async def _below() -> None:
+    await _pause()
+
+
+async def _above() -> None:
+    await _below()
+
+
+async def wait_for(awaitable: Any) -> None:
+    """Compiled below as if asyncio had it: is around what a task was made with."""
+    await awaitable
+
+
+@pytest.mark.parametrize("is_around", [False, True], ids=["plain", "asyncio's own around it"])
+def test_the_code_of_a_task_is_its_own_and_not_that_of_what_it_calls(is_around: bool) -> None:
+    of_asyncio = wait_for.__code__.replace(co_filename=asyncio.tasks.__file__)
+    around = types.FunctionType(of_asyncio, globals())
+    coroutine = around(_above()) if is_around else _above()
+    coroutine.send(None)
+    try:
+        assert list(taskframes.codes(awaits(coroutine))) == [*[of_asyncio] * is_around, _above.__code__]
+    finally:
+        coroutine.close()
 
 
 def test_what_a_module_keeps_is_kept_elsewhere() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import selectors
 import socket
 import sys
 from collections.abc import Iterator
@@ -113,3 +114,18 @@ def test_a_socket_of_a_pair_is_told_from_others_and_stays_open(tmp_path: Path, m
         stack.callback(os.close, folder)
         assert not descriptors.is_of_a_pair(folder)
     assert not descriptors.is_of_a_pair(-1)
+
+
+def test_a_poller_is_anothers_where_the_selector_that_had_its_number_is_closed_or_gone() -> None:
+    closed = selectors.DefaultSelector()
+    closed.close()
+    with selectors.DefaultSelector() as selector:
+        number = selector.fileno()  # type: ignore[attr-defined]
+        assert descriptors.is_anothers(number, None)
+        assert descriptors.is_anothers(number, closed)
+        assert not descriptors.is_anothers(number, selector)
+
+
+def test_what_has_an_identity_of_its_own_is_anothers_only_by_that(tmp_path: Path) -> None:
+    with (tmp_path / "a file").open("w") as file:
+        assert not descriptors.is_anothers(file.fileno(), None)

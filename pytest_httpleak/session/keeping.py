@@ -203,6 +203,7 @@ def excused(
 
 
 def _whose_values_contain(thing: object, fixtures: list[Owner]) -> Owner | None:
+    """The fixture whose values contain something; in its caller this would make a cell, which refers to the thing."""
     return next((each for each in fixtures if each.values is not None and each.values.contain(thing)), None)
 
 
