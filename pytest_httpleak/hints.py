@@ -41,6 +41,9 @@ _THROUGH: Final = {
     Kind.RESPONSES: "read what {} has returned to its end, or close it, in a `finally`",
     Kind.CLIENTS: "close what {} has made it for, best with a `with` block",
 }
+# A client of httpx's reads and closes what its other methods than `stream()` return: then a response is its transport's.
+_BETWEEN: Final = "{} is between the client and its connections: it has to close each response that it does not return"
+_OWN_TRANSPORT: Final = "close each response that this transport does not return: {}"
 _OPENED_THROUGH: Final = "close what {} has opened it for, best with a `with` block"
 # What a user's line has only called the maker of.
 _BY_LIBRARY: Final = {
@@ -126,8 +129,24 @@ def hint(suspect: Suspect, holder: object = None) -> str:
     through = _through(suspect)
     package = None if through is None else infrastructure.wrapper_of(suspect)
     if through is None or package is None:
-        return suspect.hint or _hint(suspect, holder)
+        return _of_transport(suspect) or suspect.hint or _hint(suspect, holder)
     return through.format(package) + (_DROPPED if suspect.state is State.COLLECTED else "")
+
+
+def _of_transport(suspect: Suspect) -> str | None:
+    """What to say of a response that httpx's client was to read itself, where another transport is around its own."""
+    if suspect.kind is not Kind.RESPONSES or suspect.state is State.PEAK:
+        return None
+    stack = suspect.stack
+    is_clients = [site.file.replace("\\", "/").endswith(f"/{suspect.library}/_client.py") for site in stack]
+    if not any(each and site.function == "request" for each, site in zip(is_clients, stack, strict=True)):
+        return None
+    below = stack[: is_clients.index(True)]
+    if suspect.created in below:
+        return _OWN_TRANSPORT.format("`await response.aclose()`" if "aclose" in suspect.hint else "`response.close()`")
+    packages = [package for package in (infrastructure.package_of(site.file) for site in below) if package]
+    others = [package for package in packages if package not in HTTP_PACKAGES]
+    return _BETWEEN.format(others[-1]) if others else None
 
 
 def _through(suspect: Suspect) -> str | None:

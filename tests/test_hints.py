@@ -328,6 +328,18 @@ def test_what_code_in_c_has_opened_may_be_a_librarys_for_good(hints_of: Any, end
 
 SDK = """
 import asyncio, os, socket, threading
+async def called_back(how, tasks):
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    def start(*_):
+        tasks.append(asyncio.create_task(asyncio.sleep(100)))
+    if how == "soon":
+        loop.call_soon(start)
+    else:
+        done.add_done_callback(start)
+        done.set_result(None)
+    while not tasks:
+        await asyncio.sleep(0)
 def connect():
     return socket.socket()
 def drop():
@@ -397,6 +409,69 @@ def test_so_is_a_task_that_it_has_started(hints_of: Any, loop: Loop, *, is_insta
         tasks.append(sdk["scheduled"]())
 
     assert hints_of(lambda: loop.run(run())) == {expected}
+
+
+@pytest.mark.parametrize("how", ["soon", "done"])
+def test_so_is_a_task_that_it_has_started_in_a_callback(hints_of: Any, loop: Loop, how: str) -> None:
+    sdk = _module(SDK, "sdk", is_installed=True)
+    tasks: list[asyncio.Task[None]] = []
+
+    async def run() -> None:
+        await sdk["called_back"](how, tasks)
+
+    expected = "end what sdk has started it for (a client, a connection, a group of tasks) before the test ends"
+    assert hints_of(lambda: loop.run(run())) == {expected}
+
+
+TRANSPORT = """
+import httpx
+class Retry(httpx.BaseTransport):
+    def __init__(self, inner):
+        self.inner = inner
+    def handle_request(self, request):
+        self.dropped = self.inner.handle_request(request)
+        return httpx.Response(200)
+    def close(self):
+        self.inner.close()
+class AsyncRetry(httpx.AsyncBaseTransport):
+    def __init__(self, inner):
+        self.inner = inner
+    async def handle_async_request(self, request):
+        self.dropped = await self.inner.handle_async_request(request)
+        return httpx.Response(200)
+    async def aclose(self):
+        await self.inner.aclose()
+"""
+BETWEEN = "sdk is between the client and its connections: it has to close each response that it does not return"
+STREAM = "use `with client.stream(...) as response:`, or call `response.close()` in a `finally`"
+
+
+@pytest.mark.parametrize(
+    ("is_installed", "ask", "expected"),
+    [
+        (True, lambda client, url: client.get(url), BETWEEN),
+        (False, lambda client, url: client.get(url), "close each response that this transport does not return: {}"),
+        (True, lambda client, url: client.send(client.build_request("GET", url), stream=True), STREAM),
+    ],
+    ids=["a library's", "the user's", "streamed, which may be the user's"],
+)
+def test_what_a_transport_around_httpxs_keeps_open_is_told_by_its_place(
+    hints_of: Any, server: str, *, is_installed: bool, ask: Callable[[Any, str], object], expected: str
+) -> None:
+    httpx = pytest.importorskip("httpx")
+    sdk = _module(TRANSPORT, "sdk", is_installed=is_installed)
+    transport = sdk["Retry"](httpx.HTTPTransport())
+    with httpx.Client(transport=transport) as client:
+        assert hints_of(lambda: ask(client, server + "/big")) == {expected.format("`response.close()`")}
+
+
+def test_so_it_is_by_an_asynchronous_one(hints_of: Any, loop: Loop, server: str) -> None:
+    httpx = pytest.importorskip("httpx")
+    sdk = _module(TRANSPORT, "sdk", is_installed=False)
+    client = httpx.AsyncClient(transport=sdk["AsyncRetry"](httpx.AsyncHTTPTransport()))
+    expected = "close each response that this transport does not return: `await response.aclose()`"
+    assert hints_of(lambda: loop.run(client.get(server + "/big"))) == {expected}
+    loop.run(client.aclose())
 
 
 HTTP_SDK = """

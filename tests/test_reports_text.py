@@ -123,7 +123,29 @@ def test_the_line_of_a_library_is_shown_that_has_made_what_bears_no_librarys_nam
         assert [line.strip() for line in text.splitlines() if "made in" in line] == shown
 
 
+ANYIO = Site("/usr/lib/python3/site-packages/anyio/_backends/_asyncio.py", 2, "run")
+PLUGIN = Site("/usr/lib/python3/site-packages/pytest_asyncio/plugin.py", 915, "inner")
+BY_LIBRARY = "created: line unknown (a library made it in a callback or a thread, with no line of yours on the way)"
+BY_C = "created: line unknown (made by C code, or before the plugin was attached)"
+
+
+@pytest.mark.parametrize(
+    ("stack", "shown"),
+    [
+        ((THREADING, MADE_IN, ANYIO, PLUGIN), [BY_LIBRARY, "made in: sdk/transport.py:156 in __init__"]),
+        ((THREADING, ANYIO, PLUGIN), [BY_C]),
+        ((), [BY_C]),
+    ],
+)
+def test_without_a_line_of_the_users_the_line_of_the_library_is_shown(
+    stack: tuple[Site, ...], shown: list[str]
+) -> None:
+    lines = [line.strip() for line in text_of(thread(created=None, stack=stack)).splitlines()]
+    assert [line for line in lines if line.startswith(("created", "made in"))] == shown
+
+
 HTTPX = Site("/usr/lib/python3/site-packages/httpx/_client.py", 901, "send")
+DECORATOR = Site("/usr/lib/python3/site-packages/decorator.py", 235, "fun")
 WATCHING = Site("/usr/lib/python3/site-packages/sentry_sdk/integrations/httpx.py", 51, "send")
 
 
@@ -132,6 +154,7 @@ WATCHING = Site("/usr/lib/python3/site-packages/sentry_sdk/integrations/httpx.py
     [
         ((HTTPX, MADE_IN, site()), ["made in: sdk/transport.py:156 in __init__"]),
         ((HTTPX, WATCHING, MADE_IN, site()), ["made in: sdk/transport.py:156 in __init__"]),
+        ((HTTPX, MADE_IN, DECORATOR, site()), ["made in: sdk/transport.py:156 in __init__"]),
         ((HTTPX, WATCHING, site()), []),
         ((MADE_IN, HTTPX, site()), []),  # what the HTTP library is built on, or calls back
         ((HTTPX, site(), MADE_IN), []),

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.probes import descriptors as descriptors_probe
+from pytest_httpleak.sites import HTTP_PACKAGES
 
 if TYPE_CHECKING:
-    from pytest_httpleak.model.findings import Suspect
+    from pytest_httpleak.model.findings import Site, Suspect
     from pytest_httpleak.sites import Birth
 
 # Packages whose own threads and descriptors are the tool's, whatever test first set them off.
@@ -26,6 +27,7 @@ _PASSAGES: Final = (
     "ddtrace/internal/wrapping/",
     "ddtrace/vendor/",
     "debugpy/_vendored/pydevd/_pydev_bundle/pydev_monkey.py",
+    "decorator.py",
     "newrelic/api/",
     "newrelic/common/async_",
     "newrelic/common/coroutine.py",
@@ -81,7 +83,14 @@ def serves_a_logger(thread: Any) -> bool:
 
 
 def wrapper_of(suspect: Suspect, but: Container[str] = ()) -> str | None:
-    """The installed package that the user's own line called, where it is not the library itself, no tool and none of `but`."""
+    """The installed package that the user's own line called, where it is not the library itself, no tool and none of `but`.
+
+    Where no line of the user's led there, the one that made it in a callback or a thread.
+    """
+    if suspect.created is None:
+        site = maker_of(suspect.stack)
+        package = "" if site is None else package_of(site.file)
+        return None if package in ("", suspect.library) or package in but else package
     found = None
     for site in suspect.stack:
         if site == suspect.created:
@@ -92,6 +101,15 @@ def wrapper_of(suspect: Suspect, but: Container[str] = ()) -> str | None:
             package and package not in but and not is_around
         ):  # the outermost: what a library is built on it calls itself
             found = None if package == suspect.library else package
+    return None
+
+
+def maker_of(stack: Iterable[Site]) -> Site | None:
+    """The innermost line of an installed package that is no HTTP library, no tool and no plugin of pytest's."""
+    for site in stack:
+        package = package_of(site.file)
+        if package and package not in HTTP_PACKAGES and not package.startswith(_PLUGINS):
+            return site
     return None
 
 

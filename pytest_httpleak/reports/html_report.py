@@ -15,9 +15,18 @@ from pytest_httpleak.reports.chart import growth_rows, line_chart
 from pytest_httpleak.reports.closing import closing_lines
 from pytest_httpleak.reports.markup import Html, tag, text
 from pytest_httpleak.reports.notes import counted, notes
-from pytest_httpleak.reports.places import Owner, callers, code_line, library_line, line_of, place
+from pytest_httpleak.reports.places import (
+    UNKNOWN_LINE,
+    Owner,
+    callers,
+    code_line,
+    library_line,
+    line_of,
+    place,
+    unknown_line,
+)
 from pytest_httpleak.reports.text_safety import safe, safe_name
-from pytest_httpleak.reports.wording import UNKNOWN_LINE, described, figures, grown, held_label, held_lines, noun
+from pytest_httpleak.reports.wording import described, figures, grown, held_label, held_lines, noun
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,7 +118,7 @@ def _causes(found: Sequence[Cause], run: Run) -> Html:
 
 def _cause(cause: Cause, rootdir: str) -> Html:
     finding = cause.finding
-    where = UNKNOWN_LINE if finding.created is None else place(finding.created, rootdir)
+    where = unknown_line(finding) if finding.created is None else place(finding.created, rootdir)
     code = "" if finding.created is None else code_line(finding.created, rootdir)
     verdict = tag("span", finding.verdict.value, class_=f"verdict {finding.verdict.value}")
     return tag(

@@ -9,9 +9,9 @@ from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.reports.causes import Cause, causes, first_names, growing
 from pytest_httpleak.reports.closing import closing_lines
 from pytest_httpleak.reports.notes import counted, notes
-from pytest_httpleak.reports.places import code_line, line_of, place
+from pytest_httpleak.reports.places import UNKNOWN_LINE, code_line, line_of, place, unknown_line
 from pytest_httpleak.reports.text_safety import safe, safe_name
-from pytest_httpleak.reports.wording import UNKNOWN_LINE, described, figures, grown, noun
+from pytest_httpleak.reports.wording import described, figures, grown, noun
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.run import Run
@@ -49,7 +49,7 @@ def _figures(run: Run) -> str:
 
 def _row(cause: Cause, rootdir: str) -> str:
     finding = cause.finding
-    where = _code(UNKNOWN_LINE)
+    where = _code(unknown_line(finding))
     if finding.created is not None:
         code = code_line(finding.created, rootdir)
         where = _code(place(finding.created, rootdir)) + (f"<br>{_code(code)}" if code else "")

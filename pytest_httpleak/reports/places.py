@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Finding, Site
     from pytest_httpleak.model.rows import TestRow
 
+UNKNOWN_LINE: Final = "line unknown (made by C code, or before the plugin was attached)"
+UNKNOWN_CALLER: Final = "line unknown (a library made it in a callback or a thread, with no line of yours on the way)"
 FIXTURE: Final = "fixture '"  # begins the name of an owner that is one
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 _MAX_CALLERS: Final = 3
@@ -89,12 +91,20 @@ def library_line(finding: Finding) -> str:
     Empty where the user's own code has, alone, by the standard library or by the HTTP library that the finding names.
     """
     inside = list(takewhile(lambda site: site != finding.created, finding.stack))
-    if len(inside) == len(finding.stack):
+    if finding.created is None:
+        site = infrastructure.maker_of(inside)
+    elif len(inside) == len(finding.stack):
         return ""
-    site = _maker(inside) if finding.kind in _NAMELESS else _caller_of(finding.library, inside)
+    else:
+        site = _maker(inside) if finding.kind in _NAMELESS else _caller_of(finding.library, inside)
     if site is None:
         return ""
     return f"{safe_name(infrastructure.installed_place(site.file) or '')}:{site.line} in {safe_name(site.function)}"
+
+
+def unknown_line(finding: Finding) -> str:
+    """What to say in the place of a line where no line of the user's is known."""
+    return UNKNOWN_CALLER if library_line(finding) else UNKNOWN_LINE
 
 
 def _maker(inside: list[Site]) -> Site | None:

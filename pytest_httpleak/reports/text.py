@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Final
 from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.reports.causes import Cause, causes, first_names, growing
 from pytest_httpleak.reports.notes import LABEL, labelled
-from pytest_httpleak.reports.places import callers, code_line, library_line, place
+from pytest_httpleak.reports.places import UNKNOWN_LINE, callers, code_line, library_line, place, unknown_line
 from pytest_httpleak.reports.text_safety import safe, safe_name
 from pytest_httpleak.reports.wording import (
-    UNKNOWN_LINE,
     described,
     grown,
     headline,
@@ -113,7 +112,7 @@ def growth_text(run: Run) -> list[str]:
 
 
 def _details(finding: Finding, rootdir: str) -> list[str]:
-    lines = _created(finding.created, rootdir)
+    lines = _created(finding, rootdir)
     library = library_line(finding)
     if library:
         lines.append(labelled("made in", library))
@@ -127,9 +126,10 @@ def _details(finding: Finding, rootdir: str) -> list[str]:
     return lines
 
 
-def _created(site: Site | None, rootdir: str) -> list[str]:
+def _created(finding: Finding, rootdir: str) -> list[str]:
+    site = finding.created
     if site is None:
-        return [labelled("created", UNKNOWN_LINE)]
+        return [labelled("created", unknown_line(finding))]
     code = code_line(site, rootdir)
     gutter = " " * (LABEL + 2)
     return [labelled("created", place(site, rootdir)), *([f"{gutter}{site.line} |  {code}"] if code else [])]

@@ -61,8 +61,6 @@ VERDICTS: Final = {
 
 _FIGURES: Final = ("checked", "clean", "leaked", "warned", "tolerated", "known")
 
-UNKNOWN_LINE: Final = "line unknown (made by C code, or before the plugin was attached)"
-
 # Summaries of some adapters say it already.
 _SAYS_OPEN: Final = re.compile(r"\b(?:still|not closed|never closed|unclosed|not released)\b")
 _LISTS: Final = re.compile(r", fd \d+: ")  # of unlike things, not one that is there so many times
