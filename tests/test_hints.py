@@ -328,18 +328,6 @@ def test_what_code_in_c_has_opened_may_be_a_librarys_for_good(hints_of: Any, end
 
 SDK = """
 import asyncio, os, socket, threading
-async def called_back(how, tasks):
-    loop = asyncio.get_running_loop()
-    done = loop.create_future()
-    def start(*_):
-        tasks.append(asyncio.create_task(asyncio.sleep(100)))
-    if how == "soon":
-        loop.call_soon(start)
-    else:
-        done.add_done_callback(start)
-        done.set_result(None)
-    while not tasks:
-        await asyncio.sleep(0)
 def connect():
     return socket.socket()
 def drop():
@@ -411,16 +399,17 @@ def test_so_is_a_task_that_it_has_started(hints_of: Any, loop: Loop, *, is_insta
     assert hints_of(lambda: loop.run(run())) == {expected}
 
 
-@pytest.mark.parametrize("how", ["soon", "done"])
-def test_so_is_a_task_that_it_has_started_in_a_callback(hints_of: Any, loop: Loop, how: str) -> None:
-    sdk = _module(SDK, "sdk", is_installed=True)
-    tasks: list[asyncio.Task[None]] = []
-
-    async def run() -> None:
-        await sdk["called_back"](how, tasks)
-
-    expected = "end what sdk has started it for (a client, a connection, a group of tasks) before the test ends"
-    assert hints_of(lambda: loop.run(run())) == {expected}
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (("sdk/client.py", "pytest_asyncio/plugin.py"), "end what sdk has started it for"),
+        (("anyio/_backends/_asyncio.py", "pytest_asyncio/plugin.py"), "await the task"),
+    ],
+)
+def test_so_is_a_task_that_it_has_started_in_a_callback(files: tuple[str, ...], expected: str) -> None:
+    stack = tuple(Site(f"/usr/lib/python3/site-packages/{file}", 3, "make") for file in files)
+    made = Suspect(Kind.TASKS, "asyncio", "asyncio.Task", State.PENDING, "", 1, None, stack)
+    assert hint(made).startswith(expected)
 
 
 TRANSPORT = """

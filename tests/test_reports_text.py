@@ -154,7 +154,7 @@ WATCHING = Site("/usr/lib/python3/site-packages/sentry_sdk/integrations/httpx.py
     [
         ((HTTPX, MADE_IN, site()), ["made in: sdk/transport.py:156 in __init__"]),
         ((HTTPX, WATCHING, MADE_IN, site()), ["made in: sdk/transport.py:156 in __init__"]),
-        ((HTTPX, MADE_IN, DECORATOR, site()), ["made in: sdk/transport.py:156 in __init__"]),
+        ((HTTPX, DECORATOR, MADE_IN, site()), ["made in: sdk/transport.py:156 in __init__"]),
         ((HTTPX, WATCHING, site()), []),
         ((MADE_IN, HTTPX, site()), []),  # what the HTTP library is built on, or calls back
         ((HTTPX, site(), MADE_IN), []),
