@@ -144,9 +144,8 @@ def _of_transport(suspect: Suspect) -> str | None:
     below = stack[: is_clients.index(True)]
     if suspect.created in below:
         return _OWN_TRANSPORT.format("`await response.aclose()`" if "aclose" in suspect.hint else "`response.close()`")
-    packages = [package for package in (infrastructure.package_of(site.file) for site in below) if package]
-    others = [package for package in packages if package not in HTTP_PACKAGES]
-    return _BETWEEN.format(others[-1]) if others else None
+    outermost = infrastructure.maker_of(reversed(below))
+    return None if outermost is None else _BETWEEN.format(infrastructure.package_of(outermost.file))
 
 
 def _through(suspect: Suspect) -> str | None:

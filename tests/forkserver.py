@@ -1,7 +1,7 @@
-"""Inner runs of pytest that do without its start: each is a fork of a process that has imported pytest and nothing else.
+"""Inner runs of pytest that do without its start: each is a fork of a process that has imported pytest.
 
 Half of the time that a run of two tests takes is the start of the interpreter and the import of pytest. Everything that can
-differ from run to run is the fork's own: the plugin and all that tests import, environment, directory, import path, descriptors.
+differ from run to run is the fork's own: the plugin and what it watches, environment, directory, import path, descriptors.
 """
 
 from __future__ import annotations

@@ -142,6 +142,7 @@ def test_without_a_line_of_the_users_the_line_of_the_library_is_shown(
 ) -> None:
     lines = [line.strip() for line in text_of(thread(created=None, stack=stack)).splitlines()]
     assert [line for line in lines if line.startswith(("created", "made in"))] == shown
+    assert shown[0].removeprefix("created: ") in one_line(thread(created=None, stack=stack))
 
 
 HTTPX = Site("/usr/lib/python3/site-packages/httpx/_client.py", 901, "send")

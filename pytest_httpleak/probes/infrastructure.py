@@ -105,7 +105,7 @@ def wrapper_of(suspect: Suspect, but: Container[str] = ()) -> str | None:
 
 
 def maker_of(stack: Iterable[Site]) -> Site | None:
-    """The innermost line of an installed package that is no HTTP library, no tool and no plugin of pytest's."""
+    """The first line of an installed package that is no HTTP library, no tool and no plugin of pytest's."""
     for site in stack:
         package = package_of(site.file)
         if package and package not in HTTP_PACKAGES and not package.startswith(_PLUGINS):

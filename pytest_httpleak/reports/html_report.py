@@ -22,8 +22,8 @@ from pytest_httpleak.reports.places import (
     code_line,
     library_line,
     line_of,
+    made_at,
     place,
-    unknown_line,
 )
 from pytest_httpleak.reports.text_safety import safe, safe_name
 from pytest_httpleak.reports.wording import described, figures, grown, held_label, held_lines, noun
@@ -118,14 +118,13 @@ def _causes(found: Sequence[Cause], run: Run) -> Html:
 
 def _cause(cause: Cause, rootdir: str) -> Html:
     finding = cause.finding
-    where = unknown_line(finding) if finding.created is None else place(finding.created, rootdir)
     code = "" if finding.created is None else code_line(finding.created, rootdir)
     verdict = tag("span", finding.verdict.value, class_=f"verdict {finding.verdict.value}")
     return tag(
         "article",
         tag("p", verdict, tag("span", noun(finding.kind), class_="kind"), tag("span", cause.extent, class_="extent"),
             class_="tags"),
-        tag("h3", where),
+        tag("h3", made_at(finding, rootdir)),
         _code(finding, code),
         tag("p", described(finding), class_="what"),
         _facts(finding, rootdir),

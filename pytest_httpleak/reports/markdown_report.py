@@ -9,7 +9,7 @@ from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.reports.causes import Cause, causes, first_names, growing
 from pytest_httpleak.reports.closing import closing_lines
 from pytest_httpleak.reports.notes import counted, notes
-from pytest_httpleak.reports.places import UNKNOWN_LINE, code_line, line_of, place, unknown_line
+from pytest_httpleak.reports.places import UNKNOWN_LINE, code_line, line_of, made_at, place
 from pytest_httpleak.reports.text_safety import safe, safe_name
 from pytest_httpleak.reports.wording import described, figures, grown, noun
 
@@ -49,10 +49,8 @@ def _figures(run: Run) -> str:
 
 def _row(cause: Cause, rootdir: str) -> str:
     finding = cause.finding
-    where = _code(unknown_line(finding))
-    if finding.created is not None:
-        code = code_line(finding.created, rootdir)
-        where = _code(place(finding.created, rootdir)) + (f"<br>{_code(code)}" if code else "")
+    code = code_line(finding.created, rootdir) if finding.created is not None else ""
+    where = _code(made_at(finding, rootdir)) + (f"<br>{_code(code)}" if code else "")
     cells = (
         f"**{finding.verdict.value}**" if finding.verdict is Verdict.LEAKED else finding.verdict.value,
         f"{escaped(noun(finding.kind))}<br>{_code(described(finding))}",

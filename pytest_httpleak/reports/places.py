@@ -90,20 +90,25 @@ def library_line(finding: Finding) -> str:
 
     Empty where the user's own code has, alone, by the standard library or by the HTTP library that the finding names.
     """
-    inside = list(takewhile(lambda site: site != finding.created, finding.stack))
-    if finding.created is None:
-        site = infrastructure.maker_of(inside)
-    elif len(inside) == len(finding.stack):
-        return ""
-    else:
-        site = _maker(inside) if finding.kind in _NAMELESS else _caller_of(finding.library, inside)
+    site = _library_site(finding)
     if site is None:
         return ""
     return f"{safe_name(infrastructure.installed_place(site.file) or '')}:{site.line} in {safe_name(site.function)}"
 
 
-def unknown_line(finding: Finding) -> str:
-    """What to say in the place of a line where no line of the user's is known."""
+def _library_site(finding: Finding) -> Site | None:
+    if finding.created is None:
+        return infrastructure.maker_of(finding.stack)
+    if finding.created not in finding.stack:
+        return None
+    inside = list(takewhile(lambda site: site != finding.created, finding.stack))
+    return _maker(inside) if finding.kind in _NAMELESS else _caller_of(finding.library, inside)
+
+
+def made_at(finding: Finding, rootdir: str) -> str:
+    """The place of the user's line, or why there is none."""
+    if finding.created is not None:
+        return place(finding.created, rootdir)
     return UNKNOWN_CALLER if library_line(finding) else UNKNOWN_LINE
 
 

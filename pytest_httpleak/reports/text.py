@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.reports.causes import Cause, causes, first_names, growing
 from pytest_httpleak.reports.notes import LABEL, labelled
-from pytest_httpleak.reports.places import UNKNOWN_LINE, callers, code_line, library_line, place, unknown_line
+from pytest_httpleak.reports.places import UNKNOWN_LINE, callers, code_line, library_line, made_at, place
 from pytest_httpleak.reports.text_safety import safe, safe_name
 from pytest_httpleak.reports.wording import (
     described,
@@ -72,7 +72,7 @@ def section_text(findings: Sequence[Finding], *, owner: str, rootdir: str) -> st
 
 def one_line(finding: Finding, *, rootdir: str = "") -> str:
     """A finding in one line, for warnings and short summaries."""
-    return f"{headline(finding)} ({_where(finding.created, rootdir)})"
+    return f"{headline(finding)} ({made_at(finding, rootdir)})"
 
 
 def grouped_text(run: Run) -> list[str]:
@@ -128,11 +128,12 @@ def _details(finding: Finding, rootdir: str) -> list[str]:
 
 def _created(finding: Finding, rootdir: str) -> list[str]:
     site = finding.created
+    created = labelled("created", made_at(finding, rootdir))
     if site is None:
-        return [labelled("created", unknown_line(finding))]
+        return [created]
     code = code_line(site, rootdir)
     gutter = " " * (LABEL + 2)
-    return [labelled("created", place(site, rootdir)), *([f"{gutter}{site.line} |  {code}"] if code else [])]
+    return [created, *([f"{gutter}{site.line} |  {code}"] if code else [])]
 
 
 def _where(site: Site | None, rootdir: str) -> str:
@@ -141,7 +142,7 @@ def _where(site: Site | None, rootdir: str) -> str:
 
 def _cause(cause: Cause, rootdir: str) -> list[str]:
     finding = cause.finding
-    lines = [f"{_where(finding.created, rootdir)}: {cause.extent}"]
+    lines = [f"{made_at(finding, rootdir)}: {cause.extent}"]
     code = code_line(finding.created, rootdir) if finding.created else ""
     if code:
         lines.append(f"    {code}")
