@@ -20,10 +20,12 @@ from unittest import mock
 import pytest
 from inner import Inner
 
+from pytest_httpleak.adapters import pycares as pycares_adapter
 from pytest_httpleak.adapters.pycares import ChannelRecord, EndingRecord
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.opennumbers import open_numbers
 from pytest_httpleak.patches import Wall
 from pytest_httpleak.probes.tasks import is_infrastructure
 from pytest_httpleak.session.core import Session
@@ -172,15 +174,34 @@ def test_the_resolver_of_a_connector_that_was_dropped_is_one_finding_with_its_li
 
 
 @pytest.fixture
-def late() -> Iterator[Any]:
-    """pycares, whose thread destroys channels only when the test is over, as that of 4.9 lets a second pass for each."""
+def waiting() -> Iterator[list[Any]]:
+    """The channels that were closed or dropped; they are destroyed when the test is over, as 4.9 lets a second pass for each."""
     pycares = pytest.importorskip("pycares", minversion="4.9")
-    waiting: list[Any] = []
+    have_ended(pycares)
+    channels: list[Any] = []
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(pycares._shutdown_manager, "destroy_channel", lambda *channel: waiting.append(channel))
-        yield pycares
-    for channel in waiting:
-        pycares._shutdown_manager.destroy_channel(*channel)
+        patched.setattr(pycares._shutdown_manager, "destroy_channel", lambda *channel: channels.append(channel[0]))
+        yield channels
+    for channel in channels:
+        pycares._lib.ares_destroy(channel[0])
+
+
+def have_ended(pycares: Any) -> None:
+    """Wait for the channels of earlier tests, which a thread destroys one after the other."""
+    before = open_numbers()
+    channel = pycares.Channel()
+    made = open_numbers() - before
+    channel.close()
+    end = Real.monotonic() + 30
+    while made & open_numbers():
+        assert Real.monotonic() < end
+        Real.sleep(0.001)
+
+
+@pytest.fixture
+def late(waiting: list[Any]) -> Iterator[Any]:
+    """pycares, whose thread destroys no channel during the test."""
+    yield pytest.importorskip("pycares")
     assert waiting
 
 
@@ -206,6 +227,31 @@ def test_a_channel_that_is_never_closed_leaks_beside_one_that_waits_for_its_end(
     assert (found.kind, found.count) == (Kind.FDS, 4)
     assert found.created is not None
     assert found.created.function == "one_of_two"
+    kept[0].close()
+
+
+def test_a_channel_that_has_the_numbers_of_one_destroyed_meanwhile_has_all_its_descriptors(
+    late: Any, waiting: list[Any], leaks: Leaks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, ended = [], list[Any]()
+    listing = pycares_adapter._listing
+
+    def listing_just_before_an_end() -> dict[int, tuple[int, int]]:
+        found = listing()
+        if waiting and not ended:
+            ended.append(waiting.pop())
+            late._lib.ares_destroy(ended[0][0])
+        return found
+
+    def one_after_the_other() -> None:
+        late.Channel().close()
+        kept.append(late.Channel())
+
+    monkeypatch.setattr(pycares_adapter, "_listing", listing_just_before_an_end)
+    (found,) = leaks(one_after_the_other)
+    assert (found.kind, found.count) == (Kind.FDS, 4)
+    assert found.created is not None
+    assert found.created.function == "one_after_the_other"
     kept[0].close()
 
 

@@ -21,6 +21,7 @@ MODULES = ("pycares",)
 _fstat = os.fstat
 
 _PATIENCE: Final = 0.05  # seconds; a channel is destroyed within one of them, in a thread of pycares's
+_UNTIL_CLOSED: Final = 0.002  # seconds in which a channel whose destruction has begun has closed all that it had
 
 
 class ChannelRecord(Bystander):
@@ -69,6 +70,10 @@ class EndingRecord(Bystander):
                 self.channels.pop(id(record), None)
         return [record for record in ending if id(record) in self.channels]
 
+    def has_begun(self, record: ChannelRecord) -> bool:
+        """Whether a channel has closed something, or all, of what it had; the numbers may have been given to the next one."""
+        return any(self._is_over(record, fd) for fd in record.identities)
+
     def _is_over(self, record: ChannelRecord, fd: int) -> bool:
         """Whether a channel's descriptor is closed, or is somebody else's by now."""
         return _open((fd,)).get(fd) != record.identities[fd] or self.born(fd) is not record.births[fd]
@@ -108,26 +113,31 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
                 original(channel, *args, **kwargs)
                 return
             with making:
-                before = get_ready()
+                ready = get_ready()
                 original(channel, *args, **kwargs)
-                if before is not None and wall.on:
+                if ready is not None and wall.on:
                     try:
-                        note(channel, *before)
+                        note(channel, *ready)
                     except Exception as error:  # noqa: BLE001 - the wall keeps whatever it is from the tested code
                         wall.fall(error)
 
         return born
 
-    def get_ready() -> tuple[set[int], dict[int, Any]] | None:
-        """What is open before a channel is made, and known to the watch; None where that went wrong."""
+    def get_ready() -> tuple[set[int], dict[int, Any], list[ChannelRecord]] | None:
+        """What is open before a channel is made, and known to the watch, and who may close some of it; None where that went wrong."""
         try:
             let_end()
-            return set(_listing()), dict(watch.fds)
+            waiting = ending.waiting()
+            return set(_listing()), dict(watch.fds), waiting
         except Exception as error:  # noqa: BLE001 - as above
             wall.fall(error)
             return None
 
-    def note(channel: Any, before: set[int], known: dict[int, Any]) -> None:
+    def note(channel: Any, before: set[int], known: dict[int, Any], waiting: list[ChannelRecord]) -> None:
+        destroyed = [record for record in waiting if ending.has_begun(record)]
+        if destroyed:
+            Real.sleep(_UNTIL_CLOSED)
+            before = before.difference(*(record.identities for record in destroyed))
         new = {fd: identity for fd, identity in _listing().items() if fd not in before}
         # Another thread may have opened a file meanwhile, or the poller of its loop.
         others = {fd for loop in watch.table("loops") for fd in loop.descriptors()}
