@@ -39,12 +39,12 @@ _SLOT_THROUGH: Final = "closing it unread does not give its slot back: read what
 # What a library has an HTTP library make is not in the user's hands, but what the library gives is.
 _THROUGH: Final = {
     Kind.RESPONSES: "read what {} has returned to its end, or close it, in a `finally`",
-    Kind.CLIENTS: "close what {} has made it for, best with a `with` block",
+    Kind.CLIENTS: "close what {} has made it for, in a `finally` or by a `with` block",
 }
 # A client of httpx's reads and closes what its other methods than `stream()` return: then a response is its transport's.
 _BETWEEN: Final = "{} is between the client and its connections: it has to close each response that it does not return"
 _OWN_TRANSPORT: Final = "close each response that this transport does not return: {}"
-_OPENED_THROUGH: Final = "close what {} has opened it for, best with a `with` block"
+_OPENED_THROUGH: Final = "close what {} has opened it for, in a `finally` or by a `with` block"
 # What a user's line has only called the maker of.
 _BY_LIBRARY: Final = {
     Kind.SOCKETS: _OPENED_THROUGH,
@@ -126,6 +126,12 @@ _BY_MAKER: Final[tuple[tuple[Kind, str, tuple[str, ...] | None, str], ...]] = (
 
 def hint(suspect: Suspect, holder: object = None) -> str:
     """How to mend this leak, in one line; `holder` is the object that has a bare descriptor, where there is one."""
+    from pytest_httpleak import withblocks  # here, as a clean run has no suspect
+
+    is_database = databases.is_database(type(holder))
+    block = None if suspect.state is State.PEAK else withblocks.hint(suspect, closes=not is_database)
+    if block is not None:
+        return block
     through = _through(suspect)
     package = None if through is None else infrastructure.wrapper_of(suspect)
     if through is None or package is None:

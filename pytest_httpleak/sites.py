@@ -321,6 +321,11 @@ def _site(code: CodeType, instruction: int) -> Site:
     return known[1]
 
 
+def code_at(site: Site) -> CodeType | None:
+    """The code that one of the last places told was in; None for others."""
+    return next((code for code, known in _told.values() if known is site), None)
+
+
 _told: dict[tuple[int, int], tuple[CodeType, Site]] = {}
 _MOST_TOLD: Final = 4096
 

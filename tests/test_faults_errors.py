@@ -64,7 +64,17 @@ def test_no_memory_left_changes_no_outcome_but_the_leaks_that_cannot_be_known(
     assert result.ret == 1
 
 
-@pytest.mark.parametrize("target", ["verdict.judge", "verdict.leak_error", "reports.text.leak_text", "testrows.rows"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "verdict.judge",
+        "verdict.leak_error",
+        "reports.text.leak_text",
+        "testrows.rows",
+        "hints.hint",
+        "probes.references.held_by",
+    ],
+)
 def test_a_leak_that_cannot_be_put_into_words_still_fails_its_test(inner: Inner, target: str) -> None:
     broken = BROKEN.replace("{target}", target).replace("{error}", "RuntimeError('broken')")
     inner.write(conftest=broken, test_a=BESIDE)

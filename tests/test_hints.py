@@ -112,14 +112,14 @@ def test_a_server_of_asyncio_is_closed_itself(hints_of: Any, loop: Loop, way: st
 
 def test_a_server_in_threads_is_closed_itself(hints_of: Any, ending: contextlib.ExitStack) -> None:
     def leaking() -> None:
-        ending.enter_context(socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler))
+        ending.push(socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler))
 
     assert hints_of(leaking) == {"use `with` on the server, or call `server.server_close()` in a `finally`"}
 
 
 def test_a_worker_is_ended_with_its_executor(hints_of: Any, ending: contextlib.ExitStack) -> None:
     def leaking() -> None:
-        ending.enter_context(ThreadPoolExecutor()).submit(len, "").result()
+        ending.push(ThreadPoolExecutor()).submit(len, "").result()
 
     (hint,) = hints_of(leaking)
     assert "executor.shutdown()" in hint
@@ -136,7 +136,7 @@ def test_a_timer_is_cancelled(hints_of: Any, ending: contextlib.ExitStack) -> No
 
 def test_a_pool_is_closed_and_joined(hints_of: Any, ending: contextlib.ExitStack) -> None:
     def leaking() -> None:
-        ending.enter_context(ThreadPool(1))
+        ending.push(ThreadPool(1))
 
     assert "use `with` on the pool, or call its `close()` and `join()` in a `finally`" in hints_of(leaking)
 
@@ -151,7 +151,7 @@ def test_a_queue_is_closed(hints_of: Any, ending: contextlib.ExitStack) -> None:
 
 def test_a_manager_is_shut_down(hints_of: Any, ending: contextlib.ExitStack) -> None:
     def leaking() -> None:
-        ending.enter_context(multiprocessing.Manager())
+        ending.push(multiprocessing.Manager())
 
     assert hints_of(leaking) == {
         "use `with multiprocessing.Manager() as manager:`, or call `manager.shutdown()` in a `finally`"
@@ -161,7 +161,7 @@ def test_a_manager_is_shut_down(hints_of: Any, ending: contextlib.ExitStack) -> 
 def test_the_pipe_of_a_program_is_read_to_its_end(hints_of: Any, ending: contextlib.ExitStack) -> None:
     def leaking() -> None:
         program = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
-        ending.enter_context(program)
+        ending.push(program)
 
     (hint,) = hints_of(leaking)
     assert "process.communicate()" in hint
@@ -169,7 +169,7 @@ def test_the_pipe_of_a_program_is_read_to_its_end(hints_of: Any, ending: context
 
 def test_the_pipe_of_a_command_is_closed_through_what_has_it(hints_of: Any, ending: contextlib.ExitStack) -> None:
     def leaking() -> None:
-        ending.enter_context(os.popen("cd ."))
+        ending.push(os.popen("cd ."))
 
     (hint,) = hints_of(leaking)
     assert "os.popen(...)" in hint
@@ -177,7 +177,7 @@ def test_the_pipe_of_a_command_is_closed_through_what_has_it(hints_of: Any, endi
 
 def test_a_bare_file_is_closed(hints_of: Any, ending: contextlib.ExitStack) -> None:
     def leaking() -> None:
-        ending.enter_context(Path(__file__).open())  # noqa: SIM115  # left open on purpose
+        ending.push(Path(__file__).open())  # noqa: SIM115  # left open on purpose
 
     assert hints_of(leaking) == {"close it, best with a `with` block"}
 
@@ -279,7 +279,7 @@ def test_a_server_of_aiohttps_is_ended_by_its_runner(asking: tuple[str, ...], ex
 
 @pytest.mark.skipif(not hasattr(select, "epoll"), reason="of Linux alone")
 def test_a_poller_closes_itself(hints_of: Any, ending: contextlib.ExitStack) -> None:
-    assert hints_of(lambda: ending.enter_context(select.epoll())) == {"close it, best with a `with` block"}
+    assert hints_of(lambda: ending.push(select.epoll())) == {"close it, best with a `with` block"}
 
 
 def test_the_pipe_of_an_asynchronous_program_is_read_to_its_end(hints_of: Any, loop: Loop) -> None:
@@ -345,19 +345,19 @@ def scheduled():
     ("call", "of_library", "of_user"),
     [
         (
-            lambda sdk, ending: ending.enter_context(sdk["connect"]()),
-            "close what sdk has opened it for, best with a `with` block",
+            lambda sdk, ending: ending.push(sdk["connect"]()),
+            "close what sdk has opened it for, in a `finally` or by a `with` block",
             "close the socket, best with a `with` block",
         ),
         (
             lambda sdk, ending: sdk["drop"](),
-            "close what sdk has opened it for, best with a `with` block; "
+            "close what sdk has opened it for, in a `finally` or by a `with` block; "
             "where that is done, the library itself has dropped it",
             "close the socket, best with a `with` block",
         ),
         (
             lambda sdk, ending: ending.callback(os.close, sdk["opened"]()),
-            "close what sdk has opened it for, best with a `with` block",
+            "close what sdk has opened it for, in a `finally` or by a `with` block",
             "call `os.close()` with it in a `finally`",
         ),
         (
@@ -484,14 +484,18 @@ def connection(url):
 @pytest.mark.parametrize(
     ("name", "of_library", "of_user"),
     [
-        ("client", "close what sdk has made it for, best with a `with` block", "use `with httpx.Client() as client:`"),
+        (
+            "client",
+            "close what sdk has made it for, in a `finally` or by a `with` block",
+            "use `with httpx.Client() as client:`",
+        ),
         ("answer", "read what sdk has returned to its end, or close it, in a `finally`", "use `with client.stream("),
         (
             "drop",
             "read what sdk has returned to its end, or close it, in a `finally`; where",
             "use `with client.stream(",
         ),
-        ("connection", "close what sdk has opened it for, best with a `with` block", "close the connection"),
+        ("connection", "close what sdk has opened it for, in a `finally` or by a `with` block", "close the connection"),
     ],
 )
 @pytest.mark.parametrize("is_installed", [True, False])

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -163,6 +164,25 @@ def test_the_wrapper_is_the_outermost_package_that_does_more_than_run_tests(
     files: tuple[str, ...], wrapper: str
 ) -> None:
     assert infrastructure.wrapper_of(suspect(*files)) == wrapper
+
+
+@pytest.mark.parametrize(
+    ("file", "package"),
+    [
+        ("google/auth/transport/requests.py", "google.auth"),
+        ("google/six.py", "google.six"),
+        ("sdk/client.py", "sdk"),
+        ("sdk/http/client.py", "sdk"),
+        ("lonely.py", "lonely"),
+        ("not_there/client.py", "not_there"),
+    ],
+)
+def test_the_name_of_a_package_in_a_folder_that_several_share_is_two(tmp_path: Path, file: str, package: str) -> None:
+    installed = tmp_path / "site-packages"
+    (installed / "google" / "auth" / "transport").mkdir(parents=True)
+    (installed / "sdk").mkdir()
+    (installed / "sdk" / "__init__.py").touch()
+    assert infrastructure.package_of(str(installed / file)) == package
 
 
 def test_the_wrapper_is_another_where_that_one_is_ruled_out() -> None:

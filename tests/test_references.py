@@ -6,12 +6,13 @@ import asyncio
 import functools
 import itertools
 import queue
+import re
 import sys
 import threading
 import types
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -786,16 +787,55 @@ def test_a_weak_reference_holds_nothing(program: Any) -> None:
     assert references.process_wide(client) is None
 
 
-def test_a_suspended_generator_is_told_with_its_line(program: Any) -> None:
-    def rows() -> Iterator[Client]:
-        mine = Client()
-        yield mine
+@pytest.mark.usefixtures("whole_heap")
+@pytest.mark.parametrize("sort", ["generator", "asynchronous generator", "coroutine"])
+def test_what_waits_to_go_on_is_told_with_its_line_and_variable(program: Any, sort: str) -> None:
+    client = Client()
+    program.kept, ending = suspended(client, sort)
+    told = references.held_by(client, seconds=30)
+    name = sort.removeprefix("asynchronous ")
+    ending()
+    assert re.fullmatch(
+        rf"module attribute program\.kept, {name} suspended\.<locals>\.\w+ \(test_references\.py:\d+\), variable 'app'\.client",
+        str(told),
+    )
 
-    generator = rows()
-    client = next(generator)
-    told = references.held_by(client)
-    assert told is None or "rows" in told
-    generator.close()
+
+def suspended(client: Client, sort: str) -> tuple[object, Callable[[], object]]:
+    """What has the client in a variable of its own and waits to go on, and how to end it."""
+
+    @types.coroutine
+    def wait() -> Iterator[None]:
+        yield
+
+    def generator(app: App) -> Iterator[App]:
+        yield app
+
+    async def asynchronous(app: App) -> AsyncIterator[App]:
+        yield app
+
+    async def coroutine(app: App) -> App:
+        await wait()  # type: ignore[misc]
+        return app
+
+    made: Any
+    if sort == "generator":
+        made = generator(App(client))
+        next(made)
+        return made, made.close
+    if sort == "coroutine":
+        made = coroutine(App(client))
+        made.send(None)
+        return made, made.close
+    made = asynchronous(App(client))
+    with pytest.raises(StopIteration):
+        made.asend(None).send(None)
+    return made, functools.partial(close_later, made)
+
+
+def close_later(made: Any) -> None:
+    with pytest.raises(StopIteration):
+        made.aclose().send(None)
 
 
 def failed() -> ValueError:

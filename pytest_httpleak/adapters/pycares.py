@@ -124,7 +124,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         return born
 
     def get_ready() -> tuple[set[int], dict[int, Any], list[ChannelRecord]] | None:
-        """What is open before a channel is made, and known to the watch, and who may close some of it; None where that went wrong."""
+        """What is open before a channel is made, and known to the watch, and who may close some; None where that went wrong."""
         try:
             let_end()
             waiting = ending.waiting()

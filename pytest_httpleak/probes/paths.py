@@ -215,12 +215,16 @@ def live(step: Step) -> Root | None:
     """A frame or a task as the end of a path, used where no module, class or fixture is as near."""
     thing = step.thing
     if is_a(thing, types.FrameType):
-        code = thing.f_code
-        place = f"{code.co_filename.rpartition('/')[2]}:{thing.f_lineno}"
-        return Root("", f"function {code.co_qualname} ({place}),{step.path()}")
+        return Root("", f"function {place_of(thing)},{step.path()}")
     if type(thing).__name__ == "Task" and hasattr(thing, "get_name"):
         return Root("", f"task {thing.get_name()!r}")
     return None
+
+
+def place_of(frame: types.FrameType) -> str:
+    """`fetch (client.py:12)`: a function, and the line that it is at."""
+    code = frame.f_code
+    return f"{code.co_qualname} ({code.co_filename.rpartition('/')[2]}:{frame.f_lineno})"
 
 
 def is_ended(thing: Any) -> bool:

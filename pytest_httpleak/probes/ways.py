@@ -12,9 +12,15 @@ from typing import Any, Final
 
 from pytest_httpleak.asking import attributes_of, is_a, mro_of, own_attribute, slots_of
 from pytest_httpleak.probes.fields import has_fields, is_record
-from pytest_httpleak.probes.paths import CACHE, Step, key_text
+from pytest_httpleak.probes.paths import CACHE, Step, key_text, place_of
 
 _CONTAINERS: Final = (list, tuple, set, frozenset, deque)
+_SUSPENDED_AS: Final = {
+    types.GeneratorType: ("generator", "gi"),
+    types.AsyncGeneratorType: ("generator", "ag"),
+    types.CoroutineType: ("coroutine", "cr"),
+}
+_SUSPENDED: Final = tuple(_SUSPENDED_AS)
 _CALLED: Final = (types.FunctionType, types.MethodType, functools.partial)
 
 
@@ -74,13 +80,9 @@ def steps_from(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
         parts = [part for part in gc.get_referents(referrer) if part is not function]
         return [Step(referrer, "", by_id[id(part)]) for part in parts if id(part) in by_id][:1]
     if is_a(referrer, types.FrameType):
-        if not way.is_any:
-            return []
-        return [
-            Step(referrer, f" variable {name!r}", by_id[id(value)])
-            for name, value in list(referrer.f_locals.items())
-            if id(value) in by_id
-        ][:1]
+        return _local_steps(referrer, referrer, "", by_id) if way.is_any else []
+    if way.is_any and is_a(referrer, _SUSPENDED):
+        return _steps_of_suspended(referrer, by_id) or _unnamed(referrer, by_id, way)
     if is_a(referrer, (types.CellType, types.FunctionType)) or _is_closure(referrer):
         parts = [by_id[id(part)] for part in gc.get_referents(referrer) if id(part) in by_id]
         if not way.is_any and is_a(referrer, types.CellType):  # what a closure leads to may be anything at all
@@ -91,6 +93,24 @@ def steps_from(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
     if is_a(referrer, types.MethodType):
         return _unnamed(referrer, by_id, way)
     return _attribute_steps(referrer, by_id, way)
+
+
+def _local_steps(referrer: Any, frame: types.FrameType, before: str, by_id: dict[int, Step]) -> list[Step]:
+    """By which variable of its a function refers to what is below."""
+    return [
+        Step(referrer, f"{before} variable {name!r}", by_id[id(value)])
+        for name, value in list(frame.f_locals.items())
+        if id(value) in by_id
+    ][:1]
+
+
+def _steps_of_suspended(referrer: Any, by_id: dict[int, Step]) -> list[Step]:
+    """The same for a generator or coroutine that waits to be asked or awaited further."""
+    sort, prefix = next(named for cls, named in _SUSPENDED_AS.items() if is_a(referrer, cls))
+    frame = getattr(referrer, f"{prefix}_frame")
+    if frame is None:
+        return []
+    return _local_steps(referrer, frame, f", {sort} {place_of(frame)},", by_id)
 
 
 def _is_registered(key: object, entry: Step) -> bool:
