@@ -3,7 +3,7 @@
 #   make demo     run the examples: every planted leak must be found, and nothing else
 #   make test     the tests, with coverage, and the check that generated documentation is up to date
 #   make lint     style, types, layers
-#   make matrix   a slice of the matrix of versions: the oldest pytest, the oldest urllib3 (`nox --list` shows it all)
+#   make matrix   a slice of the matrix: the oldest pytest, the oldest urllib3, other plugins beside (`nox --list` shows it all)
 #   make docs     write the generated parts of README.md and docs/ anew
 #   make clean    remove .venv and everything built
 #
@@ -40,7 +40,7 @@ lint: $(VENV)/.lint
 	$(BIN)/lint-imports
 
 matrix: $(VENV)/.matrix
-	$(BIN)/nox --force-python $(CURDIR)/$(BIN)/python --sessions "pytests(pytest='8.2')" "libraries(urllib3-oldest)"
+	$(BIN)/nox --force-python $(CURDIR)/$(BIN)/python --sessions "pytests(pytest='8.2')" "libraries(urllib3-oldest)" pairings
 
 docs: $(VENV)/.examples
 	$(BIN)/python docs/generate.py

@@ -35,6 +35,14 @@ def pytests(session: nox.Session, pytest: str) -> None:
 
 
 @nox.session(python=PYTHONS)
+def pairings(session: nox.Session) -> None:
+    """Beside other plugins, most of which no other session installs."""
+    session.install("--editable", ".[test,pairings]")
+    tests = [f"tests/test_{name}.py" for name in ("plugin_pairings", "twisted", "confirming", "field_lessons")]
+    session.run("pytest", *(session.posargs or [*PARALLEL, *tests]))
+
+
+@nox.session(python=PYTHONS)
 @nox.parametrize(["library", "age"], LIBRARIES)
 def libraries(session: nox.Session, library: str, age: str) -> None:
     """Every HTTP library at its oldest and newest tested version, the others as they come."""
