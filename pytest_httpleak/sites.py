@@ -321,9 +321,9 @@ def _site(code: CodeType, instruction: int) -> Site:
     return known[1]
 
 
-def code_at(site: Site) -> CodeType | None:
-    """The code that one of the last places told was in; None for others."""
-    return next((code for code, known in _told.values() if known is site), None)
+def place_at(site: Site) -> tuple[CodeType, int] | None:
+    """The code and instruction of one of the last places that were told, this very one; None for others."""
+    return next(((code, number) for (_, number), (code, known) in _told.items() if known is site), None)
 
 
 _told: dict[tuple[int, int], tuple[CodeType, Site]] = {}

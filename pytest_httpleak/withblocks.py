@@ -2,39 +2,49 @@
 
 from __future__ import annotations
 
-import ast
-import functools
-import inspect
+import gc
 import linecache
 import re
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from types import AsyncGeneratorType, CodeType, GeneratorType
+from typing import TYPE_CHECKING, Any, Final
 
-from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.interruptions import pass_on
+from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.probes import infrastructure
-from pytest_httpleak.sites import HTTP_PACKAGES, code_at
+from pytest_httpleak.sites import HTTP_PACKAGES, place_at
 
 if TYPE_CHECKING:
+    import dis
+
     from pytest_httpleak.model.findings import Site, Suspect
 
-_STACKED: Final = re.compile(r"\benter_(async_)?context\b")
-_ENTERING: Final = ("__enter__", "__aenter__")
-_CONTEXTLIB: Final = "contextlib.py"
 _CLOSING: Final = ("closing", "aclosing")
-_OPENING: Final = ("open", "fdopen", "create_connection")
+_STACKING: Final = ("enter_context", "enter_async_context")
+_HANDED: Final = re.compile(rf"[^()]*\b({'|'.join(_CLOSING + _STACKING)})\s*\(")
+_WITH: Final = "with"
+_BEFORE: Final = ("BEFORE_WITH", "BEFORE_ASYNC_WITH")
+_SPECIAL: Final = "LOAD_SPECIAL"  # what stands there instead from Python 3.14 on
+_NO_STEP: Final = ("PRECALL", "CACHE", "EXTENDED_ARG", "NOP")
+_AWAITING: Final = ("SEND", "YIELD_VALUE", "RESUME", "JUMP_BACKWARD_NO_INTERRUPT", "END_SEND")
+_ENTERED_LATER: Final = 1  # what is awaited, in an `async with`: what entering it gives
 
 _OF_STACK: Final = "close the stack that it was entered by, best with `with contextlib.ExitStack() as stack:`"
 _OF_ASYNC_STACK: Final = (
     "close the stack that it was entered by, best with `async with contextlib.AsyncExitStack() as stack:`"
 )
-_OF_GENERATOR: Final = (
-    "the `with` block there was never left: close the generator, as `with contextlib.closing({}(...)) as ...:` does"
-)
-_OF_ASYNC_GENERATOR: Final = _OF_GENERATOR.replace("with contextlib.", "async with contextlib.a")
-_OF_MANAGER: Final = "the `with` block there was never left: use `with {}(...):`, which leaves it, too"
-_OF_ASYNC_MANAGER: Final = "the `with` block there was never left: use `async with {}(...):`, which leaves it, too"
-_OF_LIBRARY: Final = (
+_NOT_LEFT: Final = "the `with` block there was not left: "
+_IF_NOT_LEFT: Final = "if the `with` block there was not left: "
+_OF_GENERATOR: Final = "close the generator, as `with contextlib.closing({}) as ...:` does"
+_OF_ASYNC_GENERATOR: Final = "close the generator, as `async with contextlib.aclosing({}) as ...:` does"
+_OF_MANAGER: Final = "use `with {}:`, which leaves it, too"
+_OF_ASYNC_MANAGER: Final = "use `async with {}(...):`, which leaves it, too"
+_USED_AGAIN: Final = "the `with` block there has closed it: a request that is sent after the block opens it again"
+_DROPPED: Final = (
     "the `with` block there closes it once it is left: if it was, the library itself has dropped it: upgrade {}"
 )
+# Whose clients may be used again once they are closed.
+_REUSABLE: Final = ("requests", "urllib3")
 
 
 def hint(suspect: Suspect, *, closes: bool = True) -> str | None:
@@ -43,68 +53,125 @@ def hint(suspect: Suspect, *, closes: bool = True) -> str | None:
     `closes` says whether a block of its own closes it, as that of a connection to a database does not.
     """
     created, stack = suspect.created, suspect.stack
-    if created is None or created not in stack:
+    if created is None or created not in stack or (suspect.kind is Kind.CONNECTIONS and suspect.hint):
         return None
     place = stack.index(created)
-    called = stack[place - 1] if place else None
-    stacked = _STACKED.search(_text(created.file, created.line))
-    if stacked:
-        return _OF_ASYNC_STACK if stacked[1] else _OF_STACK
-    if not _is_entered(created, called, suspect.type, closes=closes):
+    entered = _entered(stack[place - 1] if place else None, created, closes=closes)
+    if entered in _STACKING:
+        return _OF_ASYNC_STACK if "async" in entered else _OF_STACK
+    if not entered:
         return None
-    text = _of_generator(created, stack[place + 1] if len(stack) > place + 1 else None)
+    text = _of_generators(stack[place:], is_dropped=suspect.state is State.COLLECTED)
     if text is not None:
-        return text.format(created.function)
+        return text
     is_its_own = suspect.kind in (Kind.RESPONSES, Kind.CLIENTS) and infrastructure.wrapper_of(suspect) is None
-    return _OF_LIBRARY.format(suspect.library) if is_its_own and suspect.library in HTTP_PACKAGES else None
+    if not is_its_own or suspect.library not in HTTP_PACKAGES:
+        return None
+    is_again = suspect.kind is Kind.CLIENTS and suspect.state is State.OPEN and suspect.library in _REUSABLE
+    return _USED_AGAIN if is_again else _DROPPED.format(suspect.library)
 
 
-def _is_entered(created: Site, called: Site | None, type_name: str, *, closes: bool) -> bool:
-    """Whether a line is in the head of a `with` statement, of what was made there and not of something around it."""
-    names = {name for first, last, name in _entered(created.file) if first <= created.line <= last}
-    if not names.isdisjoint(_CLOSING):
-        return True
-    if not closes:
-        return False
-    if called is None:
-        return not names.isdisjoint(_OPENING)
-    return called.function in _ENTERING or not names.isdisjoint((called.function, type_name.rpartition(".")[2]))
+def _entered(called: Site | None, created: Site, *, closes: bool) -> str:
+    """By what the user's line has entered what was made there: `with`, or the method of an exit stack; else empty."""
+    if called is not None and called.function in _STACKING and _is_of_contextlib(called):
+        return called.function
+    steps, start = _steps_from(created)
+    if start is None:
+        return ""
+    if steps[start].opname in _AWAITING:
+        waits = [step for step in steps[:start] if step.opname == "GET_AWAITABLE"]
+        if waits and waits[-1].arg == _ENTERED_LATER:
+            return _WITH if closes else ""
+        start = next((at for at in range(start, len(steps)) if steps[at].opname not in _AWAITING), start) - 1
+    elif steps[start].opname in _BEFORE or (start and steps[start - 1].opname == _SPECIAL):
+        return _WITH if closes else ""
+    for at in range(start + 1, len(steps)):
+        if steps[at].opname in _BEFORE or [step.opname for step in steps[at : at + 2]] == ["COPY", _SPECIAL]:
+            return _WITH if closes else ""
+        handed = _handed(created, steps[at])
+        if handed not in _CLOSING:
+            return handed if closes else ""
+        closes = True
+    return ""
 
 
-@functools.lru_cache(maxsize=4)
-def _entered(file: str) -> list[tuple[int, int, str]]:
-    """What the `with` statements of a file call to have something to enter: first and last line, and the name called."""
+def _steps_from(created: Site) -> tuple[list[dis.Instruction], int | None]:
+    """What the function of a line does, and at which step it was when it made something; None where that is not known."""
+    import dis  # here, as most runs tell no leak
+
+    place = place_at(created)
+    if place is None:
+        return [], None
+    code, offset = place
+    steps = [step for step in dis.get_instructions(code) if step.opname not in _NO_STEP]
+    # Where a call has led to Python code it may stand at the end of the call's room, behind its own place.
+    return steps, max((at for at, step in enumerate(steps) if step.offset <= offset), default=None)
+
+
+def _handed(created: Site, call: dis.Instruction) -> str:
+    """What the user's line handed it to at once, if that is what closes it: `closing`, `enter_context` and the like."""
+    positions = call.positions
+    if call.opname != "CALL" or call.arg != 1 or positions is None:
+        return ""
+    if positions.lineno is None or positions.col_offset is None:
+        return ""
+    text = _line(created.file, positions.lineno).encode()[positions.col_offset :].decode(errors="replace")
+    found = _HANDED.match(text)
+    return "" if found is None else found[1]
+
+
+def _line(file: str, line: int) -> str:
+    """One line of a file; empty where it cannot be read, as where a test has put something in the place of `open`."""
     try:
-        tree = ast.parse(_text(file))
-        nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.With, ast.AsyncWith))]
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # no text of Python's, or too much of it
-        return []
-    calls = [each.context_expr for node in nodes for each in node.items if isinstance(each.context_expr, ast.Call)]
-    return [(each.lineno, each.end_lineno or each.lineno, _name(each.func)) for each in calls]
-
-
-def _text(file: str, line: int = 0) -> str:
-    """One line of a file, or all; empty where it cannot be read, as where a test has put something in the place of `open`."""
-    try:
-        return linecache.getline(file, line) if line else "".join(linecache.getlines(file))
-    except Exception:  # noqa: BLE001  # whatever stands there
+        return linecache.getline(file, line)
+    except Exception as error:  # noqa: BLE001  # whatever stands there
+        pass_on(error)
         return ""
 
 
-def _name(called: ast.expr) -> str:
-    """The last part of a dotted name."""
-    return str(getattr(called, "attr", getattr(called, "id", "")))
+def _of_generators(stack: Sequence[Site], *, is_dropped: bool) -> str | None:
+    """What to say of the outermost generator that waits to go on, by which the block was not left; None where there is none."""
+    name, last, caller, is_sure = "", None, None, True
+    for site in stack:
+        if _is_of_contextlib(site):
+            caller = site
+            continue
+        place = place_at(site)
+        code = None if place is None else place[0]
+        if code is None or not code.co_flags & (_GENERATOR | _ASYNC) or infrastructure.package_of(site.file):
+            break
+        is_suspended = not is_dropped and _is_suspended(code)
+        # An asynchronous one may have waited until its loop was closed, or have been dropped where it could not go on.
+        if not is_suspended and not code.co_flags & _ASYNC:
+            break
+        name = "..." if site.function.startswith("__") else f"{site.function}(...)"
+        last, caller, is_sure = code, None, is_sure and is_suspended
+    if last is None:
+        return None
+    is_async = bool(last.co_flags & _ASYNC)
+    if caller is None:
+        text = _OF_ASYNC_GENERATOR if is_async else _OF_GENERATOR
+    elif caller.function in _STACKING:
+        text = _OF_ASYNC_STACK if "async" in caller.function else _OF_STACK
+    else:
+        text = _OF_ASYNC_MANAGER if is_async else _OF_MANAGER
+    return (_NOT_LEFT if is_sure else _IF_NOT_LEFT) + text.format(name)
 
 
-def _of_generator(created: Site, caller: Site | None) -> str | None:
-    """What to say of a generator that has not ended; None for other functions, and for a fixture, which pytest ends."""
-    code = code_at(created)
-    flags = 0 if code is None else code.co_flags
-    if caller is None or not flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
-        return None
-    is_async = bool(flags & inspect.CO_ASYNC_GENERATOR)
-    if caller.file.replace("\\", "/").endswith(f"/{_CONTEXTLIB}"):
-        return _OF_ASYNC_MANAGER if is_async else _OF_MANAGER
-    if infrastructure.package_of(caller.file):
-        return None
-    return _OF_ASYNC_GENERATOR if is_async else _OF_GENERATOR
+_GENERATOR: Final = 0x20  # inspect.CO_GENERATOR, which is not imported for two numbers
+_ASYNC: Final = 0x200  # inspect.CO_ASYNC_GENERATOR
+
+
+def _is_suspended(code: CodeType) -> bool:
+    """Whether a generator of that code waits to go on."""
+    if code.co_flags & _ASYNC:
+        return any(each.ag_code is code and each.ag_frame is not None for each in _all_of(AsyncGeneratorType))
+    return any(each.gi_code is code and each.gi_frame is not None for each in _all_of(GeneratorType))
+
+
+def _all_of(cls: type) -> list[Any]:
+    return [each for each in gc.get_objects() if type(each) is cls]
+
+
+def _is_of_contextlib(site: Site) -> bool:
+    return site.file.replace("\\", "/").endswith("/contextlib.py")

@@ -171,17 +171,28 @@ def test_the_wrapper_is_the_outermost_package_that_does_more_than_run_tests(
     [
         ("google/auth/transport/requests.py", "google.auth"),
         ("google/six.py", "google.six"),
+        ("google/cloud/storage/blob.py", "google.cloud.storage"),
+        ("google/_upb.cpython-312-x86_64-linux-gnu.so", "google._upb"),
+        ("compiled/client.py", "compiled"),
         ("sdk/client.py", "sdk"),
         ("sdk/http/client.py", "sdk"),
         ("lonely.py", "lonely"),
         ("not_there/client.py", "not_there"),
     ],
 )
-def test_the_name_of_a_package_in_a_folder_that_several_share_is_two(tmp_path: Path, file: str, package: str) -> None:
+def test_the_name_of_a_package_in_a_folder_that_several_share_has_its_own(
+    tmp_path: Path, file: str, package: str
+) -> None:
     installed = tmp_path / "site-packages"
-    (installed / "google" / "auth" / "transport").mkdir(parents=True)
-    (installed / "sdk").mkdir()
-    (installed / "sdk" / "__init__.py").touch()
+    for folder in ("google/auth/transport", "google/cloud/storage", "sdk/http", "compiled"):
+        (installed / folder).mkdir(parents=True)
+    for each in (
+        "google/auth/__init__.py",
+        "google/cloud/storage/__init__.py",
+        "sdk/__init__.py",
+        "compiled/__init__.abi3.so",
+    ):
+        (installed / each).touch()
     assert infrastructure.package_of(str(installed / file)) == package
 
 

@@ -833,6 +833,39 @@ def suspended(client: Client, sort: str) -> tuple[object, Callable[[], object]]:
     return made, functools.partial(close_later, made)
 
 
+@pytest.mark.usefixtures("whole_heap")
+def test_what_it_lets_go_of_after_it_was_told_is_gone(program: Any) -> None:
+    def letting_go() -> Iterator[None]:
+        mine, other = Client(), Client()
+        program.seen += [weakref.ref(mine), weakref.ref(other)]
+        yield
+        del mine
+        other = None  # type: ignore[assignment]
+        yield
+
+    program.seen = []
+    program.kept = letting_go()
+    next(program.kept)
+    assert "'mine'" in str(references.held_by(program.seen[0](), seconds=30))
+    next(program.kept)
+    assert [reference() for reference in program.seen] == [None, None]
+    program.kept.close()
+
+
+@pytest.mark.usefixtures("whole_heap")
+def test_what_it_has_given_its_variables_to_keeps_them(program: Any) -> None:
+    def giving() -> Iterator[dict[str, Any]]:
+        mine = Client()
+        yield locals()
+        del mine
+
+    program.kept = giving()
+    variables = next(program.kept)
+    assert "'mine'" in str(references.held_by(variables["mine"], seconds=30))
+    assert list(variables) == ["mine"]
+    program.kept.close()
+
+
 def close_later(made: Any) -> None:
     with pytest.raises(StopIteration):
         made.aclose().send(None)

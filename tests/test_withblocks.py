@@ -1,38 +1,79 @@
-"""Where a line is the head of a `with` block already, the hint says what keeps that from closing anything."""
+"""Where what leaks was entered by a `with` block already, the hint says what keeps that from closing it."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import linecache
-import os
+import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
+import urllib3
 from marked import Leaks
 
-from pytest_httpleak import withblocks
-from pytest_httpleak.model.findings import Site, Suspect
+from pytest_httpleak import sites, withblocks
+from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 
-SESSIONS = "/usr/lib/python3/site-packages/requests/sessions.py"
-SDK = "/usr/lib/python3/site-packages/sdk/client.py"
-_SOURCE = """\
-with session.get(url, stream=True) as response: pass
-with later(session.get(url)) as response: pass
-response = session.get(url)
-async with (session.get(url)) as response: pass
-with Session() as session: pass
-with pool.client(Session()) as session: pass
-with (
-    pool.client() as pool,
-    session.get(
-        url
-    ),
-): pass
+STACK = "close the stack that it was entered by, best with `with contextlib.ExitStack() as stack:`"
+LATER_STACK = "close the stack that it was entered by, best with `async with contextlib.AsyncExitStack() as stack:`"
+DROPPED = (
+    "the `with` block there closes it once it is left: if it was, the library itself has dropped it: upgrade requests"
+)
+
+# A library that notes where it was when it made something.
+LIBRARY = """
+class Made:
+    def __enter__(self):
+        return self
+    def __exit__(self, *_):
+        pass
+    close = __exit__
+    async def __aenter__(self):
+        note()
+        return self
+    async def __aexit__(self, *_):
+        pass
+class Session:
+    def get(self, *_):
+        note()
+        return Made()
+    def lines(self, *_):
+        return Made()
+    async def get_later(self):
+        note()
+        return Made()
+    def stream(self):
+        return self
+    def __enter__(self):
+        note()
+    def __exit__(self, *_):
+        pass
 """
+
+
+@pytest.fixture
+def births() -> list[sites.Birth]:
+    """Where the library made something, one after the other."""
+    return []
+
+
+@pytest.fixture
+def client(births: list[sites.Birth]) -> Any:
+    """A session of an installed library."""
+    namespace: dict[str, Any] = {"__name__": "requests.sessions", "note": lambda: births.append(sites.capture(2))}
+    exec(compile(LIBRARY, "/usr/lib/python3/site-packages/requests/sessions.py", "exec"), namespace)
+    return namespace["Session"]()
+
+
+@pytest.fixture
+def ending() -> Iterator[contextlib.ExitStack]:
+    """Ends what a test has left, after it was judged."""
+    with contextlib.ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture
@@ -46,11 +87,185 @@ def hint_of(leaks: Leaks) -> Any:
     return hint
 
 
-@pytest.fixture
-def ending() -> Iterator[contextlib.ExitStack]:
-    """Ends what a test has left, after it was judged."""
+def suspect_of(birth: sites.Birth, kind: Kind = Kind.RESPONSES, state: State = State.COLLECTED) -> Suspect:
+    return Suspect(kind, "requests", "requests.Session", state, "", 1, birth.site(), birth.stack())
+
+
+def by_block(client: Any) -> None:
+    with client.get():
+        pass
+
+
+def by_one_of_two(client: Any) -> None:
+    with (
+        client.lines() as lines,
+        client.get(
+            "a",
+            lines,
+        ),
+    ):
+        pass
+
+
+def by_entering(client: Any) -> None:
+    with client.stream():
+        pass
+
+
+def by_closing(client: Any) -> None:
+    with contextlib.closing(client.get()):
+        pass
+
+
+def for_what_is_entered(client: Any) -> None:
+    with client.get(client.get()):
+        pass
+
+
+def for_what_is_closed(client: Any) -> None:
+    with contextlib.closing(client.lines(client.get())):
+        pass
+
+
+def by_hand(client: Any) -> None:
+    client.stream().__enter__()
+
+
+def before_the_block(client: Any) -> None:
+    made = client.get()
+    with made:
+        pass
+
+
+def by_a_stack(client: Any) -> None:
     with contextlib.ExitStack() as stack:
-        yield stack
+        stack.enter_context(client.get())
+
+
+def by_a_stack_on_lines_of_its_own(client: Any) -> None:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(
+            client.get(),
+        )
+
+
+def by_a_stack_that_closes(client: Any) -> None:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(client.get()))
+
+
+def by_a_stack_that_enters(client: Any) -> None:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(client.stream())
+
+
+def beside_a_stack(client: Any) -> None:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(client.lines(client.get()))
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (by_block, [DROPPED]),
+        (by_one_of_two, [DROPPED]),
+        (by_entering, [DROPPED]),
+        (by_closing, [DROPPED]),
+        (for_what_is_entered, [None, DROPPED]),
+        (for_what_is_closed, [None]),
+        (by_hand, [None]),
+        (before_the_block, [None]),
+        (by_a_stack, [STACK]),
+        (by_a_stack_on_lines_of_its_own, [STACK]),
+        (by_a_stack_that_closes, [STACK]),
+        (by_a_stack_that_enters, [STACK]),
+        (beside_a_stack, [None]),
+    ],
+)
+def test_what_is_entered_is_told_from_what_is_only_made_there(
+    client: Any, births: list[sites.Birth], function: Callable[[Any], None], expected: list[str | None]
+) -> None:
+    function(client)
+    assert [withblocks.hint(suspect_of(birth)) for birth in births] == expected
+
+
+async def later_by_block(client: Any) -> None:
+    async with client.lines():
+        pass
+
+
+async def later_by_closing(client: Any) -> None:
+    with contextlib.closing(await client.get_later()):
+        pass
+
+
+async def later_awaited(client: Any) -> None:
+    await client.get_later()
+
+
+async def later_by_a_stack(client: Any) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(client.lines())
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (later_by_block, DROPPED),
+        (later_by_closing, DROPPED),
+        (later_awaited, None),
+        (later_by_a_stack, LATER_STACK),
+    ],
+)
+def test_so_it_is_where_it_is_awaited(
+    client: Any, births: list[sites.Birth], function: Callable[[Any], Any], expected: str | None
+) -> None:
+    asyncio.run(function(client))
+    assert [withblocks.hint(suspect_of(birth)) for birth in births] == [expected]
+
+
+def test_a_block_that_does_not_close_what_it_enters_does_so_through_another(
+    client: Any, births: list[sites.Birth]
+) -> None:
+    for function in (by_block, by_entering, by_a_stack, by_closing, by_a_stack_that_closes):
+        function(client)
+    hints = [withblocks.hint(suspect_of(birth), closes=False) for birth in births]
+    assert hints == [None, None, None, DROPPED, STACK]
+
+
+def test_a_client_that_is_used_after_its_block_is_open_again(client: Any, births: list[sites.Birth]) -> None:
+    by_block(client)
+    hints = [withblocks.hint(suspect_of(births[0], Kind.CLIENTS, state)) for state in (State.OPEN, State.COLLECTED)]
+    assert hints == [
+        "the `with` block there has closed it: a request that is sent after the block opens it again",
+        DROPPED,
+    ]
+
+
+@pytest.mark.parametrize("kind", [Kind.SOCKETS, Kind.FDS, Kind.THREADS])
+def test_of_other_things_no_library_is_blamed(client: Any, births: list[sites.Birth], kind: Kind) -> None:
+    by_block(client)
+    assert withblocks.hint(suspect_of(births[0], kind)) is None
+
+
+def test_a_line_of_which_the_instruction_is_not_known_any_more_tells_nothing(
+    client: Any, births: list[sites.Birth]
+) -> None:
+    by_block(client)
+    suspect = suspect_of(births[0])
+    sites._told.clear()
+    assert withblocks.hint(suspect) is None
+
+
+def test_a_file_that_cannot_be_read_tells_of_no_stack(
+    client: Any, births: list[sites.Birth], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_a_stack(client)
+    monkeypatch.setattr("linecache.getline", lambda *_: 1 / 0)
+    assert withblocks.hint(suspect_of(births[0])) is None
+
+
+# -- generators that wait to go on ---------------------------------------------------------------------------------------
 
 
 def lines() -> Iterator[str]:
@@ -58,72 +273,157 @@ def lines() -> Iterator[str]:
         yield from file
 
 
+def inner() -> Iterator[str]:
+    with open(__file__) as file:  # noqa: PTH123  # a call of C
+        yield from file
+
+
+def outer() -> Iterator[str]:
+    yield from inner()
+
+
 async def lines_later() -> AsyncIterator[str]:
-    with Path(__file__).open() as file:
+    with open(__file__) as file:  # noqa: PTH123
         yield file.readline()
-
-
-def _close(generator: Any) -> None:
-    with pytest.raises(StopIteration):
-        generator.aclose().send(None)
 
 
 @contextlib.contextmanager
 def opened() -> Iterator[IO[str]]:
-    with Path(__file__).open() as file:
+    with open(__file__) as file:  # noqa: PTH123
         yield file
+
+
+@contextlib.contextmanager
+def opened_within() -> Iterator[IO[str]]:
+    with opened() as file:
+        yield file
+
+
+class Lines:
+    def __iter__(self) -> Iterator[str]:
+        with open(__file__) as file:  # noqa: PTH123
+            yield from file
 
 
 def rows(path: Path) -> Iterator[Any]:
     with sqlite3.connect(path) as connection:
-        yield from connection.execute("select 1")
+        yield connection
 
 
 def closed_rows(path: Path) -> Iterator[Any]:
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        yield from connection.execute("select 1")
+        yield connection
 
 
-def test_a_generator_that_was_left_on_its_way_is_to_be_closed(hint_of: Any, ending: contextlib.ExitStack) -> None:
+def managers() -> Iterator[urllib3.PoolManager]:
+    with urllib3.PoolManager() as manager:
+        yield manager
+
+
+def sockets() -> Iterator[socket.socket]:
+    with socket.socket() as sock:
+        yield sock
+
+
+@pytest.mark.parametrize(
+    ("generator", "name"),
+    [
+        (inner, "closing(inner(...))"),
+        (outer, "closing(outer(...))"),
+        (sockets, "closing(sockets(...))"),
+        (lambda: iter(Lines()), "closing(...)"),
+    ],
+)
+def test_a_generator_that_was_left_on_its_way_is_to_be_closed(
+    hint_of: Any, ending: contextlib.ExitStack, generator: Callable[[], Any], name: str
+) -> None:
     def leaking() -> None:
-        next(ending.enter_context(contextlib.closing(lines())))
+        made = generator()
+        ending.callback(made.close)
+        next(made)
 
     assert hint_of(leaking) == (
-        "the `with` block there was never left: close the generator, as `with contextlib.closing(lines(...)) as ...:` does"
+        f"the `with` block there was not left: close the generator, as `with contextlib.{name} as ...:` does"
     )
 
 
 def test_one_that_is_closed_leaves_nothing(leaks: Leaks) -> None:
     def clean() -> None:
-        with contextlib.closing(lines()) as generator:
+        with contextlib.closing(inner()) as generator:
             next(generator)
 
     assert leaks(clean) == ()
 
 
-def test_an_asynchronous_one_is_closed_in_its_own_way(hint_of: Any, ending: contextlib.ExitStack) -> None:
-    generator = lines_later()
-    ending.callback(_close, generator)
-
+def test_a_client_of_one_that_was_left_is_closed_with_it(
+    hint_of: Any, ending: contextlib.ExitStack, server: str
+) -> None:
     def leaking() -> None:
-        with pytest.raises(StopIteration):
-            generator.asend(None).send(None)
+        made = managers()
+        ending.callback(made.close)
+        next(made).request("GET", f"{server}/ok")
 
-    assert "`async with contextlib.aclosing(lines_later(...)) as ...:`" in hint_of(leaking)
+    assert "close the generator, as `with contextlib.closing(managers(...))" in hint_of(leaking)
 
 
-def test_a_context_manager_is_to_be_left_by_a_block_of_its_own(hint_of: Any, ending: contextlib.ExitStack) -> None:
-    manager = opened()
-    ending.push(manager)
-    assert hint_of(manager.__enter__) == (
-        "the `with` block there was never left: use `with opened(...):`, which leaves it, too"
+def test_one_that_was_used_after_it_was_closed_is_not(hint_of: Any, ending: contextlib.ExitStack, server: str) -> None:
+    def leaking() -> None:
+        with contextlib.closing(managers()) as generator:
+            manager = next(generator)
+        ending.callback(manager.clear)
+        manager.request("GET", f"{server}/ok")
+
+    assert "a request that is sent after the block opens it again" in hint_of(leaking)
+
+
+def test_an_asynchronous_one_is_closed_in_its_own_way(hint_of: Any, ending: contextlib.ExitStack) -> None:
+    generator: Any = lines_later()
+    ending.callback(_end, generator.aclose())
+
+    assert hint_of(lambda: _end(generator.asend(None))) == (
+        "the `with` block there was not left: "
+        "close the generator, as `async with contextlib.aclosing(lines_later(...)) as ...:` does"
     )
 
 
-def test_a_stack_is_to_be_closed(hint_of: Any, ending: contextlib.ExitStack) -> None:
-    assert hint_of(lambda: ending.enter_context(os.fdopen(os.dup(0)))) == (
-        "close the stack that it was entered by, best with `with contextlib.ExitStack() as stack:`"
+async def later_in_a_generator(client: Any) -> AsyncIterator[None]:
+    async with client.lines():
+        yield
+
+
+def test_one_that_is_over_may_have_waited_until_its_loop_was_closed(client: Any, births: list[sites.Birth]) -> None:
+    async def run() -> None:
+        async for _ in later_in_a_generator(client):
+            pass
+
+    asyncio.run(run())
+    assert str(withblocks.hint(suspect_of(births[0]))).startswith(
+        "if the `with` block there was not left: close the generator, as `async with contextlib.aclosing("
     )
+
+
+def _end(awaitable: Any) -> None:
+    with pytest.raises(StopIteration):
+        awaitable.send(None)
+
+
+@pytest.mark.parametrize("manager", [opened, opened_within])
+def test_a_context_manager_is_to_be_left_by_a_block_of_its_own(
+    hint_of: Any, ending: contextlib.ExitStack, manager: Callable[[], Any]
+) -> None:
+    made = manager()
+    ending.callback(made.__exit__, None, None, None)
+    assert hint_of(made.__enter__) == (
+        f"the `with` block there was not left: use `with {manager.__name__}(...):`, which leaves it, too"
+    )
+
+
+def test_one_that_a_stack_has_entered_is_left_by_the_stack(hint_of: Any, ending: contextlib.ExitStack) -> None:
+    assert hint_of(lambda: ending.enter_context(opened())) == f"the `with` block there was not left: {STACK}"
+
+
+def test_what_a_stack_has_entered_is_closed_by_the_stack(hint_of: Any, ending: contextlib.ExitStack) -> None:
+    assert hint_of(lambda: ending.enter_context(Path(__file__).open())) == STACK  # noqa: SIM115
 
 
 @pytest.mark.parametrize(
@@ -134,54 +434,19 @@ def test_the_block_of_a_database_closes_nothing(
     hint_of: Any, ending: contextlib.ExitStack, tmp_path: Path, rows: Callable[[Path], Any], expected: str
 ) -> None:
     def leaking() -> None:
-        next(ending.enter_context(contextlib.closing(rows(tmp_path / "a.db"))))
+        made = rows(tmp_path / "a.db")
+        ending.callback(next(made).close)
+        ending.callback(made.close)
 
     assert expected in hint_of(leaking)
 
 
-@pytest.mark.parametrize(
-    ("line", "function", "kind", "is_dropped"),
-    [
-        (1, "get", Kind.RESPONSES, True),
-        (2, "get", Kind.RESPONSES, False),
-        (3, "get", Kind.RESPONSES, False),
-        (4, "get", Kind.RESPONSES, True),
-        (3, "__aenter__", Kind.RESPONSES, True),
-        (5, "__init__", Kind.CLIENTS, True),
-        (6, "__init__", Kind.CLIENTS, False),
-        (8, "get", Kind.RESPONSES, False),
-        (9, "get", Kind.RESPONSES, True),
-        (10, "get", Kind.RESPONSES, True),
-        (1, "get", Kind.SOCKETS, False),
-    ],
-)
-def test_what_a_block_has_closed_for_its_user_a_library_has_dropped(
-    tmp_path: Path, line: int, function: str, kind: Kind, *, is_dropped: bool
+def test_what_a_library_opens_for_a_block_is_closed_with_the_generator_too(
+    hint_of: Any, ending: contextlib.ExitStack
 ) -> None:
-    text = withblocks.hint(_suspect(tmp_path, line, kind, Site(SESSIONS, 9, function)))
-    assert (text is not None and text.endswith("upgrade requests")) is is_dropped
+    def leaking() -> None:
+        made = lines()
+        ending.callback(made.close)
+        next(made)
 
-
-@pytest.mark.parametrize("text", ["with session.get(", "\0", "with " + "(" * 1000])
-def test_a_file_that_cannot_be_parsed_tells_of_no_block(tmp_path: Path, text: str) -> None:
-    suspect = _suspect(tmp_path, 1, Kind.RESPONSES, Site(SESSIONS, 9, "get"))
-    Path(suspect.created.file).write_text(text)
-    linecache.checkcache()
-    assert withblocks.hint(suspect) is None
-
-
-def test_nor_does_one_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    suspect = _suspect(tmp_path, 1, Kind.RESPONSES, Site(SESSIONS, 9, "get"))
-    monkeypatch.setattr("tokenize.open", lambda _: 1 / 0)
-    assert withblocks.hint(suspect) is None
-
-
-def test_unless_another_library_is_between(tmp_path: Path) -> None:
-    assert withblocks.hint(_suspect(tmp_path, 1, Kind.RESPONSES, Site(SESSIONS, 9, "get"), Site(SDK, 9, "get"))) is None
-
-
-def _suspect(folder: Path, line: int, kind: Kind, *inside: Site) -> Suspect:
-    file = folder / "test_a.py"
-    file.write_text(_SOURCE)
-    created = Site(str(file), line, "test_a")
-    return Suspect(kind, "requests", "requests.Session", State.COLLECTED, "", 1, created, (*inside, created))
+    assert "closing(lines(...))" in hint_of(leaking)

@@ -64,11 +64,15 @@ class EndingRecord(Bystander):
 
     def waiting(self) -> list[ChannelRecord]:
         """The channels that were closed or dropped and are not destroyed yet; those that are, are forgotten."""
-        ending = [record for record in list(self.channels.values()) if record.is_ending()]
+        ending = self.still_known()
         for record in ending:
             if all(self._is_over(record, fd) for fd in record.identities):
                 self.channels.pop(id(record), None)
         return [record for record in ending if id(record) in self.channels]
+
+    def still_known(self) -> list[ChannelRecord]:
+        """The same with those that have been destroyed since this was asked last."""
+        return [record for record in list(self.channels.values()) if record.is_ending()]
 
     def has_begun(self, record: ChannelRecord) -> bool:
         """Whether a channel has closed something, or all, of what it had; the numbers may have been given to the next one."""
@@ -123,18 +127,17 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 
         return born
 
-    def get_ready() -> tuple[set[int], dict[int, Any], list[ChannelRecord]] | None:
-        """What is open before a channel is made, and known to the watch, and who may close some; None where that went wrong."""
+    def get_ready() -> tuple[set[int], dict[int, Any]] | None:
+        """What is open before a channel is made, and known to the watch; None where that went wrong."""
         try:
             let_end()
-            waiting = ending.waiting()
-            return set(_listing()), dict(watch.fds), waiting
+            return set(_listing()), dict(watch.fds)
         except Exception as error:  # noqa: BLE001 - as above
             wall.fall(error)
             return None
 
-    def note(channel: Any, before: set[int], known: dict[int, Any], waiting: list[ChannelRecord]) -> None:
-        destroyed = [record for record in waiting if ending.has_begun(record)]
+    def note(channel: Any, before: set[int], known: dict[int, Any]) -> None:
+        destroyed = [record for record in ending.still_known() if ending.has_begun(record)]
         if destroyed:
             Real.sleep(_UNTIL_CLOSED)
             before = before.difference(*(record.identities for record in destroyed))

@@ -8,7 +8,8 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.asking import attribute, is_a
-from pytest_httpleak.opennumbers import identity_of_file
+from pytest_httpleak.interruptions import pass_on
+from pytest_httpleak.opennumbers import native
 from pytest_httpleak.probes import descriptors as descriptors_probe
 from pytest_httpleak.sites import HTTP_PACKAGES
 
@@ -117,21 +118,30 @@ def maker_of(stack: Iterable[Site]) -> Site | None:
 def package_of(file: str) -> str:
     """The installed package that a file is of; empty where it is none, a tool's, or of one that only hands on calls.
 
-    Below a folder that several distributions share it is two names: `google.auth`.
+    Below a folder that several distributions share it is more than one name: `google.auth`.
     """
     place = installed_place(file) or ""
     package = _package(place)
     if package in _TOOLS or place.startswith(_PASSAGES):
         return ""
-    inner = place.removeprefix(f"{package}/").partition("/")[0]
-    is_shared = inner != place and _is_namespace(file.replace("\\", "/").removesuffix(place) + package)
-    return f"{package}.{inner.removesuffix('.py')}" if is_shared else package
+    folder = file.replace("\\", "/").removesuffix(place)
+    names: list[str] = []
+    for each in place.split("/"):
+        folder = f"{folder}/{each}" if names else folder + each
+        names.append(each.partition(".")[0])
+        if not _is_namespace(folder):
+            break
+    return ".".join(names)
 
 
 @functools.lru_cache(maxsize=512)
 def _is_namespace(folder: str) -> bool:
     """Whether that is a folder that several distributions share, as `google` is, and so no package by itself."""
-    return identity_of_file(folder) is not None and identity_of_file(f"{folder}/__init__.py") is None
+    try:
+        return not any(name.startswith("__init__.") for name in native.listdir(folder))
+    except OSError as error:  # a module, or a place that there is not
+        pass_on(error)
+        return False
 
 
 def _definer(thing: Any) -> str | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import _socket  # the class in C, which nobody watches
 import functools
 import gc
+import inspect
+import sys
 import types
 from collections import deque
 from collections.abc import Container
@@ -99,9 +101,26 @@ def _local_steps(referrer: Any, frame: types.FrameType, before: str, by_id: dict
     """By which variable of its a function refers to what is below."""
     return [
         Step(referrer, f"{before} variable {name!r}", by_id[id(value)])
-        for name, value in list(frame.f_locals.items())
+        for name, value in _locals_of(frame)
         if id(value) in by_id
     ][:1]
+
+
+def _locals_of(frame: types.FrameType) -> list[tuple[str, Any]]:
+    """The variables of a function, and their values.
+
+    Before Python 3.13 a frame keeps what it was asked for, and so whatever the function itself has let go of since; what
+    `locals()` has given to somebody stays as it is.
+    """
+    found = frame.f_locals
+    values = list(found.items())
+    is_copy = type(found) is dict and frame.f_code.co_flags & inspect.CO_OPTIMIZED
+    if is_copy and sys.getrefcount(found) <= _OF_FRAME_AND_OURS:
+        found.clear()
+    return values
+
+
+_OF_FRAME_AND_OURS: Final = 3  # the frame's, the variable's, and the argument's
 
 
 def _steps_of_suspended(referrer: Any, by_id: dict[int, Step]) -> list[Step]:
@@ -110,7 +129,10 @@ def _steps_of_suspended(referrer: Any, by_id: dict[int, Step]) -> list[Step]:
     frame = getattr(referrer, f"{prefix}_frame")
     if frame is None:
         return []
-    return _local_steps(referrer, frame, f", {sort} {place_of(frame)},", by_id)
+    place = f", {sort} {place_of(frame)}"
+    parts = [by_id[id(part)] for part in gc.get_referents(referrer) if id(part) in by_id]
+    # A variable that it shares with a function inside of it is in a cell, and is not found.
+    return _local_steps(referrer, frame, f"{place},", by_id) or [Step(referrer, place, part) for part in parts][:1]
 
 
 def _is_registered(key: object, entry: Step) -> bool:

@@ -102,15 +102,13 @@ class Judging:
 
     def _explained(self, suspect: Suspect, records: dict[int, Record], questions: Questions) -> Suspect:
         """The same with what refers to it and how to mend it, which no error may make a leak less."""
+        held_by, hint = suspect.held_by, suspect.hint
         try:
-            return replace(
-                suspect,
-                held_by=_NOT_KNOWN if suspect.key in self.unsure else _held_by(suspect, records, questions),
-                hint=hints.hint(suspect, resource_of(suspect, records)),
-            )
+            held_by = _NOT_KNOWN if suspect.key in self.unsure else _held_by(suspect, records, questions)
+            hint = hints.hint(suspect, resource_of(suspect, records))
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._looking.wall.note(error)
-            return suspect
+        return replace(suspect, held_by=held_by, hint=hint)
 
     def _after_a_moment(self, owner: Owner, suspects: list[Suspect], grace: float, tasks_before: int) -> list[Suspect]:
         """What is suspected yet where a thread may just be ending what C code has opened: all else costs more than a moment."""
