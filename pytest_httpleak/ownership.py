@@ -45,6 +45,8 @@ class Watch(Answering):
         self.walls: list[Wall] = []
         self.births = 0  # of all but responses, which hold what others have opened
         self.open_sockets = 0  # socket objects made and not closed since
+        # By identity: of sockets that the collector has cleared all references to, before any finalizer.
+        self.dying_sockets: dict[int, Any] = {}
         self.births_of_tasks = 0
         self.fds: dict[int, tuple[Birth | None, Owner, tuple[int, int] | None]] = {}
         self.holders: dict[int, Holder] = {}  # by descriptor: the object through which it is used, where there is one

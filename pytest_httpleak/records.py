@@ -252,6 +252,7 @@ class Recorder(Protocol):
     on: bool
     peaking: int  # by how many the highest number open at once is asked for
     root: Any  # the owner of what belongs to the process
+    dying_sockets: dict[int, Any]  # by identity: records of sockets that the collector has begun to finalize
     changes: dict[str, Birth]  # by what was changed for the whole process: where
 
     def add(self, record: Record, *, opened: bool = True, depth: int = 4) -> None:

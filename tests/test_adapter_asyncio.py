@@ -1205,6 +1205,43 @@ def test_a_transport_that_is_dropped_leaks(marked: Marked, address: tuple[str, i
     marked(leaking)
 
 
+class Keeping(asyncio.Protocol):
+    transport: Any = None
+
+
+@pytest.mark.parametrize("is_socket_first", [False, True])
+def test_a_transport_that_is_dropped_in_a_cycle_leaks_whichever_finalizer_is_first(
+    marked: Marked, address: tuple[str, int], is_socket_first: bool
+) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            transport, protocol = await loop.create_connection(Keeping, *address)  # leak: sockets collected
+            protocol.transport = transport
+            if not is_socket_first:  # as it is among what is young
+                gc.collect()
+
+        asyncio.run(main())
+        gc.collect()
+
+    marked(leaking)
+
+
+def test_one_that_is_closed_and_dropped_in_a_cycle_is_clean(marked: Marked, address: tuple[str, int]) -> None:
+    def clean() -> None:
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            transport, protocol = await loop.create_connection(Keeping, *address)
+            protocol.transport = transport
+            gc.collect()
+            transport.close()
+
+        asyncio.run(main())
+        gc.collect()
+
+    marked(clean)
+
+
 @pytest.mark.parametrize("is_awaited", [False, True])
 def test_a_stream_that_is_closed_is_clean(
     marked: Marked, held: list[Any], loop: Loop, address: tuple[str, int], is_awaited: bool

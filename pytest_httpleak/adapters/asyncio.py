@@ -150,6 +150,7 @@ def _tasks(cls: Any, hooks: Hooks) -> None:
 
 def _transports(module: ModuleType, hooks: Hooks) -> None:
     sockets = hooks.watch.table("sockets")
+    dying = hooks.watch.dying_sockets
 
     def opened(_: None, transport: Any, /, *args: Any, **kwargs: Any) -> None:
         record = record_of(transport._sock, sockets)
@@ -166,8 +167,9 @@ def _transports(module: ModuleType, hooks: Hooks) -> None:
             _collected(transport)
 
     def _collected(transport: Any) -> None:
-        record = record_of(transport.get_extra_info("socket"), sockets)
-        if record is not None:
+        sock = transport.get_extra_info("socket")
+        record = record_of(sock, sockets) or dying.pop(id(attribute(sock, "_sock")), None)
+        if record is not None:  # the finalizer closes it, after a warning
             record.collected = True
 
     selector_events = getattr(module, "selector_events", None)

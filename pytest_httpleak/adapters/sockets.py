@@ -22,7 +22,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     watch: Any = hooks.watch
     cls = module.socket
     accept = getattr(inspect.unwrap(cls.accept), "__code__", None)
-    dying: dict[int, SocketRecord] = {}  # by identity: cleared by the collector, which runs finalizers only then
+    dying: dict[int, SocketRecord] = watch.dying_sockets
     has_core = not issubclass(cls, _socket_module.socket)  # gevent's, for one, whose servers keep the core alone
 
     def born(_: None, sock: Any, /, *args: Any, **kwargs: Any) -> None:
