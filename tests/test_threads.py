@@ -704,6 +704,48 @@ def test_an_executor_whose_workers_end_by_themselves_is_nothing(leaks: Leaks, en
     assert leaks(using, grace=5.0) == ()
 
 
+class Prefetching:
+    """Has its executor in a cycle, which what the executor is doing keeps."""
+
+    def __init__(self) -> None:
+        self.executor = concurrent.futures.ThreadPoolExecutor(1)
+        self.myself = self
+
+    def fetch(self, wait: Callable[[], object]) -> None:
+        wait()
+
+
+def test_a_worker_that_is_done_before_its_executor_is_garbage_in_a_cycle_is_nothing(leaks: Leaks) -> None:
+    def using() -> None:
+        prefetching = Prefetching()
+        prefetching.executor.submit(prefetching.fetch, int).result()
+
+    assert leaks(using, grace=5.0) == ()
+
+
+def test_so_is_one_that_is_done_only_after_the_first_collection(
+    leaks: Leaks,
+) -> None:
+    is_collected = threading.Event()
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "stop" and info["generation"] == _OLDEST:
+            is_collected.set()
+
+    def using() -> None:
+        prefetching = Prefetching()
+        prefetching.executor.submit(prefetching.fetch, is_collected.wait)
+
+    gc.callbacks.append(note)
+    try:
+        assert leaks(using, grace=0.1) == ()
+    finally:
+        gc.callbacks.remove(note)
+
+
+_OLDEST = 2  # generation of objects, which all are collected with
+
+
 def test_a_worker_that_is_stuck_when_its_executor_is_shut_down_leaks(marked: Marked, stop: Stop) -> None:
     def leaking() -> None:
         executor = concurrent.futures.ThreadPoolExecutor(1)

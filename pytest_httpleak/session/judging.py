@@ -132,6 +132,21 @@ class Judging:
                 return []
             self._wait(pause)
             suspects = self._looking.look(owner, tasks_before)
+        return self._without_late_garbage(owner, suspects, grace, tasks_before)
+
+    def _without_late_garbage(
+        self, owner: Owner, suspects: list[Suspect], grace: float, tasks_before: int
+    ) -> list[Suspect]:
+        """The same without workers that only what they were doing until now kept from ending with their executor's garbage.
+
+        One that was done before the test's end has ended at the first collection: both are told, or not, alike.
+        """
+        if any(suspect.kind is Kind.THREADS for suspect in suspects) and gc.collect():
+            for pause in islice(pauses(grace), _LOOKS_AT_FIRST):
+                Real.sleep(pause)
+                suspects = self._looking.look(owner, tasks_before)
+                if not any(suspect.kind is Kind.THREADS for suspect in suspects):
+                    break
         return suspects
 
     def _are_kept(
