@@ -59,6 +59,7 @@ _OF_SERVERS: Final = {
     "aiohttp/web_runner.py": "call `await runner.cleanup()` in a `finally`",
 }
 _DROPPED: Final = "; where that is done, the library itself has dropped it"
+_LEFT: Final = "; where that is done, the library itself has left it"
 _NUMBER: Final = "call `os.close()` with it in a `finally`"
 _DATABASE: Final = (
     "use `with contextlib.closing(sqlite3.connect(...)) as connection:`; its own `with` ends a transaction alone"
@@ -84,6 +85,9 @@ _LOOPS_EXECUTOR: Final = "shut the executor down; the loop's own: `await loop.sh
 _POOL: Final = "use `with` on the pool, or call its `close()` and `join()` in a `finally`"
 _HANDLER: Final = "call `handler.close()` in a `finally`, after `logger.removeHandler(handler)` where a logger has it"
 _SUBPROCESS: Final = "call `await process.communicate()`, or end it with `process.kill()` and `await process.wait()`"
+_RUNNER: Final = "use `with asyncio.Runner() as runner:`, or call `runner.close()` in a `finally`"
+_LISTENER: Final = "call `listener.stop()` in a `finally`"
+_PROXY: Final = "use `with xmlrpc.client.ServerProxy(...) as proxy:`"
 _QUEUE: Final = "call `queue.close()` and `queue.join_thread()` in a `finally`"
 _PROCESS: Final = "`join()` the process before the test ends, and `close()` it"
 _MANAGER: Final = "use `with multiprocessing.Manager() as manager:`, or call `manager.shutdown()` in a `finally`"
@@ -105,6 +109,11 @@ _BY_MAKER: Final[tuple[tuple[Kind, str, tuple[str, ...] | None, str], ...]] = (
     (Kind.THREADS, "concurrent/futures/thread.py", None, _EXECUTOR),
     (Kind.THREADS, "concurrent/futures/process.py", None, _PROCESS_EXECUTOR),
     (Kind.THREADS, "asyncio/base_events.py", ("run_in_executor",), _LOOPS_EXECUTOR),
+    (Kind.LOOPS, "asyncio/runners.py", ("_lazy_init", "get_loop", "__enter__"), _RUNNER),
+    (Kind.THREADS, "logging/handlers.py", ("start",), _LISTENER),
+    (Kind.SOCKETS, "logging/handlers.py", None, _HANDLER),
+    (Kind.SOCKETS, "xmlrpc/client.py", None, _PROXY),
+    (Kind.CONNECTIONS, "xmlrpc/client.py", None, _PROXY),
     (Kind.THREADS, "multiprocessing/pool.py", None, _POOL),
     (Kind.THREADS, "multiprocessing/queues.py", None, _QUEUE),
     (Kind.FDS, "logging/__init__.py", ("__init__",), _HANDLER),
@@ -166,8 +175,6 @@ def _through(suspect: Suspect) -> str | None:
 
 
 def _hint(suspect: Suspect, holder: object) -> str:
-    if suspect.state is State.PEAK:
-        return "limit what runs at once (a semaphore, a pool limit), or raise the limit in the marker"
     if suspect.type == WEBSOCKET:
         return _WEBSOCKET
     if suspect.kind is Kind.RESPONSES:
@@ -211,7 +218,7 @@ def _by_library(suspect: Suspect) -> str | None:
     of_server = [_OF_SERVERS[place] for place in places if place in _OF_SERVERS]
     if of_server and suspect.kind is Kind.SOCKETS:
         return of_server[-1]
-    return text.format(package) + (_DROPPED if suspect.state is State.COLLECTED else "")
+    return text.format(package) + (_DROPPED if suspect.state is State.COLLECTED else _LEFT)
 
 
 def _by_holder(suspect: Suspect, holder: object) -> str | None:

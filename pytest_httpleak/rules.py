@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Finding, Held, Site, Suspect, unnumbered
-from pytest_httpleak.model.kinds import Kind, Verdict
+from pytest_httpleak.model.kinds import Kind, State, Verdict
 from pytest_httpleak.settings import Pattern
 
+ALSO = "; also "  # before another type among what one line has left behind
 _RANK = {kind: rank for rank, kind in enumerate(Kind)}
 
 
@@ -72,17 +73,26 @@ def _finding(group: list[Suspect]) -> Finding:
         count=len(group),
         holds=_holds(group),
         held_by=next((suspect.held_by for suspect in group if suspect.held_by is not None), None),
-        hint=first.hint,
+        hint="; ".join(dict.fromkeys(suspect.hint for suspect in _of_each_type(group)[:_MOST_TOLD])),
     )
 
 
-_MOST_TOLD = 4  # unlike descriptors, each of which anybody wants to know
+_MOST_TOLD = 4  # unlike descriptors, or types of others, each of which anybody wants to know
+
+
+def _of_each_type(group: list[Suspect]) -> list[Suspect]:
+    """The first of each type among what one line has left behind."""
+    first: dict[str, Suspect] = {}
+    for suspect in group:
+        first.setdefault(suspect.type, suspect)
+    return [*first.values()]
 
 
 def _summary(group: list[Suspect]) -> str:
-    """What one of them is; of bare descriptors of a line, which may lead to unlike things, one of each sort."""
+    """What one of them is; where the line has left unlike things behind, one of each sort or type."""
     if group[0].library != "os":
-        return group[0].summary
+        others = [each for each in _of_each_type(group)[1:_MOST_TOLD] if each.state is not State.PEAK]
+        return "".join([group[0].summary, *(f"{ALSO}{each.type}: {each.summary}" for each in others)])
     sorts: dict[str, str] = {}
     for suspect in group:
         sorts.setdefault(unnumbered(suspect.summary), suspect.summary)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.probes import infrastructure
-from pytest_httpleak.sites import HTTP_PACKAGES, place_at
+from pytest_httpleak.sites import HTTP_PACKAGES, is_user_file, place_at
 
 if TYPE_CHECKING:
     import dis
@@ -55,8 +55,8 @@ def hint(suspect: Suspect, *, closes: bool = True) -> str | None:
     created, stack = suspect.created, suspect.stack
     if created is None or created not in stack or (suspect.kind is Kind.CONNECTIONS and suspect.hint):
         return None
-    place = stack.index(created)
-    entered = _entered(stack[place - 1] if place else None, created, closes=closes)
+    place = _place_of_call(stack, stack.index(created))
+    entered = _entered(stack[place - 1] if place else None, stack[place], closes=closes)
     if entered in _STACKING:
         return _OF_ASYNC_STACK if "async" in entered else _OF_STACK
     if not entered:
@@ -69,6 +69,16 @@ def hint(suspect: Suspect, *, closes: bool = True) -> str | None:
         return None
     is_again = suspect.kind is Kind.CLIENTS and suspect.state is State.OPEN and suspect.library in _REUSABLE
     return _USED_AGAIN if is_again else _DROPPED.format(suspect.library)
+
+
+def _place_of_call(stack: Sequence[Site], place: int) -> int:
+    """Where in the stack the user's line is that called the HTTP library, where one of the user's that it has called made it."""
+    while place + 1 < len(stack) and infrastructure.package_of(stack[place + 1].file) in HTTP_PACKAGES:
+        outer = next((at for at in range(place + 2, len(stack)) if is_user_file(stack[at].file)), None)
+        if outer is None:
+            break
+        place = outer
+    return place
 
 
 def _entered(called: Site | None, created: Site, *, closes: bool) -> str:

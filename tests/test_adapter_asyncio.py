@@ -742,6 +742,13 @@ async def talk(address: tuple[str, int], held: list[Any] | None = None) -> None:
         writer.close()
 
 
+def test_a_task_that_was_never_run_is_said_to_be_none_that_waits(loop: Loop) -> None:
+    task = loop.loop.create_task(stuck(), name="late")
+    assert tasks.describe(task) == "'late' to run stuck(), never started"
+    loop.run(asyncio.sleep(0))
+    assert tasks.describe(task).startswith("'late' running stuck(), waiting in stuck (")
+
+
 def test_a_task_is_one_finding_with_the_stream_inside_it(marked: Marked, loop: Loop, address: tuple[str, int]) -> None:
     def leaking() -> None:
         async def main() -> None:

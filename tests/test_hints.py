@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import logging
+import logging.handlers
 import multiprocessing
 import os
+import queue
 import select
 import socketserver
 import sqlite3
 import subprocess
 import sys
 import threading
+import xmlrpc.client
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
@@ -139,6 +141,47 @@ def test_a_pool_is_closed_and_joined(hints_of: Any, ending: contextlib.ExitStack
         ending.push(ThreadPool(1))
 
     assert "use `with` on the pool, or call its `close()` and `join()` in a `finally`" in hints_of(leaking)
+
+
+def test_a_runner_is_closed_itself(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    def leaking() -> None:
+        runner = asyncio.Runner()
+        ending.callback(runner.close)
+        runner.run(asyncio.sleep(0))
+
+    assert hints_of(leaking) == {"use `with asyncio.Runner() as runner:`, or call `runner.close()` in a `finally`"}
+
+
+def test_a_listener_is_stopped(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    def leaking() -> None:
+        listener = logging.handlers.QueueListener(queue.Queue())
+        ending.callback(listener.stop)
+        listener.start()
+
+    assert hints_of(leaking) == {"call `listener.stop()` in a `finally`"}
+
+
+def test_a_handler_that_sends_is_closed_itself(hints_of: Any, ending: contextlib.ExitStack, server: str) -> None:
+    def leaking() -> None:
+        handler = logging.handlers.SocketHandler("127.0.0.1", _port(server))
+        ending.callback(handler.close)
+        handler.createSocket()
+
+    assert hints_of(leaking) == {
+        "call `handler.close()` in a `finally`, after `logger.removeHandler(handler)` where a logger has it"
+    }
+
+
+def test_a_proxy_of_xml_rpc_is_closed_by_its_block(
+    hints_of: Any, ending: contextlib.ExitStack, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(xmlrpc.client.Transport, "parse_response", lambda _, response: response.read())
+
+    def leaking() -> None:
+        proxy = ending.push(xmlrpc.client.ServerProxy(f"{server}/ok"))
+        proxy.method()
+
+    assert hints_of(leaking) == {"use `with xmlrpc.client.ServerProxy(...) as proxy:`"}
 
 
 def test_a_queue_is_closed(hints_of: Any, ending: contextlib.ExitStack) -> None:
@@ -346,7 +389,8 @@ def scheduled():
     [
         (
             lambda sdk, ending: ending.push(sdk["connect"]()),
-            "close what sdk has opened it for, in a `finally` or by a `with` block",
+            "close what sdk has opened it for, in a `finally` or by a `with` block; "
+            "where that is done, the library itself has left it",
             "close the socket, best with a `with` block",
         ),
         (
@@ -357,12 +401,14 @@ def scheduled():
         ),
         (
             lambda sdk, ending: ending.callback(os.close, sdk["opened"]()),
-            "close what sdk has opened it for, in a `finally` or by a `with` block",
+            "close what sdk has opened it for, in a `finally` or by a `with` block; "
+            "where that is done, the library itself has left it",
             "call `os.close()` with it in a `finally`",
         ),
         (
             lambda sdk, ending: sdk["started"](_stopped_by(ending)),
-            "stop what sdk has started it for (a client, a pool, a server) before the test ends",
+            "stop what sdk has started it for (a client, a pool, a server) before the test ends; "
+            "where that is done, the library itself has left it",
             "tell the thread to stop and `join()` it before the test ends",
         ),
     ],
@@ -385,7 +431,11 @@ def test_what_a_library_has_made_for_the_user_is_ended_through_the_library(
 @pytest.mark.parametrize(
     ("is_installed", "expected"),
     [
-        (True, "end what sdk has started it for (a client, a connection, a group of tasks) before the test ends"),
+        (
+            True,
+            "end what sdk has started it for (a client, a connection, a group of tasks) before the test ends; "
+            "where that is done, the library itself has left it",
+        ),
         (False, "await the task, or cancel it and await it; `asyncio.TaskGroup` does both"),
     ],
 )

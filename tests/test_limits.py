@@ -167,6 +167,7 @@ def test_tasks_one_after_the_other_are_within_the_limit(leaks: Leaks) -> None:
 def test_clients_are_counted_as_they_are_made_also_if_they_are_closed(leaks: Leaks, server: str) -> None:
     (finding,) = leaks(one_by_one(client, server), max_clients=NUMBER - 1)
     assert finding.summary == f"{NUMBER} clients made, and the limit is {NUMBER - 1}"
+    assert finding.hint == "share one client instead of making one for each call, or raise the limit in the marker"
     assert leaks(one_by_one(client, server), max_clients=NUMBER) == ()
 
 

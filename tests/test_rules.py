@@ -8,6 +8,7 @@ from pytest_httpleak import rules
 from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Finding, Held, Site, Suspect, fingerprint
 from pytest_httpleak.model.kinds import Kind, State, Verdict
+from pytest_httpleak.reports.wording import headline
 from pytest_httpleak.settings import Pattern
 
 HERE = Site("/src/app.py", 3, "fetch")
@@ -105,6 +106,14 @@ def test_a_finding_tells_what_the_first_of_its_resources_tells() -> None:
     (finding,) = rules.findings([first, replace(SOCKET, key=9, summary="thing 9", stack=(HERE,), hint="another")])
     assert (finding.summary, finding.stack, finding.hint) == ("thing 4", (HERE, THERE), "close the first")
     assert finding.created == HERE
+
+
+def test_unlike_types_of_one_line_are_all_told_with_what_mends_each() -> None:
+    first = suspect(Kind.CLIENTS, 1, hint="close it")
+    other = suspect(Kind.CLIENTS, 2, type="lib.Other", hint="end it")
+    (found,) = rules.findings([first, other, suspect(Kind.CLIENTS, 3, hint="close it")])
+    assert (found.type, found.count, found.hint) == ("lib.Thing", 3, "close it; end it")
+    assert headline(found) == "3 HTTP clients leaked: lib.Thing thing 1; also lib.Other: thing 2, never closed"
 
 
 def test_two_lines_are_two_findings() -> None:

@@ -48,6 +48,8 @@ class Session:
         return Made()
     def stream(self):
         return self
+    def through(self, adapter):
+        return adapter.send()
     def __enter__(self):
         note()
     def __exit__(self, *_):
@@ -221,6 +223,37 @@ def test_so_it_is_where_it_is_awaited(
     client: Any, births: list[sites.Birth], function: Callable[[Any], Any], expected: str | None
 ) -> None:
     asyncio.run(function(client))
+    assert [withblocks.hint(suspect_of(birth)) for birth in births] == [expected]
+
+
+class HandsOn:
+    """An adapter of the user's own, which the library calls."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def send(self) -> Any:
+        return self.client.get()
+
+
+def by_block_through_an_adapter(client: Any) -> None:
+    with client.through(HandsOn(client)):
+        pass
+
+
+def before_the_block_through_an_adapter(client: Any) -> None:
+    made = client.through(HandsOn(client))
+    with made:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"), [(by_block_through_an_adapter, DROPPED), (before_the_block_through_an_adapter, None)]
+)
+def test_an_adapter_of_the_users_own_that_hands_on_enters_nothing(
+    client: Any, births: list[sites.Birth], function: Callable[[Any], None], expected: str | None
+) -> None:
+    function(client)
     assert [withblocks.hint(suspect_of(birth)) for birth in births] == [expected]
 
 

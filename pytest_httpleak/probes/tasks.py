@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Iterator
-from types import CodeType
+from types import CodeType, CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
+from pytest_httpleak.asking import is_a
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.coroutines import awaits, frame_of
 from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS
@@ -95,7 +96,10 @@ def _run(loop: Any, stop: Any) -> None:
 
 def describe(task: Any) -> str:
     """The task's name, its coroutine, and the chain of awaits in which it waits now, outermost first."""
-    name = _name(task.get_coro())
+    coro = task.get_coro()
+    name = _name(coro)
+    if is_a(coro, CoroutineType) and not coro.cr_running and not coro.cr_suspended and coro.cr_frame is not None:
+        return f"{task.get_name()!r} to run {name}(), never started"
     waits = [f"{site.function} ({_short(site.file)}:{site.line})" for site in waiting_at(task)]
     if len(waits) > _OUTERMOST + 1 + _INNERMOST:
         waits[_OUTERMOST:-_INNERMOST] = ["..."]

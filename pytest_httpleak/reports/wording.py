@@ -63,7 +63,7 @@ _FIGURES: Final = ("checked", "clean", "leaked", "warned", "tolerated", "known")
 
 # Summaries of some adapters say it already.
 _SAYS_OPEN: Final = re.compile(r"\b(?:still|not closed|never closed|unclosed|not released)\b")
-_LISTS: Final = re.compile(r", fd \d+: ")  # of unlike things, not one that is there so many times
+_LISTS: Final = re.compile(r", fd \d+: |; also ")  # of unlike things, not one that is there so many times
 _SAYS_DROPPED: Final = re.compile("dropped (?:without being closed|while checked out)")
 
 

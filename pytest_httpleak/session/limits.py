@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from pytest_httpleak.model.findings import Finding, Held
 from pytest_httpleak.model.kinds import Kind, State
@@ -27,6 +27,10 @@ def breaches(owner: Owner, settings: Settings) -> list[Finding]:
     return found
 
 
+_LESS_AT_ONCE: Final = "limit what runs at once (a semaphore, a pool limit), or raise the limit in the marker"
+_FEWER_CLIENTS: Final = "share one client instead of making one for each call, or raise the limit in the marker"
+
+
 def _breach(kind: Kind, limit: int, holders: list[Record]) -> Finding:
     sites: dict[Any, int] = {}
     for record in holders:
@@ -47,5 +51,5 @@ def _breach(kind: Kind, limit: int, holders: list[Record]) -> Finding:
         created=None if last.birth is None else last.birth.site(),
         stack=() if last.birth is None else last.birth.stack(),
         holds=holds,
-        hint="limit what runs at once (a semaphore, a pool limit), or raise the limit in the marker",
+        hint=_FEWER_CLIENTS if kind is Kind.CLIENTS else _LESS_AT_ONCE,
     )
