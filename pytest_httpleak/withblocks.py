@@ -38,7 +38,7 @@ _IF_NOT_LEFT: Final = "if the `with` block there was not left: "
 _OF_GENERATOR: Final = "close the generator, as `with contextlib.closing({}) as ...:` does"
 _OF_ASYNC_GENERATOR: Final = "close the generator, as `async with contextlib.aclosing({}) as ...:` does"
 _OF_MANAGER: Final = "use `with {}:`, which leaves it, too"
-_OF_ASYNC_MANAGER: Final = "use `async with {}(...):`, which leaves it, too"
+_OF_ASYNC_MANAGER: Final = "use `async with {}:`, which leaves it, too"
 _USED_AGAIN: Final = "the `with` block there has closed it: a request that is sent after the block opens it again"
 _DROPPED: Final = (
     "the `with` block there closes it once it is left: if it was, the library itself has dropped it: upgrade {}"

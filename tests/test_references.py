@@ -1028,10 +1028,17 @@ class Item:
         self._instance = instance
 
 
+class ItemOfAPlugin(Item):
+    """One that another plugin has derived, as pytest-asyncio does."""
+
+    __module__ = "pytest_asyncio.plugin"
+
+
+@pytest.mark.parametrize("item", [Item, ItemOfAPlugin])
 @pytest.mark.parametrize("has_dict", [False, True])
-def test_what_a_test_keeps_in_itself_is_told_as_that(program: Any, has_dict: bool) -> None:
+def test_what_a_test_keeps_in_itself_is_told_as_that(program: Any, has_dict: bool, item: type[Item]) -> None:
     client = Client()
-    program.items = [Item(App([client]))]
+    program.items = [item(App([client]))]
     assert not has_dict or vars(program.items[0])
     assert references.held_by(client, seconds=5) == "self.client[0] of App"
     assert references.process_wide(client) is None

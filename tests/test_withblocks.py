@@ -435,6 +435,20 @@ def test_one_that_is_over_may_have_waited_until_its_loop_was_closed(client: Any,
     )
 
 
+@contextlib.asynccontextmanager
+async def opened_later() -> AsyncIterator[IO[str]]:
+    with open(__file__) as file:  # noqa: PTH123
+        yield file
+
+
+def test_so_is_an_asynchronous_context_manager(hint_of: Any, ending: contextlib.ExitStack) -> None:
+    made = opened_later()
+    ending.callback(lambda: _end(made.__aexit__(None, None, None)))
+    assert hint_of(lambda: _end(made.__aenter__())) == (
+        "the `with` block there was not left: use `async with opened_later(...):`, which leaves it, too"
+    )
+
+
 def _end(awaitable: Any) -> None:
     with pytest.raises(StopIteration):
         awaitable.send(None)

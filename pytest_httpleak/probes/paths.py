@@ -184,12 +184,17 @@ def _fixture(definition: object, step: Step) -> Root:
 def _of_test(item: object, step: Step) -> Root | None:
     """What pytest keeps with each test: the instance of its class, on which the test hangs things, or a fixture's value."""
     below, name = step.below, step.text.removeprefix(".").removeprefix(_KEY)
-    if below is None or name not in ("_instance", "funcargs") or not module_of(item).startswith("_pytest"):
+    if below is None or name not in ("_instance", "funcargs") or not _is_of_pytest(type(item)):
         return None
     path, step.text, step.below = below.path(), "", None
     if name == "_instance":
         return Root("", f"self{path} of {type(below.thing).__qualname__}")
     return Root("", _ITEM.sub(r"value of fixture \1", path, count=1))
+
+
+def _is_of_pytest(cls: type) -> bool:
+    """Whether a class is pytest's own, or another plugin's that is derived from one, as those of asynchronous tests are."""
+    return any(str(attribute(base, "__module__")).startswith("_pytest.") for base in mro_of(cls))
 
 
 def of_thread(step: Step, root: Root) -> str | None:
