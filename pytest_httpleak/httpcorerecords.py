@@ -116,6 +116,12 @@ class RequestRecord(Record):
         self.closer = 0  # the thread that did it last
         self.counted = False
 
+    INSIDE = ".stream._stream._httpcore_stream"  # in a response of httpx's
+
+    def as_users_have_it(self) -> Any:
+        stream = None if self.stream is None else self.stream()
+        return self.ref() if stream is None else stream
+
     def count(self) -> None:
         """Count the request, once, now that it has a connection to be sent on."""
         if not self.counted and self.pool is not None:

@@ -72,6 +72,7 @@ class Record:
     LIBRARY: ClassVar[str] = ""
     library: str
     key: int
+    INSIDE: ClassVar[str] = ""  # the way to what users have of it from the object that they know
     ref: Callable[[], Any]
     owner: Any
     birth: Birth | None
@@ -102,6 +103,10 @@ class Record:
 
     def kept_as(self) -> Any:
         """What a keeper has of it: the thing itself, most often."""
+        return self.ref()
+
+    def as_users_have_it(self) -> Any:
+        """What users have of it, where its library has another part of it in its own books."""
         return self.ref()
 
     def belong_to(self, owner: Any) -> None:

@@ -759,6 +759,15 @@ registry: list[Any] = []
 
 
 @pytest.mark.usefixtures("whole_heap")
+def test_a_response_in_a_registry_is_told_by_its_place_there_and_not_by_the_pools(
+    leaks: Leaks, server: str, client: Any
+) -> None:
+    (finding,) = leaks(lambda: registry.append(client.send(client.build_request("GET", f"{server}/big"), stream=True)))
+    assert finding.held_by == f"module attribute {__name__}.registry[0]"
+    registry.pop().close()
+
+
+@pytest.mark.usefixtures("whole_heap")
 def test_a_registry_of_clients_leaks(marked: Marked, server: str, httpx: Any) -> None:
     def leaking() -> None:
         registry.append(httpx.Client())  # leak: clients

@@ -23,6 +23,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     cls = module.socket
     accept = getattr(inspect.unwrap(cls.accept), "__code__", None)
     dying: dict[int, SocketRecord] = watch.dying_sockets
+    most_dying = _MOST_DYING  # also when the interpreter has cleared this module at its end
     has_core = not issubclass(cls, _socket_module.socket)  # gevent's, for one, whose servers keep the core alone
 
     def born(_: None, sock: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -74,7 +75,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             record.closed = record.is_core  # of which nobody tells whether it was closed before it died
             record.collected = not record.closed
             watch.open_sockets -= 1
-            if len(dying) >= _MOST_DYING:
+            if len(dying) >= most_dying:
                 dying.clear()
             dying[record.key] = record
 

@@ -286,11 +286,12 @@ class Judging:
 def _held_by(suspect: Suspect, records: dict[int, Record], questions: Questions) -> str | None:
     """What refers to a resource, in words."""
     thing = resource_of(suspect, records) if questions.may_ask(suspect) else None
-    text = None if thing is None else references.held_by(thing)
-    if text is None:
+    record = None if thing is None else records[suspect.key]
+    text = None if record is None else references.held_by(record.as_users_have_it())
+    if record is None or text is None:
         return None
     questions.answered(suspect)
-    return text + records[suspect.key].place()
+    return text.replace(record.INSIDE, "", 1) + record.place()
 
 
 def _dying(owner: Owner, bare: dict[int, BareRecord]) -> set[int]:
