@@ -137,8 +137,7 @@ def hint(suspect: Suspect, holder: object = None) -> str:
     """How to mend this leak, in one line; `holder` is the object that has a bare descriptor, where there is one."""
     from pytest_httpleak import withblocks  # here, as a clean run has no suspect
 
-    is_database = databases.is_database(type(holder))
-    block = None if suspect.state is State.PEAK else withblocks.hint(suspect, closes=not is_database)
+    block = withblocks.hint(suspect, closes=not databases.is_database(type(holder)))
     if block is not None:
         return block
     through = _through(suspect)
@@ -150,7 +149,7 @@ def hint(suspect: Suspect, holder: object = None) -> str:
 
 def _of_transport(suspect: Suspect) -> str | None:
     """What to say of a response that httpx's client was to read itself, where another transport is around its own."""
-    if suspect.kind is not Kind.RESPONSES or suspect.state is State.PEAK:
+    if suspect.kind is not Kind.RESPONSES:
         return None
     stack = suspect.stack
     is_clients = [site.file.replace("\\", "/").endswith(f"/{suspect.library}/_client.py") for site in stack]
@@ -165,8 +164,6 @@ def _of_transport(suspect: Suspect) -> str | None:
 
 def _through(suspect: Suspect) -> str | None:
     """What to say of an HTTP library's object, with the name of another library, where that has made it."""
-    if suspect.state is State.PEAK:
-        return None
     if suspect.type == WEBSOCKET or (suspect.kind is Kind.CONNECTIONS and not suspect.hint):
         return _OPENED_THROUGH
     if suspect.kind is Kind.CONNECTIONS:  # most of these have been given up, which is for their own library to say

@@ -103,6 +103,7 @@ class RequestRecord(Record):
     __slots__ = ("closed", "closer", "counted", "method", "pool", "status", "stream", "threads", "url")
 
     kind: ClassVar[Kind] = Kind.RESPONSES
+    INSIDE = ".stream._stream._httpcore_stream"  # in a response of httpx's
 
     def __init__(self, library: str, request: Any, threads: Table) -> None:
         super().__init__()
@@ -115,8 +116,6 @@ class RequestRecord(Record):
         self.closed = False  # or read to its end; while there is a pool, its books know better
         self.closer = 0  # the thread that did it last
         self.counted = False
-
-    INSIDE = ".stream._stream._httpcore_stream"  # in a response of httpx's
 
     def as_users_have_it(self) -> Any:
         stream = None if self.stream is None else self.stream()

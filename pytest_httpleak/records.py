@@ -70,9 +70,9 @@ class Record:
 
     kind: ClassVar[Kind]
     LIBRARY: ClassVar[str] = ""
+    INSIDE: ClassVar[str] = ""  # the way from the object that its users know to what they have of it
     library: str
     key: int
-    INSIDE: ClassVar[str] = ""  # the way to what users have of it from the object that they know
     ref: Callable[[], Any]
     owner: Any
     birth: Birth | None

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from pytest_httpleak.model.facts import replace
-from pytest_httpleak.model.findings import Finding, Held, Site, Suspect, unnumbered
-from pytest_httpleak.model.kinds import Kind, State, Verdict
+from pytest_httpleak.model.findings import ALSO, Finding, Held, Site, Suspect, unnumbered
+from pytest_httpleak.model.kinds import Kind, Verdict
 from pytest_httpleak.settings import Pattern
 
-ALSO = "; also "  # before another type among what one line has left behind
 _RANK = {kind: rank for rank, kind in enumerate(Kind)}
 
 
@@ -91,7 +90,7 @@ def _of_each_type(group: list[Suspect]) -> list[Suspect]:
 def _summary(group: list[Suspect]) -> str:
     """What one of them is; where the line has left unlike things behind, one of each sort or type."""
     if group[0].library != "os":
-        others = [each for each in _of_each_type(group)[1:_MOST_TOLD] if each.state is not State.PEAK]
+        others = _of_each_type(group)[1:_MOST_TOLD]
         return "".join([group[0].summary, *(f"{ALSO}{each.type}: {each.summary}" for each in others)])
     sorts: dict[str, str] = {}
     for suspect in group:

@@ -56,11 +56,11 @@ def hint(suspect: Suspect, *, closes: bool = True) -> str | None:
     if created is None or created not in stack or (suspect.kind is Kind.CONNECTIONS and suspect.hint):
         return None
     place = _place_of_call(stack, stack.index(created))
-    entered = _entered(stack[place - 1] if place else None, stack[place], closes=closes)
+    entered, is_closed = _entered(stack[place - 1] if place else None, stack[place])
+    if not entered or not (closes or is_closed):
+        return None
     if entered in _STACKING:
         return _OF_ASYNC_STACK if "async" in entered else _OF_STACK
-    if not entered:
-        return None
     text = _of_generators(stack[place:], is_dropped=suspect.state is State.COLLECTED)
     if text is not None:
         return text
@@ -81,28 +81,32 @@ def _place_of_call(stack: Sequence[Site], place: int) -> int:
     return place
 
 
-def _entered(called: Site | None, created: Site, *, closes: bool) -> str:
-    """By what the user's line has entered what was made there: `with`, or the method of an exit stack; else empty."""
+def _entered(called: Site | None, created: Site) -> tuple[str, bool]:
+    """By what the user's line has entered what was made there: `with`, or the method of an exit stack; empty where it has not.
+
+    The second answer is whether it is closed for sure: what is entered is around it, as `closing()` is.
+    """
     if called is not None and called.function in _STACKING and _is_of_contextlib(called):
-        return called.function
+        return called.function, True
     steps, start = _steps_from(created)
     if start is None:
-        return ""
+        return "", False
     if steps[start].opname in _AWAITING:
         waits = [step for step in steps[:start] if step.opname == "GET_AWAITABLE"]
         if waits and waits[-1].arg == _ENTERED_LATER:
-            return _WITH if closes else ""
+            return _WITH, False
         start = next((at for at in range(start, len(steps)) if steps[at].opname not in _AWAITING), start) - 1
     elif steps[start].opname in _BEFORE or (start and steps[start - 1].opname == _SPECIAL):
-        return _WITH if closes else ""
+        return _WITH, False
+    is_closed = False
     for at in range(start + 1, len(steps)):
         if steps[at].opname in _BEFORE or [step.opname for step in steps[at : at + 2]] == ["COPY", _SPECIAL]:
-            return _WITH if closes else ""
+            return _WITH, is_closed
         handed = _handed(created, steps[at])
         if handed not in _CLOSING:
-            return handed if closes else ""
-        closes = True
-    return ""
+            return handed, is_closed
+        is_closed = True
+    return "", False
 
 
 def _steps_from(created: Site) -> tuple[list[dis.Instruction], int | None]:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,13 @@ def kept() -> Iterator[list[Any]]:
     things: list[Any] = []
     yield things
     closed(things)
+
+
+@pytest.fixture
+def ending() -> Iterator[ExitStack]:
+    """Ends what a test has left, after it was judged."""
+    with ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture

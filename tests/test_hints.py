@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import xmlrpc.client
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -40,13 +40,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 def hints_of(leaks: Leaks) -> Callable[[Callable[[], object]], set[str]]:
     """The hints to what a function leaks."""
     return lambda function: {finding.hint for finding in leaks(function, grace=0)}
-
-
-@pytest.fixture
-def ending() -> Iterator[contextlib.ExitStack]:
-    """Ends what a test has left, after it was judged."""
-    with contextlib.ExitStack() as stack:
-        yield stack
 
 
 def _module(text: str, package: str, *, is_installed: bool) -> dict[str, Any]:

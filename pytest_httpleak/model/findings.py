@@ -75,6 +75,7 @@ class Finding(Facts):
         return replace(self, verdict=verdict)
 
 
+ALSO = "; also "  # in a summary, before another type among what one line has left behind
 OF_LIMIT = "-peak"  # ends the fingerprint of a breached limit
 
 

@@ -122,15 +122,15 @@ def package_of(file: str) -> str:
     """
     place = installed_place(file) or ""
     package = _package(place)
-    if package in _TOOLS or place.startswith(_PASSAGES):
+    if not place or package in _TOOLS or place.startswith(_PASSAGES):
         return ""
-    folder = file.replace("\\", "/").removesuffix(place)
-    names: list[str] = []
+    folder, names = file.replace("\\", "/").removesuffix(place), []
     for each in place.split("/"):
-        folder = f"{folder}/{each}" if names else folder + each
+        folder += each
         names.append(each.partition(".")[0])
         if not _is_namespace(folder):
             break
+        folder += "/"
     return ".".join(names)
 
 

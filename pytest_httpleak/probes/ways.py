@@ -13,16 +13,12 @@ from collections.abc import Container
 from typing import Any, Final
 
 from pytest_httpleak.asking import attributes_of, is_a, mro_of, own_attribute, slots_of
+from pytest_httpleak.coroutines import frame_of
 from pytest_httpleak.probes.fields import has_fields, is_record
 from pytest_httpleak.probes.paths import CACHE, Step, key_text, place_of
 
 _CONTAINERS: Final = (list, tuple, set, frozenset, deque)
-_SUSPENDED_AS: Final = {
-    types.GeneratorType: ("generator", "gi"),
-    types.AsyncGeneratorType: ("generator", "ag"),
-    types.CoroutineType: ("coroutine", "cr"),
-}
-_SUSPENDED: Final = tuple(_SUSPENDED_AS)
+_SUSPENDED: Final = (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType)
 _CALLED: Final = (types.FunctionType, types.MethodType, functools.partial)
 
 
@@ -125,11 +121,10 @@ _OF_FRAME_AND_OURS: Final = 3  # the frame's, the variable's, and the argument's
 
 def _steps_of_suspended(referrer: Any, by_id: dict[int, Step]) -> list[Step]:
     """The same for a generator or coroutine that waits to be asked or awaited further."""
-    sort, prefix = next(named for cls, named in _SUSPENDED_AS.items() if is_a(referrer, cls))
-    frame = getattr(referrer, f"{prefix}_frame")
+    frame = frame_of(referrer)
     if frame is None:
         return []
-    place = f", {sort} {place_of(frame)}"
+    place = f", {'coroutine' if is_a(referrer, types.CoroutineType) else 'generator'} {place_of(frame)}"
     parts = [by_id[id(part)] for part in gc.get_referents(referrer) if id(part) in by_id]
     # A variable that it shares with a function inside of it is in a cell, and is not found.
     return _local_steps(referrer, frame, f"{place},", by_id) or [Step(referrer, place, part) for part in parts][:1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from pytest_httpleak.model.findings import Finding, Held
+from pytest_httpleak.model.findings import ALSO, Finding, Held
 from pytest_httpleak.model.kinds import Kind, State, Verdict
 from pytest_httpleak.model.rows import Growth
 from pytest_httpleak.reports.notes import counted
@@ -63,7 +63,7 @@ _FIGURES: Final = ("checked", "clean", "leaked", "warned", "tolerated", "known")
 
 # Summaries of some adapters say it already.
 _SAYS_OPEN: Final = re.compile(r"\b(?:still|not closed|never closed|unclosed|not released)\b")
-_LISTS: Final = re.compile(r", fd \d+: |; also ")  # of unlike things, not one that is there so many times
+_LISTS: Final = re.compile(rf", fd \d+: |{ALSO}")  # of unlike things, not one that is there so many times
 _SAYS_DROPPED: Final = re.compile("dropped (?:without being closed|while checked out)")
 
 

@@ -285,10 +285,11 @@ class Judging:
 
 def _held_by(suspect: Suspect, records: dict[int, Record], questions: Questions) -> str | None:
     """What refers to a resource, in words."""
-    thing = resource_of(suspect, records) if questions.may_ask(suspect) else None
-    record = None if thing is None else records[suspect.key]
-    text = None if record is None else references.held_by(record.as_users_have_it())
-    if record is None or text is None:
+    if not questions.may_ask(suspect) or resource_of(suspect, records) is None:
+        return None
+    record = records[suspect.key]
+    text = references.held_by(record.as_users_have_it())
+    if text is None:
         return None
     questions.answered(suspect)
     return text.replace(record.INSIDE, "", 1) + record.place()
