@@ -55,8 +55,11 @@ def hint(suspect: Suspect, *, closes: bool = True) -> str | None:
     created, stack = suspect.created, suspect.stack
     if created is None or created not in stack or (suspect.kind is Kind.CONNECTIONS and suspect.hint):
         return None
-    place = _place_of_call(stack, stack.index(created))
-    entered, is_closed = _entered(stack[place - 1] if place else None, stack[place])
+    place = stack.index(created)
+    entered, is_closed = _entered(stack, place)
+    if not entered:
+        place = _place_of_call(stack, place)
+        entered, is_closed = _entered(stack, place)
     if not entered or not (closes or is_closed):
         return None
     if entered in _STACKING:
@@ -81,12 +84,13 @@ def _place_of_call(stack: Sequence[Site], place: int) -> int:
     return place
 
 
-def _entered(called: Site | None, created: Site) -> tuple[str, bool]:
-    """By what the user's line has entered what was made there: `with`, or the method of an exit stack; empty where it has not.
+def _entered(stack: Sequence[Site], place: int) -> tuple[str, bool]:
+    """By what the line at that place has entered what was made there: `with`, or a method of a stack; empty where it has not.
 
     The second answer is whether it is closed for sure: what is entered is around it, as `closing()` is.
     """
-    if called is not None and called.function in _STACKING and _is_of_contextlib(called):
+    called, created = stack[max(place - 1, 0)], stack[place]
+    if called.function in _STACKING and _is_of_contextlib(called):
         return called.function, True
     steps, start = _steps_from(created)
     if start is None:

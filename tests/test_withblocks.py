@@ -48,6 +48,8 @@ class Session:
         return Made()
     def stream(self):
         return self
+    def ask(self, body):
+        next(body)
     def through(self, adapter):
         return adapter.send()
     def __enter__(self):
@@ -372,6 +374,19 @@ def test_a_generator_that_was_left_on_its_way_is_to_be_closed(
     assert hint_of(leaking) == (
         f"the `with` block there was not left: close the generator, as `with contextlib.{name} as ...:` does"
     )
+
+
+def test_so_is_one_that_the_library_has_asked(client: Any, births: list[sites.Birth]) -> None:
+    def sending() -> Iterator[None]:
+        with client.get():
+            yield
+
+    body = sending()
+    client.ask(body)
+    assert withblocks.hint(suspect_of(births[0], state=State.OPEN)) == (
+        "the `with` block there was not left: close the generator, as `with contextlib.closing(sending(...)) as ...:` does"
+    )
+    body.close()
 
 
 def test_one_that_is_closed_leaves_nothing(leaks: Leaks) -> None:
