@@ -866,6 +866,23 @@ def test_what_it_has_given_its_variables_to_keeps_them(program: Any) -> None:
     program.kept.close()
 
 
+@pytest.mark.usefixtures("whole_heap")
+def test_a_variable_that_it_shares_with_a_function_inside_is_told(program: Any) -> None:
+    def sharing() -> Iterator[None]:
+        app = App(program.client)
+        program.inner = lambda: app
+        del program.client, program.inner
+        yield
+
+    client = program.client = Client()
+    program.kept = sharing()
+    next(program.kept)
+    told = references.held_by(client, seconds=30)
+    program.kept.close()
+    assert "module attribute program.kept, generator test_a_variable_that_it_shares" in str(told)
+    assert str(told).endswith("variable 'app'.client")
+
+
 def close_later(made: Any) -> None:
     with pytest.raises(StopIteration):
         made.aclose().send(None)

@@ -94,12 +94,14 @@ def steps_from(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
 
 
 def _local_steps(referrer: Any, frame: types.FrameType, before: str, by_id: dict[int, Step]) -> list[Step]:
-    """By which variable of its a function refers to what is below."""
-    return [
-        Step(referrer, f"{before} variable {name!r}", by_id[id(value)])
+    """By which variable of its a function refers to what is below; one that it shares with a function inside is in a cell."""
+    cells = {id(step.below.thing): step for step in by_id.values() if step.below and is_a(step.thing, types.CellType)}
+    shared = {*frame.f_code.co_cellvars, *frame.f_code.co_freevars} if cells else ()
+    found = [
+        (name, by_id.get(id(value)) or (cells.get(id(value)) if name in shared else None))
         for name, value in _locals_of(frame)
-        if id(value) in by_id
-    ][:1]
+    ]
+    return [Step(referrer, f"{before} variable {name!r}", below) for name, below in found if below is not None][:1]
 
 
 def _locals_of(frame: types.FrameType) -> list[tuple[str, Any]]:
@@ -126,7 +128,6 @@ def _steps_of_suspended(referrer: Any, by_id: dict[int, Step]) -> list[Step]:
         return []
     place = f", {'coroutine' if is_a(referrer, types.CoroutineType) else 'generator'} {place_of(frame)}"
     parts = [by_id[id(part)] for part in gc.get_referents(referrer) if id(part) in by_id]
-    # A variable that it shares with a function inside of it is in a cell, and is not found.
     return _local_steps(referrer, frame, f"{place},", by_id) or [Step(referrer, place, part) for part in parts][:1]
 
 
