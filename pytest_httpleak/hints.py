@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Final
 
 from pytest_httpleak import databases
+from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.probes import infrastructure
@@ -18,10 +20,11 @@ _CLOSE_RESPONSE: Final = {
     "aiohttp": "use `async with session.get(...) as response:`, or read the body, or call `response.release()`",
 }
 _CLOSE_CLIENT: Final = {
-    "urllib3": "use `with urllib3.PoolManager() as pool:` (or call `.clear()`; a bare pool has `.close()`)",
-    "requests": "use `with requests.Session() as session:`, or close it in the fixture's teardown",
+    "urllib3": "use `with urllib3.PoolManager() as pool:`, or call `pool.clear()` in a `finally`",
+    "requests": "use `with requests.Session() as session:`, or call `session.close()` in a `finally`",
     "aiohttp": "use `async with aiohttp.ClientSession() as session:`, or `await session.close()`",
 }
+_BARE_POOL: Final = "use `with {}(...) as pool:`, or call `pool.close()` in a `finally`"
 _BY_KIND: Final = {
     Kind.RESPONSES: "read the body to its end, or close the response",
     Kind.CLIENTS: "close the client, best with a `with` block",
@@ -60,6 +63,8 @@ _OF_SERVERS: Final = {
 }
 _DROPPED: Final = "; where that is done, the library itself has dropped it"
 _LEFT: Final = "; where that is done, the library itself has left it"
+_MADE_FILE: Final = "the socket was closed, and is open until what its `makefile()` has returned is closed, too"
+_DETACHED: Final = "only its number is left, as after `detach()`: call `socket.close()` with it in a `finally`"
 _NUMBER: Final = "call `os.close()` with it in a `finally`"
 _DATABASE: Final = (
     "use `with contextlib.closing(sqlite3.connect(...)) as connection:`; its own `with` ends a transaction alone"
@@ -81,6 +86,7 @@ _SERVER: Final = "use `async with server:`, or `server.close()` and `await serve
 _TRANSPORT: Final = "call `transport.close()` in a `finally`"
 _EXECUTOR: Final = "use `with ThreadPoolExecutor() as executor:`, or call `executor.shutdown()` in a `finally`"
 _PROCESS_EXECUTOR: Final = _EXECUTOR.replace("Thread", "Process")
+_NOT_WAITED_FOR: Final = "let what it runs come to an end, and wait for it, as `with ThreadPoolExecutor()` or `executor.shutdown(wait=True)` does"
 _LOOPS_EXECUTOR: Final = "shut the executor down; the loop's own: `await loop.shutdown_default_executor()`"
 _POOL: Final = "use `with` on the pool, or call its `close()` and `join()` in a `finally`"
 _HANDLER: Final = "call `handler.close()` in a `finally`, after `logger.removeHandler(handler)` where a logger has it"
@@ -178,6 +184,8 @@ def _hint(suspect: Suspect, holder: object) -> str:
         text = _CLOSE_RESPONSE.get(suspect.library, _BY_KIND[Kind.RESPONSES])
         return text.replace("session.get(", f"session.{_verb(suspect)}(")
     if suspect.kind is Kind.CLIENTS:
+        if suspect.type.endswith("ConnectionPool"):
+            return _BARE_POOL.format(suspect.type)
         return _CLOSE_CLIENT.get(suspect.library, _BY_KIND[Kind.CLIENTS])
     if suspect.library == "os" and not suspect.stack:
         return _NATIVE
@@ -188,7 +196,22 @@ def _hint(suspect: Suspect, holder: object) -> str:
     if suspect.type == "threading.Timer":
         return "call `timer.cancel()` before the test ends"
     by_library = None if databases.is_database(type(holder)) else _by_library(suspect)
-    return by_library or _by_maker(suspect) or _by_holder(suspect, holder) or _BY_KIND[suspect.kind]
+    by_maker = _half_ended(suspect, holder) or _by_maker(suspect)
+    return by_library or by_maker or _by_holder(suspect, holder) or _BY_KIND[suspect.kind]
+
+
+def _half_ended(suspect: Suspect, holder: object) -> str | None:
+    """What to say where the user has begun to end it: that was not all, or it waits for something."""
+    if suspect.kind is Kind.SOCKETS:
+        is_closed = attribute(holder, "_closed") is True and attribute(holder, "_io_refs")
+        return _MADE_FILE if is_closed else None
+    if suspect.kind is not Kind.THREADS or suspect.state is not State.RUNNING:
+        return None
+    given = attribute(holder, "_args")
+    if type(given) is not tuple or not given or not is_a(given[0], weakref.ref):
+        return None
+    executor = given[0]()
+    return _NOT_WAITED_FOR if executor is None or attribute(executor, "_shutdown") is True else None
 
 
 def _verb(suspect: Suspect) -> str:
@@ -220,6 +243,8 @@ def _by_library(suspect: Suspect) -> str | None:
 
 def _by_holder(suspect: Suspect, holder: object) -> str | None:
     """A descriptor is closed by its object, and not in the same way by each."""
+    if suspect.kind is Kind.SOCKETS and suspect.key < 0 and holder is None:
+        return _DETACHED
     if suspect.kind is not Kind.FDS or suspect.key >= 0:
         return None
     if holder is None:  # or a poller, which the collector does not know

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import queue
 import select
+import socket
 import socketserver
 import sqlite3
 import subprocess
@@ -118,6 +119,63 @@ def test_a_worker_is_ended_with_its_executor(hints_of: Any, ending: contextlib.E
 
     (hint,) = hints_of(leaking)
     assert "executor.shutdown()" in hint
+
+
+@pytest.mark.parametrize("is_waited_for", [False, True])
+def test_a_worker_whose_executor_was_shut_down_is_waited_for(
+    hints_of: Any, ending: contextlib.ExitStack, is_waited_for: bool
+) -> None:
+    stop = threading.Event()
+
+    def leaking() -> None:
+        executor = ending.push(ThreadPoolExecutor())
+        ending.callback(stop.set)
+        executor.submit(stop.wait)
+        if not is_waited_for:
+            executor.shutdown(wait=False)
+
+    (hint,) = hints_of(leaking)
+    assert hint.startswith("let what it runs come to an end, and wait for it") is not is_waited_for
+
+
+def test_a_worker_whose_executor_was_dropped_is_waited_for(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    stop = threading.Event()
+    ending.callback(stop.set)
+    (hint,) = hints_of(lambda: ThreadPoolExecutor().submit(stop.wait))
+    assert hint.startswith("let what it runs come to an end, and wait for it")
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_socket_that_was_closed_before_its_file_says_so(
+    hints_of: Any, ending: contextlib.ExitStack, is_closed: bool
+) -> None:
+    def leaking() -> None:
+        made = socket.socket()
+        ending.push(made.makefile("rb"))
+        if is_closed:
+            made.close()
+        else:
+            ending.push(made)
+
+    (hint,) = hints_of(leaking)
+    assert ("`makefile()`" in hint) is is_closed
+
+
+def test_a_socket_of_which_only_the_number_is_left_is_closed_by_it(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    def leaking() -> None:
+        ending.callback(socket.close, socket.socket().detach())
+
+    (hint,) = hints_of(leaking)
+    assert "call `socket.close()` with it" in hint
+
+
+def test_a_bare_pool_is_closed_itself(hints_of: Any, ending: contextlib.ExitStack, server: str) -> None:
+    def leaking() -> None:
+        pool = ending.push(urllib3.HTTPConnectionPool("127.0.0.1", _port(server)))
+        assert pool.request("GET", "/").data is not None
+
+    (hint,) = hints_of(leaking)
+    assert hint.startswith("use `with urllib3.HTTPConnectionPool(...) as pool:`")
 
 
 def test_a_timer_is_cancelled(hints_of: Any, ending: contextlib.ExitStack) -> None:

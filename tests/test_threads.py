@@ -12,6 +12,7 @@ import gc
 import logging.handlers
 import pickle
 import queue
+import re
 import select
 import selectors
 import socket
@@ -81,6 +82,7 @@ def test_a_thread_that_still_runs_leaks_at_the_line_that_started_it(marked: Mark
         thread = threading.Thread(target=stop.wait, name="poller", daemon=daemon)
         stop.over.append(thread)
         thread.start()  # leak: threads
+        assert stop.started.wait(30)
 
     def joining() -> None:
         thread = threading.Thread(target=int)
@@ -88,9 +90,70 @@ def test_a_thread_that_still_runs_leaks_at_the_line_that_started_it(marked: Mark
         thread.join()
 
     (finding,) = marked(leaking)
-    assert finding.summary == "'poller' running Stop.wait" + (", daemon" if daemon else "")
+    assert finding.summary.startswith(f"'poller' running Stop.wait{', daemon' if daemon else ''}, now in wait (")
     assert (finding.type, finding.state) == ("threading.Thread", State.RUNNING)
     marked(joining)
+
+
+def test_what_a_thread_is_doing_is_told_from_its_first_function_on(marked: Marked, stop: Stop) -> None:
+    def poll() -> None:
+        stop.wait()
+
+    def leaking() -> None:
+        thread = threading.Thread(target=poll)
+        stop.over.append(thread)
+        thread.start()  # leak: threads
+        assert stop.started.wait(30)
+
+    (finding,) = marked(leaking)
+    assert re.search(r", now in poll \(test_threads\.py:\d+\) > wait \(test_threads\.py:\d+\)", finding.summary)
+
+
+def test_what_a_worker_is_doing_is_told_without_its_executors_functions(
+    marked: Marked, stop: Stop, kept: list[Any]
+) -> None:
+    def leaking() -> None:
+        kept.append(ExecutorOf(stop))
+        kept[-1].executor.submit(stop.wait)  # leak: threads
+        assert stop.started.wait(30)
+
+    (finding,) = marked(leaking)
+    assert ", now in wait (test_threads.py:" in finding.summary
+
+
+def test_a_worker_without_a_job_waits_for_one(marked: Marked, stop: Stop, kept: list[Any]) -> None:
+    def leaking() -> None:
+        kept.append(ExecutorOf(stop))
+        kept[-1].executor.submit(int).result()  # leak: threads
+
+    (finding,) = marked(leaking)
+    assert finding.summary.endswith(", waiting for a job")
+
+
+class ExecutorOf:
+    """An executor that can be closed once what it runs has been stopped."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
+        self.executor = concurrent.futures.ThreadPoolExecutor(1)
+
+    def close(self) -> None:
+        self.stop.close()
+        self.executor.shutdown()
+
+
+def test_of_a_thread_in_the_standard_library_alone_nothing_more_is_told(
+    marked: Marked, stop: Stop, kept: list[Any]
+) -> None:
+    def leaking() -> None:
+        timer = threading.Timer(60, int)
+        kept.append(contextlib.ExitStack())
+        kept[-1].callback(timer.join)
+        kept[-1].callback(timer.cancel)
+        timer.start()  # leak: threads
+
+    (finding,) = marked(leaking)
+    assert "now in" not in finding.summary
 
 
 def test_a_subclass_is_named_as_its_user_knows_it(marked: Marked, stop: Stop) -> None:
@@ -258,9 +321,11 @@ def test_the_workers_of_an_executor_leak_whatever_they_are_called(marked: Marked
 def test_a_bare_thread_that_still_runs_leaks(marked: Marked, stop: Stop, name: str) -> None:
     def leaking() -> None:
         getattr(_thread, name)(stop.wait, ())  # leak: threads
+        assert stop.started.wait(30)
 
     (finding,) = marked(leaking)
-    assert (finding.library, finding.summary) == ("_thread", "thread running Stop.wait")
+    assert finding.library == "_thread"
+    assert finding.summary.startswith("thread running Stop.wait, now in wait (test_threads.py:")
 
 
 def test_a_bare_thread_that_runs_no_python_leaks(marked: Marked) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _TURNS: Final = 20  # of a loop between two pauses, so that a chain of callbacks needs no pause for each
 _WATCHERS: Final = frozenset((("sse_starlette.sse", "_shutdown_watcher"),))
-_OUTERMOST: Final = 3  # awaits of a chain that are told
+_OUTERMOST: Final = 3  # of a chain that are told
 _INNERMOST: Final = 3
 _PAUSE: Final = 0.001  # seconds
 
@@ -100,10 +100,16 @@ def describe(task: Any) -> str:
     name = _name(coro)
     if is_a(coro, CoroutineType) and not coro.cr_running and not coro.cr_suspended and coro.cr_frame is not None:
         return f"{task.get_name()!r} to run {name}(), never started"
-    waits = [f"{site.function} ({_short(site.file)}:{site.line})" for site in waiting_at(task)]
-    if len(waits) > _OUTERMOST + 1 + _INNERMOST:
-        waits[_OUTERMOST:-_INNERMOST] = ["..."]
-    return f"{task.get_name()!r} running {name}()" + (f", waiting in {' > '.join(waits)}" if waits else "")
+    waits = chain(waiting_at(task))
+    return f"{task.get_name()!r} running {name}()" + (f", waiting in {waits}" if waits else "")
+
+
+def chain(sites: list[Site]) -> str:
+    """`fetch (client.py:12) > sleep (tasks.py:665)`: functions and lines, outermost first; a long one without its middle."""
+    told = [f"{site.function} ({_short(site.file)}:{site.line})" for site in sites]
+    if len(told) > _OUTERMOST + 1 + _INNERMOST:
+        told[_OUTERMOST:-_INNERMOST] = ["..."]
+    return " > ".join(told)
 
 
 def _name(coroutine: Any) -> str:

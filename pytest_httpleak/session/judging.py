@@ -102,13 +102,14 @@ class Judging:
 
     def _explained(self, suspect: Suspect, records: dict[int, Record], questions: Questions) -> Suspect:
         """The same with what refers to it and how to mend it, which no error may make a leak less."""
-        held_by, hint = suspect.held_by, suspect.hint
+        held_by, hint, summary = suspect.held_by, suspect.hint, suspect.summary
         try:
+            summary += _doing(suspect, records)
             held_by = _NOT_KNOWN if suspect.key in self.unsure else _held_by(suspect, records, questions)
             hint = hints.hint(suspect, resource_of(suspect, records))
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._looking.wall.note(error)
-        return replace(suspect, held_by=held_by, hint=hint)
+        return replace(suspect, held_by=held_by, hint=hint, summary=summary)
 
     def _after_a_moment(self, owner: Owner, suspects: list[Suspect], grace: float, tasks_before: int) -> list[Suspect]:
         """What is suspected yet where a thread may just be ending what C code has opened: all else costs more than a moment."""
@@ -293,6 +294,19 @@ def _held_by(suspect: Suspect, records: dict[int, Record], questions: Questions)
         return None
     questions.answered(suspect)
     return text.replace(record.INSIDE, "", 1) + record.place()
+
+
+def _doing(suspect: Suspect, records: dict[int, Record]) -> str:
+    """What a thread does at this moment, to be added to what it is."""
+    if suspect.kind is not Kind.THREADS:
+        return ""
+    from pytest_httpleak.probes import running  # here, as a clean run has no suspect
+
+    if is_idle_worker(records.get(suspect.key)):
+        return ", waiting for a job"
+    idents = [claim[1] for claim in suspect.claims if isinstance(claim, tuple) and claim[0] == "thread"]
+    where = "".join(map(running.describe, idents[:1]))
+    return f", now in {where}" if where else ""
 
 
 def _dying(owner: Owner, bare: dict[int, BareRecord]) -> set[int]:

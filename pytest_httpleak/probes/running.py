@@ -1,0 +1,40 @@
+"""What a running thread is doing at this moment: the functions that it is in, in words."""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING, Final
+
+from pytest_httpleak.probes import infrastructure
+from pytest_httpleak.probes.tasks import chain
+from pytest_httpleak.sites import birth_of, is_user_frame
+
+if TYPE_CHECKING:
+    from pytest_httpleak.model.findings import Site
+
+# In what each thread is, and a worker of an executor with its job.
+_FILES: Final = ("/threading.py", "/concurrent/futures/thread.py")
+_BEGINNINGS: Final = frozenset("_bootstrap _bootstrap_inner run _worker".split())
+
+
+def describe(ident: object) -> str:
+    """`work (poller.py:12) > get (queue.py:171)`, outermost first.
+
+    Empty for a thread that is over, and for one that is in functions of the standard library alone.
+    """
+    frame = sys._current_frames().get(ident) if isinstance(ident, int) else None
+    frames: list[FrameType] = []
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    if not any(is_user_frame(each) or infrastructure.package_of(each.f_code.co_filename) for each in frames):
+        return ""
+    sites = [*reversed(birth_of(frames).stack())]
+    while sites and _is_beginning(sites[0]):
+        del sites[0]
+    return chain(sites)
+
+
+def _is_beginning(site: Site) -> bool:
+    return site.function in _BEGINNINGS and site.file.replace("\\", "/").endswith(_FILES)
