@@ -72,12 +72,12 @@ class SocketRecord(Record):
             self.core = weakref.ref(core)
         except TypeError:
             return
-        self.core_references = sys.getrefcount(core)
+        self.core_references = _references(self.core)
 
     def outliving_core(self) -> Any:
         """The socket inside, if somebody else refers to it, while the object around it dies; else None."""
         core = None if self.core is None else self.core()
-        return core if core is not None and sys.getrefcount(core) > self.core_references else None
+        return core if self.core is not None and _references(self.core) > self.core_references else None
 
     def fd(self) -> int:
         """The open descriptor, or -1."""
@@ -161,6 +161,11 @@ class SocketRecord(Record):
         if sock is None or fd < 0:
             return held(Kind.SOCKETS, f"{class_name(self.type)}, dropped while open")
         return held(Kind.SOCKETS, describe(sock), fd)
+
+
+def _references(weak: Callable[[], Any]) -> int:
+    """How many refer to something; in one place, as from Python 3.14 on some of a function's own are not counted."""
+    return sys.getrefcount(weak())
 
 
 def is_being_closed(transport: Any) -> bool:
