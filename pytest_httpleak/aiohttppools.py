@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
-from pytest_httpleak.asking import attribute
+from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
@@ -198,13 +198,18 @@ class ConnectorRecord(Finalized):
         if limit is None:
             return []
         waiting = [item for items in list(connector._conns.values()) for item in list(items)]
-        return [protocol for protocol, since, *_ in waiting if protocol.is_connected() and now - since > limit]
+        since_when = (
+            (protocol, since) for protocol, since, *_ in waiting if is_a(since, (int, float))
+        )  # else a stand-in
+        return [protocol for protocol, since in since_when if protocol.is_connected() and now - since > limit]
 
     def _origins(self, connector: Any, acquired: list[Any]) -> set[str]:
         keys = [*connector._conns, *connector._acquired_per_host]
         keys += [key for key, waiters in list(connector._waiters.items()) if waiters]
         known = (self.connections.get(protocol) for protocol in acquired)
-        return {origin_of(key) for key in keys} | {record.origin for record in known if record is not None}
+        return {origin_of(key) for key in keys if hasattr(key, "host")} | {
+            record.origin for record in known if record is not None
+        }
 
 
 def origin_of(key: Any) -> str:

@@ -86,7 +86,10 @@ _SERVER: Final = "use `async with server:`, or `server.close()` and `await serve
 _TRANSPORT: Final = "call `transport.close()` in a `finally`"
 _EXECUTOR: Final = "use `with ThreadPoolExecutor() as executor:`, or call `executor.shutdown()` in a `finally`"
 _PROCESS_EXECUTOR: Final = _EXECUTOR.replace("Thread", "Process")
-_NOT_WAITED_FOR: Final = "let what it runs come to an end, and wait for it, as `with ThreadPoolExecutor()` or `executor.shutdown(wait=True)` does"
+_NOT_WAITED_FOR: Final = (
+    "let what it runs come to an end, and wait for it, as `with ThreadPoolExecutor()` does, "
+    "or `executor.shutdown(wait=True)`"
+)
 _LOOPS_EXECUTOR: Final = "shut the executor down; the loop's own: `await loop.shutdown_default_executor()`"
 _POOL: Final = "use `with` on the pool, or call its `close()` and `join()` in a `finally`"
 _HANDLER: Final = "call `handler.close()` in a `finally`, after `logger.removeHandler(handler)` where a logger has it"

@@ -50,7 +50,11 @@ class Wall:
             raise error
         self.on = False
         if self.error is None:
-            self.error = f"{self.name} was switched off: {_told(error)}"
+            self.error = self.sentence(_told(error))
+
+    def sentence(self, error: str) -> str:
+        """What the summary says of the first error."""
+        return f"{self.name} was switched off for the rest of this run: {error}"
 
 
 _MOCKS = ("unittest.mock", "mock.mock")

@@ -235,6 +235,35 @@ def test_a_session_that_the_collector_has_freed_before_leaks(marked: Marked, loo
     marked(leaking)
 
 
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_session_whose_connector_the_collector_has_finalized_first_leaks_all_the_same(
+    marked: Marked, loop: Loop, server: str, is_closed: bool
+) -> None:
+    async def use(session: Any) -> None:
+        async with session.get(f"{server}/ok") as response:
+            await response.read()
+        if is_closed:
+            await session.close()
+        holder = types.SimpleNamespace(session=session)
+        holder.itself = holder
+
+    async def main(make: Any) -> None:
+        await use(make())
+        gc.collect()
+
+    def leaking() -> None:
+        def make() -> Any:  # the older of two is finalized first
+            connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver())
+            return aiohttp.ClientSession(connector=connector)  # leak: clients collected
+
+        loop.run(main(make))
+
+    def clean() -> None:
+        loop.run(main(new_session))
+
+    marked(clean if is_closed else leaking)
+
+
 def test_a_session_that_is_closed_is_clean(marked: Marked, held: list[Any], loop: Loop, server: str) -> None:
     def clean() -> None:
         async def main() -> None:
@@ -396,6 +425,14 @@ def test_resolvers_that_follow_each_other_are_told_apart(marked: Marked, loop: L
 
     for _ in range(4):
         marked(leaking)
+
+
+@pytest.mark.usefixtures("client")
+def test_a_stand_in_for_an_idle_connection_has_no_time_to_expire(session: Session) -> None:
+    (record,) = session.watch.table("aiohttp connectors")
+    record.ref()._conns["key"] = [(mock.Mock(), object())]
+    assert (record.state().idle, record.state().expired) == (1, 0)
+    record.ref()._conns.clear()
 
 
 def test_the_figures_of_a_connector_are_told(

@@ -1724,7 +1724,10 @@ def test_an_error_of_the_watchs_own_stays_behind_its_wall(
             for wall in session.watch.walls:
                 wall.on = True
             assert run(main()) == "unharmed"
-        assert "the adapter for asyncio was switched off: ValueError: broken" in session.errors()[0]
+        assert (
+            "the adapter for asyncio was switched off for the rest of this run: ValueError: broken"
+            in session.errors()[0]
+        )
     finally:
         session.stop()
 

@@ -1135,7 +1135,8 @@ def test_a_library_with_other_internals_is_switched_off_in_one_line(session: Ses
     module.Client()
     assert wall.error is not None
     assert wall.error.startswith(
-        "the adapter for fakex was switched off: Unsupported: fakex keeps its transports in a place that is not known"
+        "the adapter for fakex was switched off for the rest of this run: "
+        "Unsupported: fakex keeps its transports in a place that is not known"
     )
     session.watch.walls.remove(wall)
 

@@ -61,7 +61,9 @@ def test_an_error_in_a_note_switches_it_off_and_is_named_once(patches: Patches) 
     assert [Thing().method(1), Thing().method(2)] == [2, 4]
     assert (wall.on, len(calls)) == (False, 1)
     assert wall.error is not None
-    assert wall.error.startswith("the adapter for x was switched off: ZeroDivisionError: boom at ")
+    assert wall.error.startswith(
+        "the adapter for x was switched off for the rest of this run: ZeroDivisionError: boom at "
+    )
 
 
 def test_signature_and_name_stay(patches: Patches) -> None:

@@ -174,7 +174,7 @@ def test_the_full_page_has_all_sections() -> None:
         "Connection pools",
         "Audit notes",
     ]
-    assert page.content["footer"][0].startswith("httpleak: switched off for the rest of this run")
+    assert page.content["footer"][0].startswith("httpleak: the adapter for urllib3 was switched off")
 
 
 # -- one file, and nothing that acts -----------------------------------------------------------------------------------

@@ -152,11 +152,11 @@ def test_a_message_without_holder_and_hint_is_short() -> None:
 
 
 def test_an_incomplete_run_says_what_was_switched_off() -> None:
-    cut = run(disabled=["adapter x"])
+    cut = run(disabled=["adapter x was switched off"])
     cut.summary.complete = False
     (invocation,) = json.loads(sarif_report.render(cut))["runs"][0]["invocations"]
     assert invocation["executionSuccessful"] is False
-    assert invocation["toolExecutionNotifications"][0]["message"]["text"] == "switched off: adapter x"
+    assert invocation["toolExecutionNotifications"][0]["message"]["text"] == "adapter x was switched off"
 
 
 def test_no_secret_and_no_character_beyond_ascii_is_written() -> None:

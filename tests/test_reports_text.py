@@ -421,10 +421,10 @@ def test_a_complete_run_closes_with_one_line() -> None:
 
 
 def test_what_was_switched_off_or_cut_short_is_told_before_the_closing_line() -> None:
-    cut = run(disabled=["adapter urllib3: TypeError: x"])
+    cut = run(disabled=["the adapter for urllib3 was switched off for the rest of this run: TypeError: x"])
     cut.summary.complete = False
     first, second, last = closing_lines(cut)
-    assert first == "httpleak: switched off for the rest of this run: adapter urllib3: TypeError: x"
+    assert first == "httpleak: the adapter for urllib3 was switched off for the rest of this run: TypeError: x"
     assert second.startswith("httpleak: incomplete:")
     assert last == closing_line(cut)
 

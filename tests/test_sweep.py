@@ -82,7 +82,7 @@ class TestCodeThatIsCalled:
             connection.request("GET", "/big")
             response = connection.getresponse()
             kept.extend((connection, response))
-            response.read(100_000)
+            response.read(1_000_000)
             response.close()
             connection.close()
 
@@ -95,7 +95,7 @@ class TestCodeThatIsCalled:
             with contextlib.closing(http.client.HTTPConnection(address, timeout=5)) as connection:
                 connection.request("GET", "/big")
                 with connection.getresponse() as response:
-                    response.read(100_000)
+                    response.read(1_000_000)
 
         leakcheck.sweep(fetch, steps=4)
 
@@ -434,7 +434,12 @@ class TestCodeThatIsAwaited:
         asyncio.run(main())
 
     def test_what_wakes_the_loop_up_is_no_step(self, leakcheck: LeakCheck) -> None:
-        assert self.swept(leakcheck, lambda: asyncio.to_thread(int)).steps["reset"] == 0
+        async def call() -> None:
+            is_waited_for = threading.Event()
+            asyncio.get_running_loop().call_soon(is_waited_for.set)
+            assert await asyncio.to_thread(is_waited_for.wait, 30)
+
+        assert self.swept(leakcheck, call).steps["reset"] == 0
 
     def test_a_connection_of_somebody_elses_in_the_same_loop_is_left_alone(
         self, leakcheck: LeakCheck, address: str

@@ -77,7 +77,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 
     def session_dies(session: Any, /, *args: Any, **kwargs: Any) -> None:
         record = dying_sessions.record(session)
-        if record is not None and not is_closed(session):
+        if record is not None and (not is_closed(session) or id(session._connector) in dropped):
             record.collected = True
             if record.own is None:  # as where its making has failed
                 take_connector(record, session)

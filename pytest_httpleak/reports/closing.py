@@ -21,7 +21,7 @@ def closing_lines(run: Run) -> list[str]:
 def _disabled(reasons: list[str]) -> list[str]:
     from pytest_httpleak.reports.text_safety import safe
 
-    return [f"httpleak: switched off for the rest of this run: {safe(each)}" for each in reasons]
+    return [f"httpleak: {safe(each)}" for each in reasons]
 
 
 def closing_line(run: Run) -> str:

@@ -72,7 +72,7 @@ def _invocation(run: Run) -> dict[str, Any]:
     invocation: dict[str, Any] = {"executionSuccessful": run.summary.complete}
     if run.disabled:
         invocation["toolExecutionNotifications"] = [
-            {"level": "warning", "message": {"text": f"switched off: {safe(each)}"}} for each in run.disabled
+            {"level": "warning", "message": {"text": safe(each)}} for each in run.disabled
         ]
     return invocation
 

@@ -36,6 +36,10 @@ class _Noted(Wall):
         self.fall(error)
         self.on = True
 
+    def sentence(self, error: str) -> str:
+        """What the summary says of the first error."""
+        return f"an error in {self.name}, which has gone on (nothing was switched off): {error}"
+
 
 class Looking:
     """Looks at the records, tasks and descriptors of one owner at a time; what it sees is judged elsewhere."""
