@@ -648,6 +648,84 @@ def test_connections_that_come_and_go_are_not_searched_for(
             wide.close()
 
 
+class Pool:
+    """Two connections that two threads make at the same time; the one that is there first is kept, the other one not."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.kept: list[sqlite3.Connection] = []
+        self.both = threading.Barrier(2)
+        self.is_first_made = threading.Event()
+
+    def fill(self) -> list[sqlite3.Connection]:
+        """Keep the first, and give the other."""
+        pool, made = self, dict[str, sqlite3.Connection]()
+
+        class Meeting(sqlite3.Connection):
+            def __init__(self, *args: Any, **keywords: Any) -> None:
+                pool.both.wait(30)
+                super().__init__(*args, **keywords)
+                pool.both.wait(30)
+                if threading.current_thread().name == "second":
+                    assert pool.is_first_made.wait(30)
+
+        def connect() -> None:
+            name = threading.current_thread().name
+            made[name] = sqlite3.connect(self.path, factory=Meeting, check_same_thread=False)  # leak: fds
+            self.is_first_made.set()
+
+        threads = [threading.Thread(target=connect, name=name) for name in ("first", "second")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.kept.append(made["first"])
+        return [made["second"]]
+
+    def close(self) -> None:
+        for connection in self.kept:
+            connection.close()
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_of_connections_that_threads_make_at_the_same_time_each_has_its_own_descriptor(
+    marked: Marked, kept: list[Any], tmp_path: Path, is_kept: bool
+) -> None:
+    def clean() -> None:
+        pool.fill()[0].close()
+
+    def leaking() -> None:
+        kept.extend(pool.fill())
+
+    with marked.fixture() as life:
+        pool = life.make(lambda: Pool(tmp_path / "a.db"))
+        life.keep(pool)
+        if is_kept:
+            (finding,) = marked(leaking, pool.fill)
+            assert finding.count == 1
+            kept[-1].close()
+        else:
+            marked(clean)
+        with life.during():
+            pool.close()
+
+
+def test_what_another_thread_opens_while_a_connection_is_made_is_not_the_connections(
+    marked: Marked, kept: list[Any], tmp_path: Path
+) -> None:
+    class Waiting(sqlite3.Connection):
+        def __init__(self, *args: Any, **keywords: Any) -> None:
+            super().__init__(*args, **keywords)
+            thread = threading.Thread(target=lambda: kept.append(open(tmp_path / "notes", "w")))  # leak: fds
+            thread.start()
+            thread.join()
+
+    def leaking() -> None:
+        sqlite3.connect(tmp_path / "a.db", factory=Waiting).close()
+
+    marked(leaking, Waiting.__init__)
+
+
 def attach(path: Path, connection: sqlite3.Connection) -> None:
     connection.execute(f"attach database '{path / 'b.db'}' as other")
     connection.execute("create table other.things (name)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import inspect
 import sys
 from types import ModuleType
@@ -23,34 +24,42 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     """Note the birth of each descriptor that is there after a call of `connect` and was not before."""
     watch: Any = hooks.watch
     wall = hooks.wall
+    calls: list[_Call] = []  # that are not over
 
     def make(original: Any) -> Any:
-        call = heard(original)
+        connecting = heard(original)
 
         def connect(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
             file = _file_of(args, kwargs) if wall.on else None
-            before = open_numbers() if file is not None else set()
-            connection = call(*args, **kwargs)
+            if file is None:
+                return noted(connecting(*args, **kwargs), None)
+            call = _Call(file, watch.fds, calls)
+            try:
+                return noted(connecting(*args, **kwargs), call)
+            finally:
+                calls.remove(call)
+
+        def noted(connection: Any, call: _Call | None) -> Any:
             if wall.on:
                 try:
                     place = _whereabouts(connection, library.Connection)
                     _forget(watch.holders, place)
                     watch.databases.add(id(connection))
-                    if file is not None:
-                        note(file, connection, place, before)
+                    if call is not None:
+                        note(call, connection, place)
                 except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
             return connection
 
-        def note(file: Any, connection: Any, place: Any, before: set[int]) -> None:
-            made = open_numbers() - before if before else set()
+        def note(call: _Call, connection: Any, place: Any) -> None:
+            made = call.made(watch.fds)
             for fd in made:
-                watch.descriptor_made(fd, 5, place)
-            identity = None if made else identity_of_file(file)
+                watch.descriptor_made(fd, 6, place)
+            identity = None if made and call.is_alone else identity_of_file(call.file)
             kept = (known for known, holder in list(watch.holders.values()) if is_a(holder, Address))
             if identity is not None and identity in kept:
-                watch.may_take_over(identity, id(connection), place, 5)
+                watch.may_take_over(identity, id(connection), place, 6)
 
         return connect
 
@@ -66,6 +75,33 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         hooks.patches.put(module, "connect", wrapper)
     else:
         hooks.patches.replace(module, "connect", make)
+
+
+class _Call:
+    """One call of `connect`, and what was open before it.
+
+    Where another thread connects meanwhile, either may be told to have opened what the other has, and is an heir, too:
+    whose a descriptor is shows when it is known which of the connections are left.
+    """
+
+    __slots__ = ("before", "file", "is_alone", "known")
+
+    def __init__(self, file: Any, known: dict[int, Any], calls: list[_Call]) -> None:
+        self.file = file
+        calls.append(self)
+        others = [each for each in tuple(calls) if each is not self]
+        self.is_alone = not others
+        for each in others:
+            each.is_alone = False
+        self.known = known.copy() if _thread._count() else known
+        self.before = open_numbers()
+
+    def made(self, known: dict[int, Any]) -> set[int]:
+        """What is open now and was not before, but for what somebody else has said meanwhile to have opened."""
+        made = open_numbers() - self.before if self.before else set()
+        if self.known is known:
+            return made
+        return {fd for fd in made if known.get(fd) is self.known.get(fd)}
 
 
 def _forget(holders: dict[int, Any], place: Any) -> None:
