@@ -27,7 +27,7 @@ def hand_over(watch: Watch) -> None:
     found = living({*heirs, *(place.key for _, place in kept.values())})
     alive = {key for key, connection in found.items() if not is_over(connection)}
     with_one = {(identity, place.key) for identity, place in kept.values() if place.key in alive}
-    settled: set[tuple[Identity, int]] = set()
+    settled: set[tuple[Identity | None, int]] = set()
     for fd, (identity, earlier) in kept.items():
         if earlier.key in alive and (identity, earlier.key) not in settled:
             settled.add((identity, earlier.key))
