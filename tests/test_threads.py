@@ -27,6 +27,7 @@ import pytest
 from marked import Leaks, Marked, in_kinds
 
 from pytest_httpleak.model.kinds import Kind, State
+from pytest_httpleak.probes import taskframes
 from pytest_httpleak.session.core import Session
 
 # What is left open on purpose makes the interpreter warn, too.
@@ -575,6 +576,39 @@ def test_a_socket_that_is_kept_elsewhere_too_is_a_leak_of_its_own(
 
 
 _places: dict[str, socket.socket] = {}
+
+
+class Worker:
+    """Has a thread work for it, with a connection of its own, from when it is first asked."""
+
+    def __init__(self, stop: Stop, address: tuple[str, int]) -> None:
+        self.stop = stop
+        self.address = address
+        self.sock: Any = None
+
+    def work(self) -> None:
+        self.sock = socket.create_connection(self.address)
+        self.stop.wait()
+
+    def begin(self) -> None:
+        self.stop.over.append(threading.Thread(target=self.work))
+        self.stop.over[0].start()
+        assert self.stop.started.wait(30)
+
+
+def test_what_threads_have_is_not_searched_for_where_a_fixture_answers_for_all(
+    marked: Marked, stop: Stop, address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches: list[Any] = []
+    monkeypatch.setattr(taskframes, "is_kept_elsewhere", lambda thing, *rest: bool(searches.append(thing)))
+    with marked.fixture() as life:
+        worker = life.make(lambda: Worker(stop, address))
+        life.keep(worker)
+        assert marked.found(worker.begin) == ()
+        with life.during():
+            stop.close()
+            worker.sock.close()
+    assert searches == []
 
 
 class Loops:

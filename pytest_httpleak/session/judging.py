@@ -84,11 +84,8 @@ class Judging:
         suspects = self._settled(owner, suspects, grace, tasks_before, kinds)
         suspects = self._lasting(owner, suspects, tasks_before)
         records = self._records(owner)
-        try:
-            suspects = self._looking.tasks.with_lost(self._looking.with_holdings(suspects), records)
-        except Exception as error:  # noqa: BLE001  # this is the wall
-            self._looking.wall.note(error)
         keys = self._excused(owner, suspects, records, self.unsure)
+        suspects = self._with_holdings(suspects, records, keys, kinds)
         if self._are_released(suspects, records, keys, kinds):
             known = {each.key for each in suspects}
             more = [each for each in self._looking.look(owner, tasks_before) if each.key not in known]
@@ -99,6 +96,18 @@ class Judging:
         self._ledger.open()
         questions = Questions()
         return [self._explained(suspect, records, questions) for suspect in found]
+
+    def _with_holdings(
+        self, suspects: list[Suspect], records: dict[int, Record], keys: set[int], kinds: Collection[Kind]
+    ) -> list[Suspect]:
+        """The same with what ends with each task and thread; not where all are excused, as that is a search for each pair."""
+        if not rules.causes(suspects, keys, kinds):
+            return suspects
+        try:
+            return self._looking.tasks.with_lost(self._looking.with_holdings(suspects, keys), records)
+        except Exception as error:  # noqa: BLE001  # this is the wall
+            self._looking.wall.note(error)
+            return suspects
 
     def _explained(self, suspect: Suspect, records: dict[int, Record], questions: Questions) -> Suspect:
         """The same with what refers to it and how to mend it, which no error may make a leak less."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.answering import runs_users_code
@@ -147,13 +147,13 @@ class Looking:
 
         return set(self._held_descriptors(sockets=True)) | infrastructure.of_multiprocessing()
 
-    def with_holdings(self, suspects: list[Suspect]) -> list[Suspect]:
-        """The same suspects, with tasks and threads that own what ends with them."""
+    def with_holdings(self, suspects: list[Suspect], excused: Collection[int] = ()) -> list[Suspect]:
+        """The same suspects, with tasks and threads that own what ends with them, but for what is `excused` by its key."""
         if any(suspect.kind is Kind.THREADS for suspect in suspects):
             from pytest_httpleak.session.threadsuspects import ThreadSuspects
 
-            suspects = ThreadSuspects(self._watch).with_holdings(suspects)
-        return self.tasks.with_holdings(suspects, suspects)
+            suspects = ThreadSuspects(self._watch).with_holdings(suspects, excused)
+        return self.tasks.with_holdings(suspects, [each for each in suspects if each.key not in excused])
 
     def _without_native(self, suspects: list[Suspect], owner: Owner) -> list[Suspect]:
         """The descriptors that remain where code in C may have opened some; asked only where any are suspected."""

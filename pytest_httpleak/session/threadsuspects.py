@@ -6,7 +6,7 @@ import _io
 import gc
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from types import CodeType
 from typing import Any, Final
 
@@ -37,9 +37,11 @@ class ThreadSuspects:
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
 
-    def with_holdings(self, suspects: Sequence[Suspect]) -> list[Suspect]:
-        """The same suspects, each thread with what it alone holds."""
-        held = [each for each in suspects if each.kind in _HELD and each.state is State.OPEN]
+    def with_holdings(self, suspects: Sequence[Suspect], excused: Collection[int] = ()) -> list[Suspect]:
+        """The same suspects, each thread with what it alone holds, but for what is `excused` by its key."""
+        held = [
+            each for each in suspects if each.kind in _HELD and each.state is State.OPEN and each.key not in excused
+        ]
         loops = [each for each in suspects if each.kind is Kind.LOOPS and each.state is State.RUNNING]
         if not held and not loops:
             return list(suspects)
