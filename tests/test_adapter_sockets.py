@@ -740,3 +740,11 @@ def test_a_socket_that_a_library_out_of_sight_drops_leaks(marked: Marked, unseen
         unseen()  # leak: sockets collected
 
     marked(leaking)
+
+
+def test_one_that_it_drops_in_a_cycle_leaks(marked: Marked, unseen: Callable[[], socket.socket]) -> None:
+    def leaking() -> None:
+        holder = SimpleNamespace(socket=unseen())  # leak: sockets collected
+        holder.itself = holder
+
+    marked(leaking)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,6 +50,7 @@ class Looking:
         self._ledger = ledger
         self._tasks: TaskSuspects | None = None
         self._is_ready = False
+        self._is_hiding = False  # sockets that a library has made whose adapter is off
         self.wall = _Noted("judging")
         watch.walls.append(self.wall)
 
@@ -65,6 +67,9 @@ class Looking:
         """What an owner is suspected of at first sight; on the way of every test, so a clean one must pass quickly."""
         moved = self._ledger.has_moved()
         suspects = self.look(owner, tasks_before, moved=moved or owner.descriptors > 0)
+        if not suspects and self._is_hiding:  # of which only those are told that were dropped
+            gc.collect()
+            suspects = self.look(owner, tasks_before, moved=moved or owner.descriptors > 0)
         if moved and not suspects:
             self._ledger.open()
         return suspects
@@ -73,6 +78,7 @@ class Looking:
         """What an owner is suspected of at this moment; `moved` is False where no descriptor can have been added."""
         if not self._is_ready and self._watch.births_of_tasks != tasks_before:
             self.get_ready()
+        self._is_hiding = False
         suspects = list(owner.left)
         for record in list(owner.records):
             if record.owner is owner and not record.blamed:
@@ -94,7 +100,9 @@ class Looking:
             suspects += self._without_native(self._ledger.suspects(unaccounted, explained), owner)
         suspects = [suspect for suspect in suspects if not infrastructure.is_of_a_tool(suspect)]
         blind = frozenset().union(*(wall.packages for wall in self._watch.walls if wall.error is not None))
-        return [suspect for suspect in suspects if not _is_out_of_sight(suspect, blind)] if blind else suspects
+        seen = [suspect for suspect in suspects if not _is_out_of_sight(suspect, blind)] if blind else suspects
+        self._is_hiding = len(seen) < len(suspects)
+        return seen
 
     def get_ready(self) -> None:
         """Import what suspects are made of, once there is anything to look at; a test may have left no descriptor to."""
