@@ -152,7 +152,7 @@ def hint(suspect: Suspect, holder: object = None) -> str:
     through = _through(suspect)
     package = None if through is None else infrastructure.wrapper_of(suspect)
     if through is None or package is None:
-        return _of_transport(suspect) or suspect.hint or _hint(suspect, holder)
+        return _of_transport(suspect) or _of_the_library(suspect) or suspect.hint or _hint(suspect, holder)
     return through.format(package) + (_DROPPED if suspect.state is State.COLLECTED else "")
 
 
@@ -192,8 +192,6 @@ def _hint(suspect: Suspect, holder: object) -> str:
         return _CLOSE_CLIENT.get(suspect.library, _BY_KIND[Kind.CLIENTS])
     if suspect.library == "os" and not suspect.stack:
         return _NATIVE
-    if suspect.kind is Kind.CONNECTIONS and _is_given_to_nobody(suspect):
-        return _LIBRARYS_OWN.format(suspect.library)
     if suspect.kind is Kind.LOOPS and suspect.state is State.RUNNING:
         return _RUNNING_LOOP
     if suspect.type == "threading.Timer":
@@ -226,9 +224,20 @@ def _verb(suspect: Suspect) -> str:
 _VERBS: Final = frozenset("delete head options patch post put".split())
 
 
-def _is_given_to_nobody(suspect: Suspect) -> bool:
-    """Whether a client of aiohttp's asked its connector for a connection, of which its user only sees responses."""
-    return any(site.file.replace("\\", "/").endswith("/aiohttp/client.py") for site in suspect.stack)
+def _of_the_library(suspect: Suspect) -> str | None:
+    """What to say of a connection that a client has asked its pool for, of which the client's user only sees responses.
+
+    It is named after its own class: another library may have put one in the place of urllib3's.
+    """
+    if suspect.kind is not Kind.CONNECTIONS or suspect.created not in suspect.stack or _RELEASE in suspect.hint:
+        return None
+    below = suspect.stack[: suspect.stack.index(suspect.created)]
+    places = [(infrastructure.installed_place(site.file), site.function) for site in below]
+    is_asked = any(place == "aiohttp/client.py" or (place, function) == _URLOPEN for place, function in places)
+    return _LIBRARYS_OWN.format(suspect.type.partition(".")[0]) if is_asked else None
+
+
+_URLOPEN: Final = ("urllib3/connectionpool.py", "urlopen")
 
 
 def _by_library(suspect: Suspect) -> str | None:

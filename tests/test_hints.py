@@ -30,6 +30,7 @@ from loops import Loop
 from marked import Leaks
 
 from pytest_httpleak.hints import hint
+from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Site, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 
@@ -352,8 +353,24 @@ def test_a_database_is_none_of_an_http_librarys_own(ending: contextlib.ExitStack
 def test_what_a_client_has_dropped_is_its_librarys_doing(asking: str, expected: str) -> None:
     test = Site("/a/test_a.py", 1, "test")
     stack = (Site(f"/venv/lib/python3/site-packages/{asking}", 1, "call"), test)
-    made = Suspect(Kind.CONNECTIONS, "aiohttp", "Connection", State.COLLECTED, "", 1, test, stack)
+    made = Suspect(Kind.CONNECTIONS, "aiohttp", "aiohttp.connector.Connection", State.COLLECTED, "", 1, test, stack)
     assert hint(made) == expected
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        ("urlopen", "this is the library's own doing: upgrade recorder"),
+        ("_get_conn", "give it back to its pool"),  # which somebody has called by hand
+    ],
+)
+def test_a_connection_that_a_request_has_lost_is_the_doing_of_the_library_that_its_class_is_of(
+    function: str, expected: str
+) -> None:
+    test = Site("/a/test_a.py", 1, "test")
+    stack = (Site("/venv/lib/python3/site-packages/urllib3/connectionpool.py", 1, function), test)
+    made = Suspect(Kind.CONNECTIONS, "urllib3", "recorder.patch.Connection", State.COLLECTED, "", 1, test, stack)
+    assert hint(replace(made, hint="give it back to its pool")) == expected
 
 
 @pytest.mark.parametrize(
