@@ -17,6 +17,7 @@ import threading
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -747,6 +748,19 @@ def test_a_task_that_was_never_run_is_said_to_be_none_that_waits(loop: Loop) -> 
     assert tasks.describe(task) == "'late' to run stuck(), never started"
     loop.run(asyncio.sleep(0))
     assert tasks.describe(task).startswith("'late' running stuck(), waiting in stuck (")
+
+
+def test_the_next_step_of_a_generator_that_is_over_has_its_name_and_no_address(loop: Loop) -> None:
+    async def step() -> Any:
+        made = numbers()
+        waiting = made.asend(None)
+        await made.aclose()
+        return waiting
+
+    waiting = loop.run(step())
+    told = tasks.describe(SimpleNamespace(get_coro=lambda: waiting, get_name=lambda: "late"))
+    waiting.close()
+    assert told == "'late' running numbers()"
 
 
 def test_a_task_is_one_finding_with_the_stream_inside_it(marked: Marked, loop: Loop, address: tuple[str, int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Iterator
-from types import CodeType, CoroutineType
+from types import AsyncGeneratorType, CodeType, CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.asking import is_a
@@ -113,10 +113,13 @@ def chain(sites: list[Site]) -> str:
 
 
 def _name(coroutine: Any) -> str:
-    """What a task runs: a coroutine, or the next step of an asynchronous generator."""
+    """What a task runs: a coroutine, or the next step of an asynchronous generator, which may be over; else its class."""
     name = getattr(coroutine, "__qualname__", None)
     frame = None if name else next((frame_of(each) for each in awaits(coroutine)), None)
-    return name or (repr(coroutine) if frame is None else frame.f_code.co_qualname)
+    if name or frame is not None:
+        return name or frame.f_code.co_qualname
+    inside = (part.__qualname__ for part in gc.get_referents(coroutine) if is_a(part, AsyncGeneratorType))
+    return next(inside, type(coroutine).__qualname__)
 
 
 def waiting_at(task: Any) -> list[Site]:
