@@ -115,9 +115,11 @@ def chain(sites: list[Site]) -> str:
 def _name(coroutine: Any) -> str:
     """What a task runs: a coroutine, or the next step of an asynchronous generator, which may be over; else its class."""
     name = getattr(coroutine, "__qualname__", None)
-    frame = None if name else next((frame_of(each) for each in awaits(coroutine)), None)
-    if name or frame is not None:
-        return name or frame.f_code.co_qualname
+    if name:
+        return str(name)
+    frame = next((frame_of(each) for each in awaits(coroutine)), None)
+    if frame is not None:
+        return str(frame.f_code.co_qualname)
     inside = (part.__qualname__ for part in gc.get_referents(coroutine) if is_a(part, AsyncGeneratorType))
     return next(inside, type(coroutine).__qualname__)
 
