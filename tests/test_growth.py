@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,32 @@ def test_a_registry_that_closes_its_oldest_client_does_not(grown: Any, server: s
     assert grown(bounded, clients=1) == []
     for client in registry:
         client.close()
+
+
+@pytest.mark.parametrize("is_one", [False, True])
+def test_executors_grow_and_the_workers_of_one_do_not(grown: Any, kept: list[Any], is_one: bool) -> None:
+    stop = threading.Event()
+
+    class Executors:
+        def __init__(self) -> None:
+            self.made: list[ThreadPoolExecutor] = []
+
+        def close(self) -> None:
+            stop.set()
+            for executor in self.made:
+                executor.shutdown()
+
+    kept.append(executors := Executors())
+
+    def work(number: int) -> None:
+        if not executors.made or not is_one:
+            executors.made.append(ThreadPoolExecutor(TESTS))
+        executors.made[-1].submit(stop.wait)
+
+    growths = grown(work, threads=1)
+    assert [(growth.kind, growth.first, growth.last) for growth in growths] == (
+        [] if is_one else [(Kind.THREADS, 1, TESTS)]
+    )
 
 
 def test_what_the_last_test_frees_does_not(grown: Any) -> None:

@@ -33,7 +33,7 @@ _WAITING = ("_worker",)
 class ThreadRecord(Record):
     """One started thread."""
 
-    __slots__ = ("answers_for_jobs", "pooled", "sockets")
+    __slots__ = ("answers_for_jobs", "executor", "pooled", "sockets")
 
     kind: ClassVar[Kind] = Kind.THREADS
     LIBRARY = "threading"
@@ -42,6 +42,7 @@ class ThreadRecord(Record):
         super().__init__()
         self.sockets = sockets
         self.pooled = pooled  # a worker that a library keeps: what it does is done for whoever asked
+        self.executor: Record | None = None  # that of the executor that it works for
         self.answers_for_jobs = True  # until it turns out that it is no leak, or that nobody watches threads
 
     def is_open(self) -> bool:
@@ -129,7 +130,7 @@ def _adopt(record: ThreadRecord, thread: Any, executors: Table, watch: Any) -> N
     executor = args[0]() if type(args) is tuple and args and isinstance(args[0], weakref.ref) else None
     if executor is None:
         return
-    known = executors.get(executor)
+    known = record.executor = executors.get(executor)
     owner = watch.root if known is None else known.owner
     if record.owner is not owner:
         record.owner = owner

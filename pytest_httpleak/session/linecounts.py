@@ -59,7 +59,9 @@ class LineCounts:
 
     def _open(self) -> tuple[list[Suspect], dict[int, int]]:
         """Whatever would be a leak if its owner were over now; and of bare descriptors, by key, how many one stands for."""
-        found = [suspect for suspect in map(self._suspect, self._watch.everything()) if suspect is not None]
+        executors: set[int] = set()
+        looked_at = (self._suspect(record, executors) for record in self._watch.everything())
+        found = [suspect for suspect in looked_at if suspect is not None]
         for loop in self._watch.open_loops():
             for task in self._looking.pending(loop):
                 known = self._watch.of_task(task)
@@ -68,9 +70,12 @@ class LineCounts:
         bare = self._ledger.census(self._looking.answered_for())
         return [*found, *(suspect for suspect, _ in bare)], {suspect.key: number for suspect, number in bare}
 
-    def _suspect(self, record: Any) -> Suspect | None:
-        if getattr(record, "pooled", False):  # a worker of an executor, which has a bound
-            return None
+    def _suspect(self, record: Any, executors: set[int]) -> Suspect | None:
+        """What a record is suspected of; of the workers of an executor, which has a bound, only the first."""
+        if getattr(record, "pooled", False):
+            if record.executor is None or id(record.executor) in executors:
+                return None
+            executors.add(id(record.executor))
         blamed, record.blamed = record.blamed, False  # by a test that was allowed to leave it
         try:
             suspect: Suspect | None = record.look()
