@@ -197,10 +197,9 @@ class ConnectorRecord(Finalized):
         limit, now = connector._keepalive_timeout, _now()
         if limit is None:
             return []
+        # Tests put stand-ins there, which have no time.
         waiting = [item for items in list(connector._conns.values()) for item in list(items)]
-        since_when = (
-            (protocol, since) for protocol, since, *_ in waiting if is_a(since, (int, float))
-        )  # else a stand-in
+        since_when = ((protocol, since) for protocol, since, *_ in waiting if is_a(since, (int, float)))
         return [protocol for protocol, since in since_when if protocol.is_connected() and now - since > limit]
 
     def _origins(self, connector: Any, acquired: list[Any]) -> set[str]:

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from pytest_httpleak.model.facts import replace
-from pytest_httpleak.model.findings import Finding, unnumbered
+from pytest_httpleak.model.findings import Finding, steady, unnumbered
 from pytest_httpleak.model.kinds import Verdict
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _make_anew(item: Any) -> None:
 
 
 def _cause(finding: Finding) -> Any:
-    return finding.kind, finding.library, finding.created or unnumbered(finding.summary)
+    return finding.kind, finding.library, finding.created or unnumbered(steady(finding.summary))
 
 
 def _confirmed(finding: Finding, times: int, runs: int, *, lasts: bool) -> Finding:

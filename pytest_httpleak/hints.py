@@ -64,7 +64,7 @@ _OF_SERVERS: Final = {
 _DROPPED: Final = "; where that is done, the library itself has dropped it"
 _LEFT: Final = "; where that is done, the library itself has left it"
 _MADE_FILE: Final = "the socket was closed, and is open until what its `makefile()` has returned is closed, too"
-_DETACHED: Final = "only its number is left, as after `detach()`: call `socket.close()` with it in a `finally`"
+_DETACHED: Final = "only its number is known, as after `detach()`: call `socket.close()` with it in a `finally`"
 _NUMBER: Final = "call `os.close()` with it in a `finally`"
 _DATABASE: Final = (
     "use `with contextlib.closing(sqlite3.connect(...)) as connection:`; its own `with` ends a transaction alone"
@@ -187,7 +187,7 @@ def _hint(suspect: Suspect, holder: object) -> str:
         text = _CLOSE_RESPONSE.get(suspect.library, _BY_KIND[Kind.RESPONSES])
         return text.replace("session.get(", f"session.{_verb(suspect)}(")
     if suspect.kind is Kind.CLIENTS:
-        if suspect.type.endswith("ConnectionPool"):
+        if suspect.library == "urllib3" and _is_bare_pool(suspect, holder):
             return _BARE_POOL.format(suspect.type)
         return _CLOSE_CLIENT.get(suspect.library, _BY_KIND[Kind.CLIENTS])
     if suspect.library == "os" and not suspect.stack:
@@ -209,7 +209,7 @@ def _half_ended(suspect: Suspect, holder: object) -> str | None:
     if suspect.kind is not Kind.THREADS or suspect.state is not State.RUNNING:
         return None
     given = attribute(holder, "_args")
-    if type(given) is not tuple or not given or not is_a(given[0], weakref.ref):
+    if _by_maker(suspect) != _EXECUTOR or type(given) is not tuple or not given or not is_a(given[0], weakref.ref):
         return None
     executor = given[0]()
     return _NOT_WAITED_FOR if executor is None or attribute(executor, "_shutdown") is True else None
@@ -221,20 +221,26 @@ def _verb(suspect: Suspect) -> str:
     return verb if verb in _VERBS else "get"
 
 
+def _is_bare_pool(suspect: Suspect, pool: object) -> bool:
+    """Whether that is one host's pool, and no manager of several, which has to be cleared."""
+    return suspect.type.endswith("ConnectionPool") if pool is None else not hasattr(type(pool), "clear")
+
+
 _VERBS: Final = frozenset("delete head options patch post put".split())
 
 
 def _of_the_library(suspect: Suspect) -> str | None:
     """What to say of a connection that a client has asked its pool for, of which the client's user only sees responses.
 
-    It is named after its own class: another library may have put one in the place of urllib3's.
+    It is named after its own class: another library may have put one in the place of urllib3's, and so may the user.
     """
     if suspect.kind is not Kind.CONNECTIONS or suspect.created not in suspect.stack or _RELEASE in suspect.hint:
         return None
     below = suspect.stack[: suspect.stack.index(suspect.created)]
     places = [(infrastructure.installed_place(site.file), site.function) for site in below]
     is_asked = any(place == "aiohttp/client.py" or (place, function) == _URLOPEN for place, function in places)
-    return _LIBRARYS_OWN.format(suspect.type.partition(".")[0]) if is_asked else None
+    package = infrastructure.package_of_class(suspect.type) if is_asked else ""
+    return _LIBRARYS_OWN.format(package) if package else None
 
 
 _URLOPEN: Final = ("urllib3/connectionpool.py", "urlopen")

@@ -23,8 +23,18 @@ def open_numbers() -> set[int]:
         return set()
 
 
+def open_files() -> dict[int, tuple[int, int]]:
+    """The same with the device and inode of what each leads to."""
+    found = {}
+    for fd in open_numbers():
+        identity = identity_of_file(fd)
+        if identity is not None:
+            found[fd] = identity
+    return found
+
+
 def identity_of_file(path: Any) -> tuple[int, int] | None:
-    """The device and inode of a file; None where there is none of that name, or that is none."""
+    """The device and inode of a file, or of what a descriptor leads to; None where there is none of that name or number."""
     try:
         status = _stat(path)
     except (OSError, TypeError, ValueError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from pytest_httpleak.model.facts import replace
-from pytest_httpleak.model.findings import ALSO, Finding, Held, Site, Suspect, unnumbered
+from pytest_httpleak.model.findings import ALSO, DOING, Finding, Held, Site, Suspect, steady, unnumbered
 from pytest_httpleak.model.kinds import Kind, Verdict
 from pytest_httpleak.settings import Pattern
 
@@ -54,7 +54,10 @@ def findings(suspects: Sequence[Suspect], kinds: Collection[Kind] = tuple(Kind))
         if suspect.kind in kinds:
             place: object = suspect.created
             if place is None:
-                place = suspect.type, unnumbered(suspect.summary) if suspect.library == "os" else suspect.summary
+                place = (
+                    suspect.type,
+                    unnumbered(suspect.summary) if suspect.library == "os" else steady(suspect.summary),
+                )
             groups.setdefault((suspect.kind, place), []).append(suspect)
     return [_finding(group) for group in groups.values()]
 
@@ -90,8 +93,10 @@ def _of_each_type(group: list[Suspect]) -> list[Suspect]:
 def _summary(group: list[Suspect]) -> str:
     """What one of them is; where the line has left unlike things behind, one of each sort or type."""
     if group[0].library != "os":
-        others = _of_each_type(group)[1:_MOST_TOLD]
-        return "".join([group[0].summary, *(f"{ALSO}{each.type}: {each.summary}" for each in others)])
+        are_alike = len({each.summary.partition(DOING)[2] for each in group}) == 1
+        first, *others = _of_each_type(group)[:_MOST_TOLD]
+        told = first.summary if are_alike else steady(first.summary)
+        return "".join([told, *(f"{ALSO}{each.type}: {steady(each.summary)}" for each in others)])
     sorts: dict[str, str] = {}
     for suspect in group:
         sorts.setdefault(unnumbered(suspect.summary), suspect.summary)

@@ -16,11 +16,13 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import weakref
 import xmlrpc.client
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -146,6 +148,19 @@ def test_a_worker_whose_executor_was_dropped_is_waited_for(hints_of: Any, ending
     assert hint.startswith("let what it runs come to an end, and wait for it")
 
 
+def test_a_thread_that_was_given_a_weak_reference_is_no_worker(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    class Poller:
+        """What the thread knows, and does not keep."""
+
+    stop = threading.Event()
+    ending.callback(stop.set)
+
+    def leaking() -> None:
+        threading.Thread(target=lambda poller: stop.wait(), args=(weakref.ref(Poller()),)).start()
+
+    assert hints_of(leaking) == {"tell the thread to stop and `join()` it before the test ends"}
+
+
 @pytest.mark.parametrize("is_closed", [False, True])
 def test_a_socket_that_was_closed_before_its_file_says_so(
     hints_of: Any, ending: contextlib.ExitStack, is_closed: bool
@@ -177,6 +192,18 @@ def test_a_bare_pool_is_closed_itself(hints_of: Any, ending: contextlib.ExitStac
 
     (hint,) = hints_of(leaking)
     assert hint.startswith("use `with urllib3.HTTPConnectionPool(...) as pool:`")
+
+
+def test_a_pool_of_a_users_class_is_not_cleared(hints_of: Any, ending: contextlib.ExitStack, server: str) -> None:
+    class Mine(urllib3.HTTPConnectionPool):
+        """A pool by another name."""
+
+    def leaking() -> None:
+        pool = ending.push(Mine("127.0.0.1", _port(server)))
+        assert pool.request("GET", "/").data is not None
+
+    (hint,) = hints_of(leaking)
+    assert hint.endswith("or call `pool.close()` in a `finally`")
 
 
 def test_a_timer_is_cancelled(hints_of: Any, ending: contextlib.ExitStack) -> None:
@@ -365,12 +392,16 @@ def test_what_a_client_has_dropped_is_its_librarys_doing(asking: str, expected: 
     ],
 )
 def test_a_connection_that_a_request_has_lost_is_the_doing_of_the_library_that_its_class_is_of(
-    function: str, expected: str
+    monkeypatch: pytest.MonkeyPatch, function: str, expected: str
 ) -> None:
+    module = ModuleType("recorder.patch")
+    module.__file__ = "/venv/lib/python3/site-packages/recorder/patch.py"
+    monkeypatch.setitem(sys.modules, module.__name__, module)
     test = Site("/a/test_a.py", 1, "test")
     stack = (Site("/venv/lib/python3/site-packages/urllib3/connectionpool.py", 1, function), test)
     made = Suspect(Kind.CONNECTIONS, "urllib3", "recorder.patch.Connection", State.COLLECTED, "", 1, test, stack)
     assert hint(replace(made, hint="give it back to its pool")) == expected
+    assert hint(replace(made, hint="give it back to its pool", type="test_hints.Connection")).startswith("give it back")
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_a_worker_without_a_job_waits_for_one(marked: Marked, stop: Stop, kept: 
         kept[-1].executor.submit(int).result()  # leak: threads
 
     (finding,) = marked(leaking)
-    assert finding.summary.endswith(", waiting for a job")
+    assert finding.summary.endswith(", now waiting for a job")
 
 
 class ExecutorOf:

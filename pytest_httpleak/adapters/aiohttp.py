@@ -10,6 +10,7 @@ from pytest_httpleak.adapters import Hooks, Unsupported
 from pytest_httpleak.aiohttpplaces import PlaceRecord
 from pytest_httpleak.aiohttppools import ConnectorRecord, SessionRecord, is_closed, origin_of, socket_of
 from pytest_httpleak.aiohttprecords import ConnectionRecord, ResponseRecord
+from pytest_httpleak.asking import is_a
 from pytest_httpleak.reaching import reachable
 from pytest_httpleak.records import WEBSOCKET, Table, type_name
 
@@ -77,10 +78,14 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 
     def session_dies(session: Any, /, *args: Any, **kwargs: Any) -> None:
         record = dying_sessions.record(session)
-        if record is not None and (not is_closed(session) or id(session._connector) in dropped):
+        if record is not None and (not is_closed(session) or has_died_first(session._connector)):
             record.collected = True
             if record.own is None:  # as where its making has failed
                 take_connector(record, session)
+
+    def has_died_first(connector: Any) -> bool:
+        """Whether the collector has finalized a connector that was open, and so closed it, before its session."""
+        return is_a(connector, module.BaseConnector) and id(connector) in dropped
 
     def connector_born(_: None, connector: Any, /, *args: Any, **kwargs: Any) -> None:
         record = ConnectorRecord(type_name(connector), sockets, connections)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import inspect
 import sys
 from types import ModuleType
@@ -11,7 +10,7 @@ from typing import Any
 from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.asking import is_a
 from pytest_httpleak.cfunctions import heard
-from pytest_httpleak.opennumbers import identity_of_file, open_numbers
+from pytest_httpleak.opennumbers import identity_of_file, open_files
 from pytest_httpleak.records import Address
 
 MODULES = ("sqlite3",)
@@ -34,11 +33,18 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
             file = _file_of(args, kwargs) if wall.on else None
             if file is None:
                 return noted(connecting(*args, **kwargs), None)
-            call = _Call(file, watch.fds, calls)
+            call = _Call(file)
             try:
+                begin(call)
                 return noted(connecting(*args, **kwargs), call)
             finally:
-                calls.remove(call)
+                call.leave(calls)
+
+        def begin(call: _Call) -> None:
+            try:
+                call.enter(calls, watch.fds)
+            except Exception as error:  # noqa: BLE001  # this is the wall
+                wall.fall(error)
 
         def noted(connection: Any, call: _Call | None) -> Any:
             if wall.on:
@@ -80,28 +86,43 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 class _Call:
     """One call of `connect`, and what was open before it.
 
-    Where another thread connects meanwhile, either may be told to have opened what the other has, and is an heir, too:
-    whose a descriptor is shows when it is known which of the connections are left.
+    Where another thread connects meanwhile, either may be told to have opened what the other has of the same file, and is an
+    heir, too: whose a descriptor is shows when it is known which of the connections are left.
     """
 
     __slots__ = ("before", "file", "is_alone", "known")
 
-    def __init__(self, file: Any, known: dict[int, Any], calls: list[_Call]) -> None:
+    def __init__(self, file: Any) -> None:
         self.file = file
+        self.is_alone = True
+        self.known: dict[int, Any] = {}
+        self.before: dict[int, Any] = {}
+
+    def enter(self, calls: list[_Call], known: dict[int, Any]) -> None:
+        """Begin, among the calls that are not over; `known` are the descriptors of which the birth is."""
         calls.append(self)
-        others = [each for each in tuple(calls) if each is not self]
-        self.is_alone = not others
-        for each in others:
-            each.is_alone = False
-        self.known = known.copy() if _thread._count() else known
-        self.before = open_numbers()
+        for each in tuple(calls):
+            if each is not self:
+                self.is_alone = each.is_alone = False
+        self.known = known.copy()
+        self.before = open_files()
+
+    def leave(self, calls: list[_Call]) -> None:
+        """End, also where it was interrupted before it had begun."""
+        if any(each is self for each in tuple(calls)):
+            calls.remove(self)
 
     def made(self, known: dict[int, Any]) -> set[int]:
-        """What is open now and was not before, but for what somebody else has said meanwhile to have opened."""
-        made = open_numbers() - self.before if self.before else set()
-        if self.known is known:
-            return made
-        return {fd for fd in made if known.get(fd) is self.known.get(fd)}
+        """The descriptors of the file that were not there before, but for those that somebody else has said to have opened."""
+        if not self.before:  # the system does not tell
+            return set()
+        now, file = open_files(), identity_of_file(self.file)
+        made = {fd for fd, identity in now.items() if identity != self.before.get(fd) and file in (identity, None)}
+        return {fd for fd in made if not self._is_told(fd, now[fd], known)}
+
+    def _is_told(self, fd: int, identity: Any, known: dict[int, Any]) -> bool:
+        told = known.get(fd)
+        return told is not None and told is not self.known.get(fd) and told[2] == identity
 
 
 def _forget(holders: dict[int, Any], place: Any) -> None:

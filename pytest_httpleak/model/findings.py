@@ -100,6 +100,14 @@ def owner_without_parameters(owner: str) -> str:
     return file + separator + name.partition("[")[0]
 
 
+DOING = ", now "  # in a summary, before what a thread is doing at that moment
+
+
+def steady(summary: str) -> str:
+    """The summary without what a thread is doing, which may be another thing at the next look."""
+    return summary.partition(DOING)[0]
+
+
 def unnumbered(summary: str) -> str:
     """The summary of a descriptor of which no line is known, as it is the same for others of its sort."""
     return re.sub(r"\d+", "", summary)

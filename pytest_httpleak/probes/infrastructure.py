@@ -134,6 +134,16 @@ def package_of(file: str) -> str:
     return ".".join(names)
 
 
+def package_of_class(name: str) -> str:
+    """The same of a class by its name (`vcr.patch.Connection`): of the innermost of its modules that has a file."""
+    while "." in name:
+        name = name.rpartition(".")[0]
+        file = attribute(sys.modules.get(name), "__file__")
+        if is_a(file, str):
+            return package_of(file)
+    return ""
+
+
 @functools.lru_cache(maxsize=512)
 def _is_namespace(folder: str) -> bool:
     """Whether that is a folder that several distributions share, as `google` is, and so no package by itself."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from types import FrameType
+from types import CodeType
 from typing import TYPE_CHECKING, Final
 
 from pytest_httpleak.probes import infrastructure
 from pytest_httpleak.probes.tasks import chain
-from pytest_httpleak.sites import birth_of, is_user_frame
+from pytest_httpleak.sites import Birth, is_user_frame
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Site
@@ -24,13 +24,15 @@ def describe(ident: object) -> str:
     Empty for a thread that is over, and for one that is in functions of the standard library alone.
     """
     frame = sys._current_frames().get(ident) if isinstance(ident, int) else None
-    frames: list[FrameType] = []
-    while frame is not None:
-        frames.append(frame)
+    places: list[tuple[CodeType, int]] = []
+    is_told = False
+    while (
+        frame is not None
+    ):  # one at a time: a function that returns while its frame is kept dies with that, in this thread
+        places.append((frame.f_code, frame.f_lasti))
+        is_told = is_told or is_user_frame(frame) or bool(infrastructure.package_of(frame.f_code.co_filename))
         frame = frame.f_back
-    if not any(is_user_frame(each) or infrastructure.package_of(each.f_code.co_filename) for each in frames):
-        return ""
-    sites = [*reversed(birth_of(frames).stack())]
+    sites = [*reversed(Birth(places, is_told, None).stack())] if is_told else []
     while sites and _is_beginning(sites[0]):
         del sites[0]
     return chain(sites)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pytest_httpleak.model.findings import Finding
+from pytest_httpleak.model.findings import Finding, steady
 from pytest_httpleak.model.kinds import State, Verdict
 from pytest_httpleak.model.rows import FixtureRow, Growth
 from pytest_httpleak.model.run import Run
@@ -89,7 +89,7 @@ def _key(finding: Finding) -> tuple[object, ...]:
     key = (finding.verdict, finding.kind, finding.library, finding.state is State.PEAK)
     if finding.created is None:
         # Ports, descriptors and addresses differ from test to test.
-        return (*key, finding.type, _NUMBER.sub("#", finding.summary))
+        return (*key, finding.type, _NUMBER.sub("#", steady(finding.summary)))
     return (*key, finding.created)
 
 

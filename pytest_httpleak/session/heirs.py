@@ -5,9 +5,11 @@ Whether the earlier connection is over takes a look at the whole heap: one for a
 
 from __future__ import annotations
 
+from typing import Any
+
 from pytest_httpleak.databases import is_over, living
 from pytest_httpleak.opennumbers import identity_of_file
-from pytest_httpleak.ownership import Watch
+from pytest_httpleak.ownership import Heir, Watch
 from pytest_httpleak.records import Address
 from pytest_httpleak.socketrecords import Identity
 
@@ -15,8 +17,8 @@ from pytest_httpleak.socketrecords import Identity
 def hand_over(watch: Watch) -> None:
     """Let kept descriptors of connections that are over belong to the connections that have taken them over since.
 
-    So, too, the second descriptor of a connection: where several were made at the same time, one of them was told of all that
-    was opened meanwhile.
+    So, too, the second descriptor of a connection: where several were made at the same time, the one that was there first was
+    told of all that was opened meanwhile. Which of its descriptors then counts as the first one is all the same.
     """
     heirs, watch.heirs = watch.heirs, {}
     kept = {
@@ -26,17 +28,31 @@ def hand_over(watch: Watch) -> None:
     }
     found = living({*heirs, *(place.key for _, place in kept.values())})
     alive = {key for key, connection in found.items() if not is_over(connection)}
-    with_one = {(identity, place.key) for identity, place in kept.values() if place.key in alive}
-    settled: set[tuple[Identity | None, int]] = set()
-    for fd, (identity, earlier) in kept.items():
-        if earlier.key in alive and (identity, earlier.key) not in settled:
-            settled.add((identity, earlier.key))
-            continue
-        for address, (of, place, birth, owner) in reversed(list(heirs.items())):
-            heir = found.get(address) if isinstance(place, Address) else place()
-            if of == identity and not is_over(heir) and (identity, address) not in with_one:
-                watch.fds[fd] = birth, owner, identity
-                watch.holders[fd] = identity, place
-                owner.descriptors += 1
-                del heirs[address]
-                break
+    have_one: set[tuple[Identity | None, int]] = set()
+    orphans: list[int] = []
+    for fd, (identity, place) in kept.items():
+        if place.key not in alive or (identity, place.key) in have_one:
+            orphans.append(fd)
+        else:
+            have_one.add((identity, place.key))
+    for fd in orphans:
+        identity = kept[fd][0]
+        heir = next((key for key in reversed(heirs) if _may_have(heirs[key], key, identity, found, have_one)), None)
+        if heir is not None:
+            _, reference, birth, owner = heirs.pop(heir)
+            watch.fds[fd] = birth, owner, identity
+            watch.holders[fd] = identity, reference
+            owner.descriptors += 1
+
+
+def _may_have(
+    heir: Heir,
+    key: int,
+    identity: Identity | None,
+    found: dict[int, Any],
+    have_one: set[tuple[Identity | None, int]],
+) -> bool:
+    """Whether a connection is still there, is to that file, and has no descriptor of it yet."""
+    of, reference, _, _ = heir
+    connection = found.get(key) if isinstance(reference, Address) else reference()
+    return of == identity and not is_over(connection) and (identity, key) not in have_one

@@ -12,7 +12,7 @@ from typing import Any, Final
 from pytest_httpleak import hints, rules
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.model.facts import replace
-from pytest_httpleak.model.findings import Suspect
+from pytest_httpleak.model.findings import DOING, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
@@ -113,9 +113,9 @@ class Judging:
         """The same with what refers to it and how to mend it, which no error may make a leak less."""
         held_by, hint, summary = suspect.held_by, suspect.hint, suspect.summary
         try:
-            summary += _doing(suspect, records)
             held_by = _NOT_KNOWN if suspect.key in self.unsure else _held_by(suspect, records, questions)
             hint = hints.hint(suspect, resource_of(suspect, records))
+            summary += _doing(suspect, records)
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._looking.wall.note(error)
         return replace(suspect, held_by=held_by, hint=hint, summary=summary)
@@ -312,10 +312,10 @@ def _doing(suspect: Suspect, records: dict[int, Record]) -> str:
     from pytest_httpleak.probes import running  # here, as a clean run has no suspect
 
     if is_idle_worker(records.get(suspect.key)):
-        return ", waiting for a job"
+        return f"{DOING}waiting for a job"
     idents = [claim[1] for claim in suspect.claims if isinstance(claim, tuple) and claim[0] == "thread"]
     where = "".join(map(running.describe, idents[:1]))
-    return f", now in {where}" if where else ""
+    return f"{DOING}in {where}" if where else ""
 
 
 def _dying(owner: Owner, bare: dict[int, BareRecord]) -> set[int]:

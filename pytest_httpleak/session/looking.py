@@ -68,7 +68,10 @@ class Looking:
         moved = self._ledger.has_moved()
         suspects = self.look(owner, tasks_before, moved=moved or owner.descriptors > 0)
         if not suspects and self._is_hiding:  # of which only those are told that were dropped
+            # Held meanwhile: a task that nothing refers to is pending, and must not be destroyed by this very question.
+            waiting = [task for loop in self._watch.open_loops() for task in tasks.pending(loop)]
             gc.collect()
+            del waiting
             suspects = self.look(owner, tasks_before, moved=moved or owner.descriptors > 0)
         if moved and not suspects:
             self._ledger.open()
