@@ -65,6 +65,44 @@ def test_descriptors_of_code_in_c_repeat_under_other_numbers(inner: Inner) -> No
     result.stdout.fnmatch_lines(["FAILED test_a.py::test_always - 1 file descriptor leaked: *"])
 
 
+def test_a_thread_that_is_doing_another_thing_at_each_run_repeats(
+    inner: Inner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no line of the user's: a library's plugin has started it."""
+    inner.install(monkeypatch, plugin_of_lib=STARTING)
+    inner.write(test_a="def test_with_worker(worker): pass")
+    inner.run("-p", "plugin_of_lib", "--httpleak-confirm=1")
+    assert inner.outcomes() == {"test_with_worker": "leaked"}
+
+
+STARTING = """
+import threading, pytest
+
+RUNS, STOP = [], threading.Event()
+
+def first(begun):
+    begun.set()
+    STOP.wait()
+
+def second(begun):
+    begun.set()
+    STOP.wait()
+
+def work(begun):
+    RUNS.append(1)
+    (first if len(RUNS) == 1 else second)(begun)
+
+@pytest.fixture
+def worker():
+    begun = threading.Event()
+    threading.Thread(target=work, args=(begun,), name="worker").start()
+    begun.wait(30)
+
+def pytest_unconfigure():
+    STOP.set()
+"""
+
+
 def test_without_it_every_leak_fails(inner: Inner) -> None:
     inner.write(test_a=SUITE.replace("== 3", "== 2"))
     inner.run().assert_outcomes(passed=2, failed=4)

@@ -56,6 +56,28 @@ def test_a_suspect_without_claims_is_always_a_cause() -> None:
     assert rules.causes([RESPONSE, suspect(Kind.THREADS, 7)])[1].kind is Kind.THREADS
 
 
+@pytest.mark.parametrize(
+    ("doings", "told"),
+    [
+        (("in poll (a.py:1)", "in poll (a.py:1)"), "thread 1, now in poll (a.py:1)"),
+        (("in poll", "in rest"), "thread 1"),
+    ],
+)
+def test_what_threads_are_doing_is_told_where_all_of_a_line_do_the_same(doings: tuple[str, ...], told: str) -> None:
+    threads = [
+        suspect(Kind.THREADS, key, summary=f"thread {key}, now {doing}") for key, doing in enumerate(doings, start=1)
+    ]
+    assert [(finding.summary, finding.count) for finding in rules.findings(threads)] == [(told, 2)]
+
+
+def test_what_a_thread_without_a_line_is_doing_makes_it_no_other_cause() -> None:
+    threads = [
+        suspect(Kind.THREADS, key, created=None, summary=f"'worker' running work, now in {where}")
+        for key, where in enumerate(("poll", "rest"))
+    ]
+    assert [finding.count for finding in rules.findings(threads)] == [2]
+
+
 def test_an_outer_client_comes_before_the_pool_inside_it() -> None:
     pool = replace(CLIENT, key=8, depth=2)
     assert rules.causes([pool, CLIENT]) == [CLIENT]
