@@ -54,10 +54,8 @@ def findings(suspects: Sequence[Suspect], kinds: Collection[Kind] = tuple(Kind))
         if suspect.kind in kinds:
             place: object = suspect.created
             if place is None:
-                place = (
-                    suspect.type,
-                    unnumbered(suspect.summary) if suspect.library == "os" else steady(suspect.summary),
-                )
+                sort_of = unnumbered if suspect.library == "os" else steady
+                place = suspect.type, sort_of(suspect.summary)
             groups.setdefault((suspect.kind, place), []).append(suspect)
     return [_finding(group) for group in groups.values()]
 

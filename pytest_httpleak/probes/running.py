@@ -26,9 +26,8 @@ def describe(ident: object) -> str:
     frame = sys._current_frames().get(ident) if isinstance(ident, int) else None
     places: list[tuple[CodeType, int]] = []
     is_told = False
-    while (
-        frame is not None
-    ):  # one at a time: a function that returns while its frame is kept dies with that, in this thread
+    # One at a time: what a function that returns meanwhile has in its variables ends with its frame, here.
+    while frame is not None:
         places.append((frame.f_code, frame.f_lasti))
         is_told = is_told or is_user_frame(frame) or bool(infrastructure.package_of(frame.f_code.co_filename))
         frame = frame.f_back
