@@ -221,12 +221,12 @@ def _verb(suspect: Suspect) -> str:
     return verb if verb in _VERBS else "get"
 
 
+_VERBS: Final = frozenset("delete head options patch post put".split())
+
+
 def _is_bare_pool(suspect: Suspect, pool: object) -> bool:
     """Whether that is one host's pool, and no manager of several, which has to be cleared."""
     return suspect.type.endswith("ConnectionPool") if pool is None else not hasattr(type(pool), "clear")
-
-
-_VERBS: Final = frozenset("delete head options patch post put".split())
 
 
 def _of_the_library(suspect: Suspect) -> str | None:

@@ -16,21 +16,18 @@ _open, _read, _close = native.open, native.read, native.close
 
 def open_numbers() -> set[int]:
     """The numbers that are open now; none where the system does not tell."""
-    try:
-        return {fd for fd in map(int, _listdir("/proc/self/fd")) if is_open(fd)}
-    except OSError as error:
-        pass_on(error)
-        return set()
+    return set(open_files())
 
 
 def open_files() -> dict[int, tuple[int, int]]:
     """The same with the device and inode of what each leads to."""
-    found = {}
-    for fd in open_numbers():
-        identity = identity_of_file(fd)
-        if identity is not None:
-            found[fd] = identity
-    return found
+    try:
+        numbers = [*map(int, _listdir("/proc/self/fd"))]
+    except OSError as error:
+        pass_on(error)
+        return {}
+    known = ((fd, identity_of_file(fd)) for fd in numbers)
+    return {fd: identity for fd, identity in known if identity is not None}  # not that of the listing itself
 
 
 def identity_of_file(path: Any) -> tuple[int, int] | None:

@@ -77,9 +77,8 @@ class SocketRecord(Record):
     def outliving_core(self) -> Any:
         """The socket inside, if somebody else refers to it, while the object around it dies; else None."""
         core = None if self.core is None else self.core()
-        if self.core is None or core is None:
-            return None
-        return core if _references(self.core) > self.core_references else None
+        is_shared = self.core is not None and core is not None and _references(self.core) > self.core_references
+        return core if is_shared else None
 
     def fd(self) -> int:
         """The open descriptor, or -1."""

@@ -174,7 +174,7 @@ class Session:
         return self._pid != os.getpid()
 
     def errors(self) -> list[str]:
-        """What was switched off in this run, and why."""
+        """What was switched off in this run, and why; an error in judging, which goes on, too."""
         return [wall.error for wall in self.watch.walls if wall.error is not None]
 
     # -- lives of owners -----------------------------------------------------------------------------------------------

@@ -313,8 +313,8 @@ def _doing(suspect: Suspect, records: dict[int, Record]) -> str:
 
     if is_idle_worker(records.get(suspect.key)):
         return f"{DOING}waiting for a job"
-    idents = [claim[1] for claim in suspect.claims if isinstance(claim, tuple) and claim[0] == "thread"]
-    where = "".join(map(running.describe, idents[:1]))
+    idents = (claim[1] for claim in suspect.claims if isinstance(claim, tuple) and claim[0] == "thread")
+    where = running.describe(next(idents, None))
     return f"{DOING}in {where}" if where else ""
 
 

@@ -72,13 +72,14 @@ class LineCounts:
 
     def _suspect(self, record: Any, executors: set[int]) -> Suspect | None:
         """What a record is suspected of; of the workers of an executor, which has a bound, only the first."""
-        if getattr(record, "pooled", False):
-            if record.executor is None or id(record.executor) in executors:
-                return None
-            executors.add(id(record.executor))
+        executor = record.executor if getattr(record, "pooled", False) else record
+        if executor is None or id(executor) in executors:
+            return None
         blamed, record.blamed = record.blamed, False  # by a test that was allowed to leave it
         try:
             suspect: Suspect | None = record.look()
+            if suspect is not None and executor is not record:  # and not where that worker is over
+                executors.add(id(executor))
             return suspect
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._looking.wall.note(error)
