@@ -11,8 +11,9 @@ from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.model.pools import PoolState
+from pytest_httpleak.opennumbers import fileno
 from pytest_httpleak.records import Record, Table, together
-from pytest_httpleak.socketrecords import SocketRecord, fileno, record_of
+from pytest_httpleak.socketrecords import SocketRecord, record_of
 
 _now = time.monotonic  # the clock of asyncio's loops too, bound here so that a test which freezes time cannot change it
 

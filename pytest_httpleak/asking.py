@@ -23,6 +23,12 @@ def attribute(thing: object, name: str, default: Any = None) -> Any:
         return default
 
 
+def socket_inside(sock: Any) -> Any:
+    """The socket in a wrapper, as asyncio, trio, and urllib3 for TLS in TLS and for pyOpenSSL make one."""
+    inner = attribute(sock, "_sock")
+    return attribute(sock, "socket") if inner is None else inner
+
+
 def referrers_of(things: Iterable[object]) -> list[Any]:
     """What the collector knows to refer to some objects, but for the tuple in which it is asked for them, which 3.13 finds."""
     parts = tuple(things)

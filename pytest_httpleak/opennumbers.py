@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+# Not `socket`, which would be handed to its adapter from in here, before this module is complete.
+import _socket
 import os
+import stat
 import sys
-from typing import Any
+from typing import Any, Final
 
 from pytest_httpleak.interruptions import pass_on
 
@@ -13,13 +16,18 @@ native: Any = sys.modules.get("posix", os)
 _fstat, _listdir, _stat = native.fstat, native.listdir, native.stat
 _open, _read, _close = native.open, native.read, native.close
 
+Identity = tuple[int, int]  # device and number of what a descriptor leads to
+
+_CLOSED: Final = (-1, None)
+_STANDARD_ERROR: Final = 2
+
 
 def open_numbers() -> set[int]:
     """The numbers that are open now; none where the system does not tell."""
     return set(open_files())
 
 
-def open_files() -> dict[int, tuple[int, int]]:
+def open_files() -> dict[int, Identity]:
     """The same with the device and inode of what each leads to."""
     try:
         numbers = [*map(int, _listdir("/proc/self/fd"))]
@@ -30,7 +38,7 @@ def open_files() -> dict[int, tuple[int, int]]:
     return {fd: identity for fd, identity in known if identity is not None}  # not that of the listing itself
 
 
-def identity_of_file(path: Any) -> tuple[int, int] | None:
+def identity_of_file(path: Any) -> Identity | None:
     """The device and inode of a file, or of what a descriptor leads to; None where there is none of that name or number."""
     try:
         status = _stat(path)
@@ -61,3 +69,22 @@ def is_open(fd: int) -> bool:
         pass_on(error)
         return False
     return True
+
+
+def fileno(sock: Any) -> int:
+    """The open descriptor of a socket, or -1: closed, closed behind its back, or a stand-in that has none of its own."""
+    return opened_socket(sock)[0]
+
+
+def opened_socket(sock: Any) -> tuple[int, Identity | None]:
+    """The open descriptor of a socket and its identity, or -1 and None."""
+    try:
+        fd = sock.fileno()
+        if not isinstance(fd, int) or fd < 0 or not stat.S_ISSOCK((status := _fstat(fd)).st_mode):
+            return _CLOSED
+        if fd <= _STANDARD_ERROR and not isinstance(sock, _socket.socket):
+            return _CLOSED  # a stand-in likes to answer 0, and standard input may be a socket
+    except Exception as error:  # noqa: BLE001  # whatever a stand-in for a socket raises
+        pass_on(error)
+        return _CLOSED
+    return fd, (status.st_dev, status.st_ino)

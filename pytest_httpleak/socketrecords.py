@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-# Not `socket`, which would be handed to its adapter from in here, before this module is complete.
-import _socket as _socket_module
 import gc
-import os
-import stat
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pytest_httpleak.asking import attribute
-from pytest_httpleak.interruptions import pass_on
+from pytest_httpleak.asking import attribute, socket_inside
 from pytest_httpleak.model.kinds import Kind, State
+from pytest_httpleak.opennumbers import fileno, identity_of_file, opened_socket
 from pytest_httpleak.records import Record, Table, class_name, held, type_name
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Held, Suspect
-
-# Bound here, so that a test which puts something else in its place cannot mislead the watch.
-_fstat = os.fstat
-
-Identity = tuple[int, int]  # device and number of what a descriptor leads to
-
-_CLOSED: Final = (-1, None)
-_STANDARD_ERROR: Final = 2
-_UNIX: Final = getattr(_socket_module, "AF_UNIX", None)
-_PROTOCOLS: Final[dict[Any, str]] = {_socket_module.SOCK_STREAM: "TCP", _socket_module.SOCK_DGRAM: "UDP"}
 
 
 class SocketRecord(Record):
@@ -55,7 +41,7 @@ class SocketRecord(Record):
     def __init__(self, sock: Any) -> None:
         super().__init__()
         self.type = type(sock)
-        self.number, self.identity = _opened(sock)  # of which the latter tells it from a later one of that number
+        self.number, self.identity = opened_socket(sock)  # of which the latter tells it from a later one of that number
         self.closed = False
         self.collected = False
         self.accepted = False
@@ -87,10 +73,7 @@ class SocketRecord(Record):
 
     def is_at(self, fd: int) -> bool:
         """Whether the descriptor of that number is the one that the socket was made with."""
-        try:
-            return self.identity == _identity(_fstat(fd))
-        except OSError:
-            return False
+        return self.identity is not None and self.identity == identity_of_file(fd)
 
     def is_open(self) -> bool:
         """Whether the socket is open now and of this side's making."""
@@ -125,13 +108,15 @@ class SocketRecord(Record):
             # Its finalizer may have closed it, if something keeps it since: a `ResourceWarning` that was recorded.
             self.collected = gc.is_finalized(sock)
             return self._dropped() if self.collected else None
+        from pytest_httpleak.socketends import addresses, describe  # here, as a clean run has no suspect
+
         what = describe(sock)
         return self.suspect(
             State.OPEN,
             type_name(sock),
             f"{what}, fd {fd}",
             claims=self.claims(),
-            names=(what, *_addresses(sock), class_name(self.type)),
+            names=(what, *addresses(sock), class_name(self.type)),
             holds=(held(Kind.FDS, f"fd {fd}", fd),),
         )
 
@@ -161,7 +146,7 @@ class SocketRecord(Record):
         fd = self.fd()
         if sock is None or fd < 0:
             return held(Kind.SOCKETS, f"{class_name(self.type)}, dropped while open")
-        return held(Kind.SOCKETS, describe(sock), fd)
+        return _held(sock, fd)
 
 
 def _references(weak: Callable[[], Any]) -> int:
@@ -175,52 +160,25 @@ def is_being_closed(transport: Any) -> bool:
     return bool(transport.is_closing() and (loop is None or loop.is_closed() is not True))  # a mock may be anything
 
 
-def fileno(sock: Any) -> int:
-    """The open descriptor of a socket, or -1: closed, closed behind its back, or a stand-in that has none of its own."""
-    return _opened(sock)[0]
-
-
-def _opened(sock: Any) -> tuple[int, Identity | None]:
-    """The open descriptor of a socket and its identity, or -1 and None."""
-    try:
-        fd = sock.fileno()
-        if not isinstance(fd, int) or fd < 0 or not stat.S_ISSOCK((status := _fstat(fd)).st_mode):
-            return _CLOSED
-        if fd <= _STANDARD_ERROR and not isinstance(sock, _socket_module.socket):
-            return _CLOSED  # a stand-in likes to answer 0, and standard input may be a socket
-    except Exception as error:  # noqa: BLE001  # whatever a stand-in for a socket raises
-        pass_on(error)
-        return _CLOSED
-    return fd, _identity(status)
-
-
-def _identity(status: os.stat_result) -> Identity:
-    return status.st_dev, status.st_ino
-
-
 def record_of(sock: Any, table: Table) -> SocketRecord | None:
     """The record of a socket, or of the one inside a wrapper of asyncio's, trio's or urllib3's."""
     for _ in range(3):
         record: SocketRecord | None = table.get(sock)
         if record is not None or sock is None:
             return record
-        sock = _inside(sock)
+        sock = socket_inside(sock)
     return None
-
-
-def _inside(sock: Any) -> Any:
-    """The socket in a wrapper, as asyncio, trio, and urllib3 for TLS in TLS and for pyOpenSSL make one."""
-    inner = attribute(sock, "_sock")
-    return attribute(sock, "socket") if inner is None else inner
 
 
 def serves_a_living_client(sock: Any, table: Table) -> bool:
     """Whether a socket was accepted from a client of this process that is still open: it ends with that client."""
+    from pytest_httpleak.socketends import UNIX, is_hung_up  # here, as few threads are given a socket
+
     record = table.get(sock)
     if record is None or not record.accepted or record.fd() < 0:
         return False
-    if sock.family == _UNIX:  # clients have no name of their own, so the one that has closed is known by its hanging up
-        client, ask = None if _is_hung_up(record.fd()) else _address(sock, "getsockname"), "getpeername"
+    if sock.family == UNIX:  # clients have no name of their own, so the one that has closed is known by its hanging up
+        client, ask = None if is_hung_up(record.fd()) else _address(sock, "getsockname"), "getpeername"
     else:
         client, ask = _address(sock, "getpeername"), "getsockname"
     if not client:
@@ -239,17 +197,6 @@ def _address(sock: Any, ask: str, port: str | None = None) -> object:
         return None
     # A server for both families is told of a client of IPv4's by an address of IPv6's.
     return tuple(str(part).removeprefix("::ffff:") for part in name[:2]) if isinstance(name, tuple) else name
-
-
-def _is_hung_up(fd: int) -> bool:
-    """Whether the other end of a unix socket is closed; False where the system does not tell."""
-    import select  # here, as it is watched, too
-
-    if fd < 0 or not hasattr(select, "poll"):
-        return False
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return any(events & select.POLLHUP for _, events in poll.poll(0))
 
 
 def holding(record: Record, name: str, idle: list[Any], sockets: Table, *, depth: int) -> Suspect | None:
@@ -292,60 +239,11 @@ def dropped(
 def held_socket(sock: Any, fd: int, record: SocketRecord | None) -> tuple[frozenset[object], Held]:
     """What an open socket is claimed by, and how it is shown; one without a record, as of uvloop's, by its descriptor."""
     if record is None:
-        return frozenset((("fd", fd),)), held(Kind.SOCKETS, describe(sock), fd)
+        return frozenset((("fd", fd),)), _held(sock, fd)
     return record.claims(), record.held()
 
 
-def describe(sock: Any) -> str:
-    """Family, type and addresses of a socket in a few words: `TCP 127.0.0.1:50112 -> 127.0.0.1:8000`."""
-    for _ in range(2):
-        if attribute(sock, "family") is None:
-            sock = _inside(sock) or sock
-    family, kind = attribute(sock, "family"), attribute(sock, "type")
-    if family in (_socket_module.AF_INET, _socket_module.AF_INET6):
-        name = _PROTOCOLS.get(kind, str(kind))
-    else:
-        name = str(attribute(family, "name", "unknown")).removeprefix("AF_").lower() + " socket"
-    own, peer = _ends(sock)
-    told = f"{name} {own}" if own else name
-    if own is None or peer is None:
-        return f"{told}, {'listening' if own and listens(sock) else 'not connected'}"
-    if peer:
-        return f"{told} -> {peer}"
-    return f"{told}, {'not connected' if _is_hung_up(fileno(sock)) else 'connected'}"
+def _held(sock: Any, fd: int) -> Held:
+    from pytest_httpleak.socketends import describe  # here, as above
 
-
-def _addresses(sock: Any) -> tuple[str, ...]:
-    """The addresses by which a socket is known."""
-    return tuple(filter(None, _ends(sock)))
-
-
-def _ends(sock: Any) -> tuple[str | None, str | None]:
-    """The addresses of a socket's own end and of the other: None where there is none, empty where it has no name."""
-    own = _end(sock, "getsockname")
-    return own, None if own is None else _end(sock, "getpeername")
-
-
-def _end(sock: Any, ask: str) -> str | None:
-    try:
-        address = getattr(sock, ask)()
-    except Exception as error:  # noqa: BLE001  # not connected, or a subclass of the user's
-        pass_on(error)
-        return None
-    if isinstance(address, tuple) and len(address) >= 2:
-        host, port = address[:2]
-        if not port:
-            return None
-        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
-    if address is None or isinstance(address, str):
-        return address
-    return repr(address) if address else ""
-
-
-def listens(sock: Any) -> bool:
-    """Whether a socket is one that a server waits with for connections."""
-    try:
-        return bool(sock.getsockopt(_socket_module.SOL_SOCKET, _socket_module.SO_ACCEPTCONN))
-    except Exception as error:  # noqa: BLE001  # as above
-        pass_on(error)
-        return False
+    return held(Kind.SOCKETS, describe(sock), fd)

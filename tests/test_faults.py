@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from inner import Inner
 
-from pytest_httpleak import asking, opennumbers, socketrecords
+from pytest_httpleak import asking, opennumbers
 from pytest_httpleak.probes import descriptors
 
 LEAK = "KEPT.append(socket.socket())"
@@ -445,8 +445,8 @@ def raised(request: pytest.FixtureRequest) -> Iterator[type[Exception]]:
         (opennumbers, "_listdir", opennumbers.open_numbers),
         (descriptors, "_fstat", lambda: descriptors.identity(0)),
         (descriptors, "_readlink", lambda: descriptors.target(0)),
-        (socketrecords, "_fstat", lambda: socketrecords.fileno(Interrupting())),
-        (socketrecords, "_fstat", lambda: asking.attribute(Interrupting(), "name")),
+        (opennumbers, "_fstat", lambda: opennumbers.fileno(Interrupting())),
+        (opennumbers, "_fstat", lambda: asking.attribute(Interrupting(), "name")),
     ],
 )
 def test_what_a_handler_raises_while_the_plugin_looks_goes_on_its_way(

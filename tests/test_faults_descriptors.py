@@ -102,12 +102,21 @@ def test_a_test_that_takes_the_last_descriptor_is_judged_like_any_other(inner: I
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
 
 
-def test_what_judges_the_first_leak_can_still_be_imported(fresh: Inner) -> None:
-    fresh.write(test_a=EXHAUSTED.partition("def test_is_clean_while")[0])
+HAS_A_LOOP = """
+def test_has_a_loop():
+    import asyncio
+
+    asyncio.new_event_loop().close()
+"""
+
+
+@pytest.mark.parametrize("before", ["", HAS_A_LOOP], ids=["first test", "after a loop"])
+def test_what_judges_the_first_leak_can_still_be_imported(fresh: Inner, before: str) -> None:
+    fresh.write(test_a=before + EXHAUSTED.partition("def test_is_clean_while")[0])
     result = fresh.run()
-    result.assert_outcomes(failed=1)
+    result.assert_outcomes(failed=1, passed=1 if before else 0)
     result.stdout.no_fnmatch_line("*switched off*")
-    (finding,) = fresh.report["tests"][0]["findings"]
+    (finding,) = fresh.report["tests"][-1]["findings"]
     assert (finding["created"]["function"], finding["kind"]) == ("exhaust", "sockets")
 
 

@@ -552,7 +552,7 @@ def test_what_stands_in_a_sockets_place_holds_a_connection_only_with_a_socket_in
 ) -> None:
     if stdin_is_socket:
         ends = socket.socketpair()
-        monkeypatch.setattr("pytest_httpleak.socketrecords._fstat", lambda fd: os.fstat(fd or ends[0].fileno()))
+        monkeypatch.setattr("pytest_httpleak.opennumbers._fstat", lambda fd: os.fstat(fd or ends[0].fileno()))
     kept: list[HTTPConnection] = []
 
     class Playback:

@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 from pytest_httpleak.adapters import Hooks, require
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
+from pytest_httpleak.opennumbers import fileno
 from pytest_httpleak.records import Record, Table, is_at_work, type_name
 from pytest_httpleak.sites import Birth
-from pytest_httpleak.socketrecords import SocketRecord, fileno, held_socket, record_of
+from pytest_httpleak.socketrecords import SocketRecord, held_socket, record_of
 
 MODULES = ("http.client",)
 

@@ -10,7 +10,8 @@ from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks, require
-from pytest_httpleak.socketrecords import SocketRecord, fileno
+from pytest_httpleak.opennumbers import fileno
+from pytest_httpleak.socketrecords import SocketRecord
 
 MODULES = ("socket",)
 

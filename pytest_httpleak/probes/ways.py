@@ -96,11 +96,7 @@ def steps_from(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
 def _local_steps(referrer: Any, frame: types.FrameType, before: str, by_id: dict[int, Step]) -> list[Step]:
     """By which variable of its a function refers to what is below; one that it shares with a function inside is in a cell."""
     cells = {id(step.below.thing): step for step in by_id.values() if step.below and is_a(step.thing, types.CellType)}
-    shared = {*frame.f_code.co_cellvars, *frame.f_code.co_freevars} if cells else ()
-    found = [
-        (name, by_id.get(id(value)) or (cells.get(id(value)) if name in shared else None))
-        for name, value in _locals_of(frame)
-    ]
+    found = [(name, by_id.get(id(value)) or cells.get(id(value))) for name, value in _locals_of(frame)]
     return [Step(referrer, f"{before} variable {name!r}", below) for name, below in found if below is not None][:1]
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_httpleak.databases import is_over, living
-from pytest_httpleak.opennumbers import identity_of_file
+from pytest_httpleak.opennumbers import Identity, identity_of_file
 from pytest_httpleak.ownership import Heir, Watch
 from pytest_httpleak.records import Address
-from pytest_httpleak.socketrecords import Identity
 
 
 def hand_over(watch: Watch) -> None:

@@ -19,7 +19,7 @@ from pytest_httpleak.probes import makers
 from pytest_httpleak.probes.paths import Root
 from pytest_httpleak.records import Address, Record, reference
 from pytest_httpleak.sites import file_of_class, is_installed_file
-from pytest_httpleak.socketrecords import listens
+from pytest_httpleak.socketends import listens
 
 _CONSTRUCTORS: Final = ("__init__", "__new__", "__post_init__", "__attrs_post_init__")
 _OF_TESTS: Final = ("conftest.", "test_")
