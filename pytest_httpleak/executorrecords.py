@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from pytest_httpleak.model.kinds import Kind
@@ -18,13 +17,13 @@ class ExecutorRecord(Bystander):
     LIBRARY = "concurrent.futures"
 
 
-def record_executors(cls: Any, hooks: Any, new_record: Callable[[], ExecutorRecord] = ExecutorRecord) -> Any:
+def record_executors(cls: Any, hooks: Any) -> Any:
     """Record the executors of a class; the answer is their table."""
     watch: Any = hooks.watch
     executors = watch.table("executors")
 
     def born(_: None, executor: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = new_record()
+        record = ExecutorRecord()
         executors.put(executor, record)
         watch.add_lasting(record, opened=False)
 

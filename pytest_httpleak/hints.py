@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import Final
+from typing import Any, Final
 
 from pytest_httpleak import databases
 from pytest_httpleak.asking import attribute, is_a
@@ -87,8 +87,7 @@ _TRANSPORT: Final = "call `transport.close()` in a `finally`"
 _EXECUTOR: Final = "use `with ThreadPoolExecutor() as executor:`, or call `executor.shutdown()` in a `finally`"
 _PROCESS_EXECUTOR: Final = _EXECUTOR.replace("Thread", "Process")
 _NOT_WAITED_FOR: Final = (
-    "let what it runs come to an end, and wait for it, as `with ThreadPoolExecutor()` does, "
-    "or `executor.shutdown(wait=True)`"
+    "let what it runs come to an end, and wait for it, as `with {}()` does, or `executor.shutdown(wait=True)`"
 )
 _LOOPS_EXECUTOR: Final = "shut the executor down; the loop's own: `await loop.shutdown_default_executor()`"
 _POOL: Final = "use `with` on the pool, or call its `close()` and `join()` in a `finally`"
@@ -117,6 +116,7 @@ _BY_MAKER: Final[tuple[tuple[Kind, str, tuple[str, ...] | None, str], ...]] = (
     (Kind.SOCKETS, "socketserver.py", None, "use `with` on the server, or call `server.server_close()` in a `finally`"),
     (Kind.THREADS, "concurrent/futures/thread.py", None, _EXECUTOR),
     (Kind.THREADS, "concurrent/futures/process.py", None, _PROCESS_EXECUTOR),
+    (Kind.FDS, "concurrent/futures/process.py", None, _PROCESS_EXECUTOR),
     (Kind.THREADS, "asyncio/base_events.py", ("run_in_executor",), _LOOPS_EXECUTOR),
     (Kind.LOOPS, "asyncio/runners.py", ("_lazy_init", "get_loop", "__enter__"), _RUNNER),
     (Kind.THREADS, "logging/handlers.py", ("start",), _LISTENER),
@@ -208,11 +208,23 @@ def _half_ended(suspect: Suspect, holder: object) -> str | None:
         return _MADE_FILE if is_closed else None
     if suspect.kind is not Kind.THREADS or suspect.state is not State.RUNNING:
         return None
-    given = attribute(holder, "_args")
-    if _by_maker(suspect) != _EXECUTOR or type(given) is not tuple or not given or not is_a(given[0], weakref.ref):
+    maker = _by_maker(suspect)
+    if maker == _EXECUTOR:
+        given = attribute(holder, "_args")
+        executor = given[0] if type(given) is tuple and given else None
+        return _not_waited_for("ThreadPoolExecutor", executor, "_shutdown")
+    if maker == _PROCESS_EXECUTOR:
+        return _not_waited_for("ProcessPoolExecutor", attribute(holder, "executor_reference"), "_shutdown_thread")
+    return None
+
+
+def _not_waited_for(cls: str, reference: Any, flag: str) -> str | None:
+    """What to say of a thread whose executor, to which it has a weak reference, was dropped or told to shut down."""
+    if not is_a(reference, weakref.ref):
         return None
-    executor = given[0]()
-    return _NOT_WAITED_FOR if executor is None or attribute(executor, "_shutdown") is True else None
+    executor = reference()
+    is_ending = executor is None or attribute(executor, flag) is True
+    return _NOT_WAITED_FOR.format(cls) if is_ending else None
 
 
 def _verb(suspect: Suspect) -> str:

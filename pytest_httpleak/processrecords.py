@@ -1,4 +1,4 @@
-"""Records of what `multiprocessing` and its executors keep pipes with: open until the garbage collector takes that."""
+"""Records of what `multiprocessing` keeps pipes with: open until the garbage collector takes that."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from pytest_httpleak.asking import attribute, is_a
-from pytest_httpleak.executorrecords import ExecutorRecord
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.records import Bystander
 
@@ -56,19 +55,16 @@ class QueueRecord(ProcessRecord):
             yield from _ends(queue)
 
 
-class ProcessExecutorRecord(ExecutorRecord):
-    """A `ProcessPoolExecutor`, whose pipes end with its thread."""
+def managed_by(thread: Any) -> Iterator[int]:
+    """The pipes of the `ProcessPoolExecutor` that a thread manages, and of its processes: they end with the thread.
 
-    __slots__ = ()
-
-    def pipes_of(self, thread: Any) -> Iterator[int]:
-        """The pipes that a thread of the executor's manages, and those of its processes."""
-        executor = self.ref()
-        if attribute(executor, "_executor_manager_thread") is thread:
-            for pipe in ("_call_queue", "_result_queue", "_executor_manager_thread_wakeup"):
-                yield from _ends(attribute(executor, pipe))
-            for process in list((attribute(executor, "_processes") or {}).values()):
-                yield from _sentinels(process)
+    The thread is asked, as an executor that was shut down has let go of all of them.
+    """
+    if type(thread).__module__ == "concurrent.futures.process":
+        for pipe in ("call_queue", "result_queue", "thread_wakeup"):
+            yield from _ends(attribute(thread, pipe))
+        for process in list((attribute(thread, "processes") or {}).values()):
+            yield from _sentinels(process)
 
 
 def has_nothing_to_do(thread: Any) -> bool | None:

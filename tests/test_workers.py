@@ -7,6 +7,7 @@ import contextlib
 import multiprocessing
 import multiprocessing.pool
 import multiprocessing.process
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -235,10 +236,40 @@ def test_an_executor_of_processes_leaks_by_its_threads_alone(leaks: Leaks) -> No
     assert leaks(lambda: work().shutdown()) == ()
 
 
+@pytest.mark.parametrize("is_waited_for", [False, True])
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_an_executor_of_processes_that_was_shut_down_at_work_leaks_by_its_threads_alone(
+    leaks: Leaks, is_kept: bool, is_waited_for: bool
+) -> None:
+    reading, writing = os.pipe()
+
+    def work() -> None:
+        executor = ProcessPoolExecutor(1, multiprocessing.get_context("fork"))
+        jobs.append(executor.submit(os.read, reading, 1))
+        executor.shutdown(wait=False)
+        if is_kept:
+            executors.append(executor)
+        if is_waited_for:
+            os.write(writing, b"1")
+            jobs[0].result()
+
+    executors, jobs = list[Any](), list[Any]()
+    findings = leaks(work, grace=30 if is_waited_for else 0)
+    told = "let what it runs come to an end, and wait for it, as `with ProcessPoolExecutor()`"
+    assert {(finding.kind, finding.hint.startswith(told)) for finding in findings} == (
+        set() if is_waited_for else {(Kind.THREADS, True)}
+    )
+    os.write(writing, b"1")
+    jobs[0].result()
+    os.close(reading)
+    os.close(writing)
+
+
 def test_an_executor_of_processes_that_has_not_begun_leaks_by_its_pipes(leaks: Leaks) -> None:
     executors: list[Any] = []
     (finding,) = leaks(lambda: executors.append(ProcessPoolExecutor(1, multiprocessing.get_context("fork"))))
     assert (finding.kind, finding.count) == (Kind.FDS, 6)
+    assert finding.hint.startswith("use `with ProcessPoolExecutor() as")
     executors.pop().shutdown()
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.executorrecords import record_executors
-from pytest_httpleak.processrecords import ProcessExecutorRecord
 
 MODULES = ("concurrent.futures.process",)
 
@@ -15,7 +14,7 @@ MODULES = ("concurrent.futures.process",)
 def attach(module: ModuleType, hooks: Hooks) -> None:
     """Let the owner of an executor answer for what it starts with its first jobs: processes, pipes, a thread."""
     watch: Any = hooks.watch
-    executors = record_executors(module.ProcessPoolExecutor, hooks, ProcessExecutorRecord)
+    executors = record_executors(module.ProcessPoolExecutor, hooks)
 
     def make(original: Any) -> Any:
         def submit(executor: Any, *args: Any, **kwargs: Any) -> Any:

@@ -18,6 +18,7 @@ from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import infrastructure, tasks
 from pytest_httpleak.probes.holders import Holders
+from pytest_httpleak.processrecords import managed_by
 from pytest_httpleak.records import Address, Record
 from pytest_httpleak.sites import Birth, is_user_frame
 
@@ -57,9 +58,7 @@ class ThreadSuspects:
     def _with_pipes(self, suspect: Suspect, held: list[Suspect], records: dict[int, Record]) -> Suspect:
         """Add the pipes that a thread of `multiprocessing`'s writes to or manages for a queue or an executor."""
         thread = records[suspect.key].ref()
-        pipes = {
-            fd for name in ("processes", "executors") for each in self._watch.table(name) for fd in _pipes(each, thread)
-        }
+        pipes = {*managed_by(thread), *(fd for each in self._watch.table("processes") for fd in _pipes(each, thread))}
         ending = [each for each in held if each.kind is Kind.FDS and -1 - each.key in pipes]
         holds = (Held(each.kind, each.summary, -1 - each.key) for each in ending)
         return replace(suspect, owns=suspect.owns | {each.key for each in ending}, holds=(*suspect.holds, *holds))
