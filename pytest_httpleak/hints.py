@@ -12,10 +12,13 @@ from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.probes import infrastructure
 from pytest_httpleak.records import WEBSOCKET
 from pytest_httpleak.sites import HTTP_PACKAGES
+from pytest_httpleak.standardhints import EXECUTOR, PROCESS_EXECUTOR, by_maker
 
 _CLOSE_RESPONSE: Final = {
-    "http.client": "read the body to its end, or use `with` on the response so that it is closed",
-    "urllib3": "read it (`.read()`, `.data`), or give the connection back in a `finally`: `response.release_conn()`",
+    "http.client": (
+        "read the body to its end, or use `with` on the response so that it is closed; closing the connection closes both"
+    ),
+    "urllib3": "read it (`.read()`, `.data`), or call `response.drain_conn()` in a `finally`, which gives the connection back",
     "requests": "use `with session.get(..., stream=True) as response:`, or read `response.content`",
     "aiohttp": "use `async with session.get(...) as response:`, or read the body, or call `response.release()`",
 }
@@ -35,6 +38,13 @@ _BY_KIND: Final = {
     Kind.THREADS: "tell the thread to stop and `join()` it before the test ends",
     Kind.LOOPS: "call `loop.close()`, or let `asyncio.run()` or `asyncio.Runner` own the loop",
 }
+
+_BY_TYPE: Final = {
+    "threading.Timer": "call `timer.cancel()` before the test ends",
+    "_thread": "let its function return before the test ends; a thread of `threading` could be waited for with `join()`",
+}
+_URLOPEN: Final = "use `with urlopen(...) as response:`, or read the body to its end"
+_HTTP_ERROR: Final = "the `HTTPError` is the response: where it is caught, call `error.close()`, or read it to its end"
 
 # What urllib3's own responses have; those of a library that is built on it need not.
 _RELEASE: Final = "`response.release_conn()`"
@@ -63,6 +73,9 @@ _OF_SERVERS: Final = {
 }
 _DROPPED: Final = "; where that is done, the library itself has dropped it"
 _LEFT: Final = "; where that is done, the library itself has left it"
+_NOT_WAITED_FOR: Final = (
+    "let what it runs come to an end, and wait for it, as `with {}()` does, or `executor.shutdown(wait=True)`"
+)
 _MADE_FILE: Final = "the socket was closed, and is open until what its `makefile()` has returned is closed, too"
 _DETACHED: Final = "only its number is known, as after `detach()`: call `socket.close()` with it in a `finally`"
 _NUMBER: Final = "call `os.close()` with it in a `finally`"
@@ -82,65 +95,6 @@ _NATIVE: Final = (
 
 _LIBRARYS_OWN: Final = "this is the library's own doing: upgrade {}"
 
-_SERVER: Final = "use `async with server:`, or `server.close()` and `await server.wait_closed()`, in a `finally`"
-_TRANSPORT: Final = "call `transport.close()` in a `finally`"
-_EXECUTOR: Final = "use `with ThreadPoolExecutor() as executor:`, or call `executor.shutdown()` in a `finally`"
-_PROCESS_EXECUTOR: Final = _EXECUTOR.replace("Thread", "Process")
-_NOT_WAITED_FOR: Final = (
-    "let what it runs come to an end, and wait for it, as `with {}()` does, or `executor.shutdown(wait=True)`"
-)
-_LOOPS_EXECUTOR: Final = "shut the executor down; the loop's own: `await loop.shutdown_default_executor()`"
-_POOL: Final = "use `with` on the pool, or call its `close()` and `join()` in a `finally`"
-_HANDLER: Final = "call `handler.close()` in a `finally`, after `logger.removeHandler(handler)` where a logger has it"
-_SUBPROCESS: Final = "call `await process.communicate()`, or end it with `process.kill()` and `await process.wait()`"
-_RUNNER: Final = "use `with asyncio.Runner() as runner:`, or call `runner.close()` in a `finally`"
-_LISTENER: Final = "call `listener.stop()` in a `finally`"
-_PROXY: Final = "use `with xmlrpc.client.ServerProxy(...) as proxy:`"
-_QUEUE: Final = "call `queue.close()` and `queue.join_thread()` in a `finally`"
-_PROCESS: Final = "`join()` the process before the test ends, and `close()` it"
-_MANAGER: Final = "use `with multiprocessing.Manager() as manager:`, or call `manager.shutdown()` in a `finally`"
-
-# What of the standard library made it, by kind, file and function (None for any): there the barest kinds have a better end.
-_BY_MAKER: Final[tuple[tuple[Kind, str, tuple[str, ...] | None, str], ...]] = (
-    (Kind.SOCKETS, "asyncio/streams.py", ("start_server", "start_unix_server"), _SERVER),
-    (Kind.SOCKETS, "asyncio/base_events.py", ("create_server",), _SERVER),
-    (Kind.SOCKETS, "asyncio/unix_events.py", ("create_unix_server",), _SERVER),
-    (
-        Kind.SOCKETS,
-        "asyncio/streams.py",
-        ("open_connection", "open_unix_connection"),
-        "call `writer.close()`, then `await writer.wait_closed()`, in a `finally`",
-    ),
-    (Kind.SOCKETS, "asyncio/base_events.py", ("create_connection", "create_datagram_endpoint"), _TRANSPORT),
-    (Kind.SOCKETS, "asyncio/unix_events.py", ("create_unix_connection",), _TRANSPORT),
-    (Kind.SOCKETS, "socketserver.py", None, "use `with` on the server, or call `server.server_close()` in a `finally`"),
-    (Kind.THREADS, "concurrent/futures/thread.py", None, _EXECUTOR),
-    (Kind.THREADS, "concurrent/futures/process.py", None, _PROCESS_EXECUTOR),
-    (Kind.FDS, "concurrent/futures/process.py", None, _PROCESS_EXECUTOR),
-    (Kind.THREADS, "asyncio/base_events.py", ("run_in_executor",), _LOOPS_EXECUTOR),
-    (Kind.LOOPS, "asyncio/runners.py", ("_lazy_init", "get_loop", "__enter__"), _RUNNER),
-    (Kind.THREADS, "logging/handlers.py", ("start",), _LISTENER),
-    (Kind.SOCKETS, "logging/handlers.py", None, _HANDLER),
-    (Kind.SOCKETS, "xmlrpc/client.py", None, _PROXY),
-    (Kind.CONNECTIONS, "xmlrpc/client.py", None, _PROXY),
-    (Kind.THREADS, "multiprocessing/pool.py", None, _POOL),
-    (Kind.THREADS, "multiprocessing/queues.py", None, _QUEUE),
-    (Kind.FDS, "logging/__init__.py", ("__init__",), _HANDLER),
-    (Kind.FDS, "asyncio/base_events.py", ("subprocess_exec", "subprocess_shell"), _SUBPROCESS),
-    (Kind.FDS, "asyncio/subprocess.py", None, _SUBPROCESS),
-    (Kind.FDS, "multiprocessing/process.py", None, _PROCESS),
-    (Kind.FDS, "multiprocessing/managers.py", ("start",), _MANAGER),
-    (Kind.FDS, "multiprocessing/pool.py", None, _POOL),
-    (Kind.FDS, "multiprocessing/queues.py", None, _QUEUE),
-    (
-        Kind.FDS,
-        "subprocess.py",
-        ("__init__",),
-        "use `with subprocess.Popen(...) as process:`, or call `process.communicate()`",
-    ),
-    (Kind.FDS, "os.py", ("popen",), "use `with os.popen(...) as output:`, or `close()` what it has returned"),
-)
-
 
 def hint(suspect: Suspect, holder: object = None) -> str:
     """How to mend this leak, in one line; `holder` is the object that has a bare descriptor, where there is one."""
@@ -153,7 +107,7 @@ def hint(suspect: Suspect, holder: object = None) -> str:
     package = None if through is None else infrastructure.wrapper_of(suspect)
     if through is None or package is None:
         return _of_transport(suspect) or _of_the_library(suspect) or suspect.hint or _hint(suspect, holder)
-    return through.format(package) + (_DROPPED if suspect.state is State.COLLECTED else "")
+    return through.format(package) + (_DROPPED if suspect.state is State.COLLECTED else _LEFT)
 
 
 def _of_transport(suspect: Suspect) -> str | None:
@@ -184,8 +138,7 @@ def _hint(suspect: Suspect, holder: object) -> str:
     if suspect.type == WEBSOCKET:
         return _WEBSOCKET
     if suspect.kind is Kind.RESPONSES:
-        text = _CLOSE_RESPONSE.get(suspect.library, _BY_KIND[Kind.RESPONSES])
-        return text.replace("session.get(", f"session.{_verb(suspect)}(")
+        return _of_response(suspect)
     if suspect.kind is Kind.CLIENTS:
         if suspect.library == "urllib3" and _is_bare_pool(suspect, holder):
             return _BARE_POOL.format(suspect.type)
@@ -194,11 +147,11 @@ def _hint(suspect: Suspect, holder: object) -> str:
         return _NATIVE
     if suspect.kind is Kind.LOOPS and suspect.state is State.RUNNING:
         return _RUNNING_LOOP
-    if suspect.type == "threading.Timer":
-        return "call `timer.cancel()` before the test ends"
+    if suspect.type in _BY_TYPE:
+        return _BY_TYPE[suspect.type]
     by_library = None if databases.is_database(type(holder)) else _by_library(suspect)
-    by_maker = _half_ended(suspect, holder) or _by_maker(suspect)
-    return by_library or by_maker or _by_holder(suspect, holder) or _BY_KIND[suspect.kind]
+    ended = _half_ended(suspect, holder) or by_maker(suspect)
+    return by_library or ended or _by_holder(suspect, holder) or _BY_KIND[suspect.kind]
 
 
 def _half_ended(suspect: Suspect, holder: object) -> str | None:
@@ -208,12 +161,12 @@ def _half_ended(suspect: Suspect, holder: object) -> str | None:
         return _MADE_FILE if is_closed else None
     if suspect.kind is not Kind.THREADS or suspect.state is not State.RUNNING:
         return None
-    maker = _by_maker(suspect)
-    if maker == _EXECUTOR:
+    maker = by_maker(suspect)
+    if maker == EXECUTOR:
         given = attribute(holder, "_args")
         executor = given[0] if type(given) is tuple and given else None
         return _not_waited_for("ThreadPoolExecutor", executor, "_shutdown")
-    if maker == _PROCESS_EXECUTOR:
+    if maker == PROCESS_EXECUTOR:
         return _not_waited_for("ProcessPoolExecutor", attribute(holder, "executor_reference"), "_shutdown_thread")
     return None
 
@@ -225,6 +178,16 @@ def _not_waited_for(cls: str, reference: Any, flag: str) -> str | None:
     executor = reference()
     is_ending = executor is None or attribute(executor, flag) is True
     return _NOT_WAITED_FOR.format(cls) if is_ending else None
+
+
+def _of_response(suspect: Suspect) -> str:
+    """What to say of a response: what the user has of it depends on the function that was called for it."""
+    files = [site.file.replace("\\", "/") for site in suspect.stack]
+    if any(file.endswith("/urllib/request.py") for file in files):
+        return _HTTP_ERROR if suspect.summary.rpartition("[")[2][:1] in ("4", "5") else _URLOPEN
+    text = _CLOSE_RESPONSE.get(suspect.library, _BY_KIND[Kind.RESPONSES])
+    name = "requests" if any(file.endswith("/requests/api.py") for file in files) else "session"
+    return text.replace("session.get(", f"{name}.{_verb(suspect)}(")
 
 
 def _verb(suspect: Suspect) -> str:
@@ -250,12 +213,12 @@ def _of_the_library(suspect: Suspect) -> str | None:
         return None
     below = suspect.stack[: suspect.stack.index(suspect.created)]
     places = [(infrastructure.installed_place(site.file), site.function) for site in below]
-    is_asked = any(place == "aiohttp/client.py" or (place, function) == _URLOPEN for place, function in places)
+    is_asked = any(place == "aiohttp/client.py" or (place, function) == _OF_POOL for place, function in places)
     package = infrastructure.package_of_class(suspect.type) if is_asked else ""
     return _LIBRARYS_OWN.format(package) if package else None
 
 
-_URLOPEN: Final = ("urllib3/connectionpool.py", "urlopen")
+_OF_POOL: Final = ("urllib3/connectionpool.py", "urlopen")
 
 
 def _by_library(suspect: Suspect) -> str | None:
@@ -287,19 +250,3 @@ def _by_holder(suspect: Suspect, holder: object) -> str | None:
     if package is not None:
         return _LIBRARYS_DATABASE.format(package)
     return _DATABASE if suspect.stack[:1] == (suspect.created,) else None
-
-
-def _by_maker(suspect: Suspect) -> str | None:
-    """What the stack says of the way it was made; the frame next to the user's line knows best."""
-    found = None
-    for site in suspect.stack:
-        if site == suspect.created:
-            break
-        file = site.file.replace("\\", "/")
-        for kind, end, functions, text in _BY_MAKER:
-            is_there = (
-                file.endswith(f"/{end}") or file == f"<frozen {end.removesuffix('.py')}>"
-            )  # as `os` is from 3.11 on
-            if kind is suspect.kind and is_there and (functions is None or site.function in functions):
-                found = text
-    return found

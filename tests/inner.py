@@ -37,7 +37,7 @@ class Inner:
         """Run pytest with the plugin."""
         path = self.path / "report.json"
         path.unlink(missing_ok=True)
-        common = ("-p", "no:cacheprovider", "--httpleak-grace=0.02", f"--httpleak-report={path}")
+        common = ("-p", "no:cacheprovider", "--httpleak-grace=0.1", f"--httpleak-report={path}")
         result = self.pytester.runpytest_subprocess(*plugin, *common, *args)
         self.report = json.loads(path.read_text("utf-8")) if path.exists() else {}
         return result

@@ -112,7 +112,7 @@ class Life:
 
 def in_kinds(session: Session, function: Callable[[], object], *kinds: Kind) -> tuple[Finding, ...]:
     """What a function has leaked, where only these kinds are watched."""
-    check = session.begin("test_x", "function", replace(default_settings(), kinds=frozenset(kinds), grace=0.02))
+    check = session.begin("test_x", "function", replace(default_settings(), kinds=frozenset(kinds), grace=0.1))
     function()
     session.end(check)
     return check.findings

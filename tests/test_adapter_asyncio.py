@@ -1808,6 +1808,11 @@ def test_pauses_are_at_least_ten_and_back_off() -> None:
     assert max(found) <= 0.05
 
 
+@pytest.mark.parametrize("grace", [0.01, 0.02, 0.1, 0.5])
+def test_ten_pauses_are_no_longer_than_the_grace(grace: float) -> None:
+    assert 0.5 * grace <= sum(itertools.islice(pauses(grace), 10)) <= grace
+
+
 def test_where_looking_takes_long_they_are_no_fewer_than_three(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where hundreds of clients have leaked, each of which is looked at in each pause."""
     moments = itertools.count(0, 1.5)  # seconds: one look each

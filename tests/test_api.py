@@ -279,7 +279,7 @@ class TestInert:
 
 class TestNoLeaks:
     def test_as_context_manager(self, kept: list[Any]) -> None:
-        with pytest.raises(LeakError), no_leaks(grace=0.02):
+        with pytest.raises(LeakError), no_leaks(grace=0.1):
             opened(kept)
         with no_leaks():
             socket.socket().close()
@@ -300,7 +300,7 @@ class TestNoLeaks:
         assert tolerated.__name__ == "tolerated"
 
     def test_on_a_coroutine_function(self, kept: list[Any]) -> None:
-        @no_leaks(grace=0.02)
+        @no_leaks(grace=0.1)
         async def leaking() -> None:
             opened(kept)
 
@@ -323,7 +323,7 @@ class TestNoLeaks:
         async def leaking() -> None:
             before = asyncio.create_task(wait())  # is not the block's
             await asyncio.sleep(0)
-            for block in (no_leaks(grace=0), no_leaks(grace=0.02)):
+            for block in (no_leaks(grace=0), no_leaks(grace=0.1)):
                 async with block:
                     tasks.append(asyncio.create_task(wait()))
             before.cancel()
@@ -334,7 +334,7 @@ class TestNoLeaks:
 
         async def clean() -> None:
             before = asyncio.create_task(wait())
-            async with no_leaks(grace=0.02):
+            async with no_leaks(grace=0.1):
                 await asyncio.create_task(asyncio.sleep(0))
             before.cancel()
 

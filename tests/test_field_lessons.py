@@ -129,7 +129,7 @@ def test_a_session_answers_for_its_resolver(aiohttp: Any, leaks: Leaks, keep: bo
             kept.append(session)
 
     # The resolver of one that is dropped is ended by a thread of pycares, which may have other things to wait for.
-    found = leaks(lambda: asyncio.run(main()), grace=0.02 if keep else 0.5)
+    found = leaks(lambda: asyncio.run(main()), grace=0.1 if keep else 0.5)
     assert [(finding.kind, finding.count) for finding in found] == [(Kind.CLIENTS, 1)]
     for session in kept:
         asyncio.run(session.close())

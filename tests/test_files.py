@@ -30,10 +30,12 @@ from collections.abc import Callable, Iterator
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from marked import Leaks, Marked
 
+from pytest_httpleak.asking import attribute
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.session.core import Session
 
@@ -644,6 +646,60 @@ def test_handlers_that_each_test_adds_to_a_logger_leak(leaks: Leaks, logger: log
         logger.removeHandler(handler)
         handler.close()
     assert leaks(third) == ()
+
+
+def delayed(path: Path) -> logging.Handler:
+    return logging.FileHandler(path, delay=True)
+
+
+def rotating(path: Path) -> logging.Handler:
+    return logging.handlers.RotatingFileHandler(path, maxBytes=10, backupCount=1)
+
+
+def to_a_file(path: Path) -> logging.Handler:
+    return logging.StreamHandler(open(path, "w"))
+
+
+def to_a_syslog(_: Path) -> logging.Handler:
+    return logging.handlers.SysLogHandler(("127.0.0.1", 9))
+
+
+def behind_another(path: Path) -> logging.Handler:
+    return logging.handlers.MemoryHandler(1, target=logging.FileHandler(path, delay=True))
+
+
+@pytest.mark.parametrize("new", [delayed, rotating, to_a_file, to_a_syslog, behind_another])
+def test_so_do_those_that_open_something_late_or_again_or_are_given_it(
+    leaks: Leaks,
+    logger: logging.Logger,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    new: Callable[[Path], logging.Handler],
+) -> None:
+    def write() -> None:
+        for _ in range(3):
+            logger.warning("more than ten characters")
+
+    def start() -> None:
+        handler = new(tmp_path / "log")
+        request.addfinalizer(getattr(attribute(handler, "stream"), "close", handler.close))
+        logger.addHandler(handler)
+        write()
+
+    def again() -> None:
+        start()
+
+    assert leaks(start) == ()
+    (finding,) = leaks(again)
+    assert (finding.count, finding.kind) == (1, Kind.SOCKETS if new is to_a_syslog else Kind.FDS)
+    assert leaks(write) == ()  # and told once
+
+
+def test_what_stands_in_for_a_logger_is_asked_nothing(
+    leaks: Leaks, logger: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(logging.Logger.manager.loggerDict, "a mock", mock.MagicMock())
+    test_the_file_of_a_logging_handler_is_never_a_leak(leaks, logger, tmp_path)
 
 
 def test_handlers_that_a_test_adds_when_it_is_run_again_do_not_pile_up(

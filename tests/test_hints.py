@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
 import ctypes
+import ftplib
+import imaplib
 import logging.handlers
 import multiprocessing
 import os
+import poplib
 import queue
 import select
+import smtplib
 import socket
 import socketserver
 import sqlite3
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 import weakref
 import xmlrpc.client
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -271,6 +279,90 @@ def test_a_queue_is_closed(hints_of: Any, ending: contextlib.ExitStack) -> None:
     assert hints_of(leaking) == {"call `queue.close()` and `queue.join_thread()` in a `finally`"}
 
 
+def test_a_simple_queue_is_closed_alone(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    def leaking() -> None:
+        queue: Any = multiprocessing.SimpleQueue()
+        ending.callback(queue.close)
+
+    assert hints_of(leaking) == {"call `queue.close()` in a `finally`"}
+
+
+def test_shared_memory_is_closed_and_unlinked(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    def leaking() -> None:
+        memory = SharedMemory(create=True, size=10)
+        ending.callback(memory.close)
+        ending.callback(memory.unlink)
+
+    (hint,) = hints_of(leaking)
+    assert hint.startswith("call `memory.close()` in a `finally`, and `memory.unlink()`")
+
+
+def test_a_thread_of_the_lowest_level_cannot_be_joined(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    stop = _stopped_by(ending)
+    (hint,) = hints_of(lambda: _thread.start_new_thread(stop.wait, ()))
+    assert hint.startswith("let its function return before the test ends")
+
+
+def connected_to_ftp(port: int) -> Any:
+    ftp = ftplib.FTP()
+    ftp.connect("127.0.0.1", port)
+    return ftp
+
+
+@pytest.mark.parametrize(
+    ("connected", "greeting", "expected"),
+    [
+        (connected_to_ftp, b"220 welcome", "use `with ftplib.FTP(...) as ftp:`"),
+        (lambda port: imaplib.IMAP4("127.0.0.1", port), b"* PREAUTH welcome", "use `with imaplib.IMAP4(...) as imap:`"),
+        (lambda port: poplib.POP3("127.0.0.1", port), b"+OK welcome", "call `pop.close()`"),
+        (lambda port: smtplib.SMTP("127.0.0.1", port), b"220 welcome", "use `with smtplib.SMTP(...) as smtp:`"),
+    ],
+    ids=["ftp", "imap", "pop", "smtp"],
+)
+def test_a_client_of_the_standard_library_is_closed_by_its_own_means(
+    hints_of: Any, ending: contextlib.ExitStack, connected: Callable[[int], Any], greeting: bytes, expected: str
+) -> None:
+    listener = ending.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+    def greet() -> None:
+        with listener.accept()[0] as connection, connection.makefile("rwb") as lines:
+            lines.write(greeting + b"\r\n")
+            lines.flush()
+            for line in lines:  # of IMAP, which asks for what there is
+                lines.write(b"* CAPABILITY IMAP4REV1\r\n" + line.split()[0] + b" OK done\r\n")
+                lines.flush()
+
+    server = threading.Thread(target=greet)
+    server.start()
+    ending.callback(server.join)
+
+    def leaking() -> None:
+        client = connected(listener.getsockname()[1])
+        ending.callback(client.sock.close)
+        if client.file is not None:
+            ending.callback(client.file.close)
+
+    (hint,) = hints_of(leaking)
+    assert hint.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"), [("/big", "use `with urlopen(...) as"), ("/status/503", "the `HTTPError` is")]
+)
+def test_a_response_of_urllibs_is_closed_by_what_the_user_has(
+    hints_of: Any, ending: contextlib.ExitStack, server: str, path: str, expected: str
+) -> None:
+    def leaking() -> None:
+        try:
+            response: Any = urllib.request.urlopen(server + path)  # left open on purpose
+        except urllib.error.HTTPError as error:
+            response = error
+        ending.callback(response.close)
+
+    (hint,) = hints_of(leaking)
+    assert hint.startswith(expected)
+
+
 def test_a_manager_is_shut_down(hints_of: Any, ending: contextlib.ExitStack) -> None:
     def leaking() -> None:
         ending.push(multiprocessing.Manager())
@@ -455,7 +547,7 @@ def test_what_a_library_has_made_of_a_response_is_ended_by_its_own_means(
             response.close()  # after which its slot is lost
 
     (hint,) = hints_of(leaking)
-    assert ("response.release_conn()" in hint) is not is_wrapped
+    assert (("response.release_conn()" if is_blocking else "response.drain_conn()") in hint) is not is_wrapped
     assert ("what storage has returned" in hint) is is_wrapped
     assert ("slot" in hint) is is_blocking
 
@@ -638,10 +730,14 @@ def connection(url):
             "close what sdk has made it for, in a `finally` or by a `with` block",
             "use `with httpx.Client() as client:`",
         ),
-        ("answer", "read what sdk has returned to its end, or close it, in a `finally`", "use `with client.stream("),
+        (
+            "answer",
+            "read what sdk has returned to its end, or close it, in a `finally`; where that is done, the library itself",
+            "use `with client.stream(",
+        ),
         (
             "drop",
-            "read what sdk has returned to its end, or close it, in a `finally`; where",
+            "read what sdk has returned to its end, or close it, in a `finally`; where that is done, the library itself has dropped",
             "use `with client.stream(",
         ),
         ("connection", "close what sdk has opened it for, in a `finally` or by a `with` block", "close the connection"),

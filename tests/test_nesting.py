@@ -77,7 +77,7 @@ folder = sys.argv[1]
 
 def run(name):
     report = f"{folder}/{name}.json"
-    status = pytest.main(["-p", "httpleak", "-p", "no:cacheprovider", "-q", "--httpleak-grace=0.02", f"--rootdir={folder}",
+    status = pytest.main(["-p", "httpleak", "-p", "no:cacheprovider", "-q", "--httpleak-grace=0.1", f"--rootdir={folder}",
                           f"--httpleak-report={report}", f"{folder}/test_{name}.py"])
     with open(report) as file:
         rows = json.load(file)["tests"]
@@ -197,7 +197,7 @@ def test_inner_is_clean():
     socket.socket().close()
 '''
 
-ALL = (INNER, "-p", "httpleak", "--httpleak-grace=0.02", "-p", "no:cacheprovider", "-W", "ignore::ResourceWarning")
+ALL = (INNER, "-p", "httpleak", "--httpleak-grace=0.1", "-p", "no:cacheprovider", "-W", "ignore::ResourceWarning")
 
 
 def run_inner(pytester, how, *more):

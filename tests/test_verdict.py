@@ -393,8 +393,8 @@ def test_what_fails_or_leaks_when_a_leak_ends_the_run_is_an_error_at_teardown(in
 
 def test_the_leaks_of_the_last_run_run_first(inner: Inner) -> None:
     inner.write(test_a=LEAKY + CLEAN)
-    inner.pytester.runpytest_subprocess("-p", "httpleak", "--httpleak-grace=0.02").assert_outcomes(failed=1, passed=1)
-    again = inner.pytester.runpytest_subprocess("-p", "httpleak", "--httpleak-grace=0.02", "--lf")
+    inner.pytester.runpytest_subprocess("-p", "httpleak", "--httpleak-grace=0.1").assert_outcomes(failed=1, passed=1)
+    again = inner.pytester.runpytest_subprocess("-p", "httpleak", "--httpleak-grace=0.1", "--lf")
     again.assert_outcomes(failed=1)
 
 

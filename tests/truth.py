@@ -55,7 +55,7 @@ class Suite:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).write_text(text, encoding="utf-8")
         report = folder / "report.json"
-        command = [sys.executable, "-m", "pytest", "-p", "httpleak", "-p", "no:cacheprovider", "--httpleak-grace=0.02"]
+        command = [sys.executable, "-m", "pytest", "-p", "httpleak", "-p", "no:cacheprovider", "--httpleak-grace=0.1"]
         command += [f"--httpleak-report={report}", f"--rootdir={folder}", "-q", *args, str(folder)]
         fixed = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "160"}
         variables = os.environ | fixed | environment

@@ -11,11 +11,22 @@ from types import ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks
+from pytest_httpleak.bystanders import HandlerRecord, record_all
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.opennumbers import is_open, open_numbers
 from pytest_httpleak.sites import is_user_file
 
-MODULES = ("os", "select", "selectors", "socket", "mmap", "fcntl", "multiprocessing.connection", "_posixshmem")
+MODULES = (
+    "os",
+    "select",
+    "selectors",
+    "socket",
+    "mmap",
+    "fcntl",
+    "logging",
+    "multiprocessing.connection",
+    "_posixshmem",
+)
 
 _ONE = ("open", "dup", "memfd_create", "eventfd", "timerfd_create", "pidfd_open", "posix_openpt")
 _TWO = ("pipe", "pipe2", "openpty")
@@ -212,9 +223,15 @@ def _pipes(module: ModuleType, hooks: Hooks) -> None:
     hooks.after(module.Connection, "__init__", born)
 
 
+def _handlers(module: ModuleType, hooks: Hooks) -> None:
+    """The handlers of loggers: what each opens, and when, is its own business."""
+    record_all(module.Handler, hooks, "handlers", HandlerRecord)
+
+
 _ATTACH: dict[str, Callable[[ModuleType, Hooks], None]] = {
     "_posixshmem": _shared_memory,
     "fcntl": _doubled,
+    "logging": _handlers,
     "mmap": _maps,
     "multiprocessing.connection": _pipes,
     "os": _os,

@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks
-from pytest_httpleak.executorrecords import record_executors
+from pytest_httpleak.bystanders import ExecutorRecord, record_all
 
 MODULES = ("concurrent.futures.process",)
 
@@ -14,7 +14,7 @@ MODULES = ("concurrent.futures.process",)
 def attach(module: ModuleType, hooks: Hooks) -> None:
     """Let the owner of an executor answer for what it starts with its first jobs: processes, pipes, a thread."""
     watch: Any = hooks.watch
-    executors = record_executors(module.ProcessPoolExecutor, hooks)
+    executors = record_all(module.ProcessPoolExecutor, hooks, "executors", ExecutorRecord)
 
     def make(original: Any) -> Any:
         def submit(executor: Any, *args: Any, **kwargs: Any) -> Any:

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks
-from pytest_httpleak.executorrecords import record_executors
+from pytest_httpleak.bystanders import ExecutorRecord, record_all
 from pytest_httpleak.records import Worker
 from pytest_httpleak.wrappers import stand_in
 
@@ -39,7 +39,7 @@ def _executors(module: ModuleType, hooks: Hooks) -> None:
 
         return run
 
-    record_executors(module.ThreadPoolExecutor, hooks)
+    record_all(module.ThreadPoolExecutor, hooks, "executors", ExecutorRecord)
     item_class = getattr(module, "_WorkItem", None)
     if item_class is not None:
         hooks.after(item_class, "__init__", submitted)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Container, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.asking import attribute, is_a
@@ -15,7 +16,7 @@ from pytest_httpleak.sites import HTTP_PACKAGES
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Site, Suspect
-    from pytest_httpleak.sites import Birth
+    from pytest_httpleak.records import Table
 
 # Packages whose own threads and descriptors are the tool's, whatever test first set them off.
 _TOOLS: Final = frozenset(
@@ -190,13 +191,9 @@ def is_tool_thread(name: str) -> bool:
     return name.startswith(_THREAD_PREFIXES)
 
 
-# By descriptor: what is known of it: its birth, who answers for it, and its identity.
-_Known = Mapping[int, tuple["Birth | None", Any, object]]
-
-
-def descriptors(known: _Known) -> set[int]:
+def descriptors(handlers: Table) -> set[int]:
     """Descriptors that belong to the loggers' handlers and to multiprocessing; not those of handlers that pile up."""
-    return {*_logging(known), *of_multiprocessing()}
+    return {*_logging(handlers), *of_multiprocessing()}
 
 
 def of_multiprocessing() -> set[int]:
@@ -229,35 +226,31 @@ def _shared_memory() -> set[int]:
     return {fd for fd, identity in descriptors_probe.listing().items() if identity in arenas}
 
 
-def _logging(known: _Known) -> Iterator[int]:
-    piled_up = {fd for logger in _loggers() for fd in _piled_up(logger, known)}
+def _logging(handlers: Table) -> Iterator[int]:
+    piled_up = {id(handler) for logger in _loggers() for handler in _piled_up(logger, handlers)}
     for handler in _attached():
-        for name in ("stream", "sock", "socket"):
+        for name in ("stream", "sock", "socket") if id(handler) not in piled_up else ():
             part = attribute(handler, name)
-            if part is None or part is sys.stdout or part is sys.stderr:
-                continue
-            fd = _fileno(part)
-            if fd is not None and fd not in piled_up:
+            fd = None if part is None or part is sys.stdout or part is sys.stderr else _fileno(part)
+            if fd is not None:
                 yield fd
 
 
-def _piled_up(logger: Any, known: _Known) -> Iterator[int]:
-    """What handlers of a logger have opened when they were made, where it has one of the same line from an earlier test's time.
+def _piled_up(logger: Any, handlers: Table) -> Iterator[Any]:
+    """The handlers of a logger to which it had one of the same line already, from an earlier test's time.
 
     The first is there for the process, and so are all that one test has added, also one that is run again.
     """
-    init = attribute(attribute(attribute(sys.modules.get("logging"), "FileHandler"), "__init__"), "__code__")
     earlier: dict[object, list[Any]] = {}
-    for handler in list(attribute(logger, "handlers", ())):  # the oldest first
-        fd = _fileno(attribute(handler, "stream"))
-        birth, owner, identity = (None, None, None) if fd is None else known.get(fd, (None, None, None))
-        if fd is None or birth is None or owner is None or all(code is not init for code, _ in birth.frames):
+    for handler in _reached(_handlers_of(logger)):  # the oldest first
+        record = handlers.get(handler)
+        owner = None if record is None else record.owner
+        if record is None or record.birth is None or owner is None:
             continue
-        if identity != descriptors_probe.identity(fd):  # of another one that had the number
-            continue
-        before = earlier.setdefault(birth.place(), [])
-        if any((each.over or each.scope == "process") and each.name != owner.name for each in before):
-            yield fd
+        before = earlier.setdefault(record.birth.place(), [])
+        is_late = any((each.over or each.scope == "process") and each.name != owner.name for each in before)
+        if is_late and not owner.over:  # else it was told already
+            yield handler
         before.append(owner)
 
 
@@ -267,20 +260,28 @@ def _loggers() -> list[Any]:
     return [attribute(logging, "root"), *list(loggers.values())]
 
 
-def _attached() -> list[Any]:
+def _attached() -> Iterator[Any]:
     """The handlers that a logger writes to, through others or at once; one that was taken off it unclosed is a leak."""
-    todo: list[Any] = []
-    for logger in _loggers():
-        todo += attribute(logger, "handlers", ())  # a place in the tree that no logger has taken yet has none
-    found: dict[int, Any] = {}
+    return _reached(handler for logger in _loggers() for handler in _handlers_of(logger))
+
+
+def _handlers_of(thing: Any) -> list[Any]:
+    """The handlers of a logger or listener; none of a place in the tree that no logger has taken yet, nor of a mock."""
+    handlers = attribute(thing, "handlers")
+    return [*handlers] if is_a(handlers, (list, tuple)) else []
+
+
+def _reached(handlers: Iterable[Any]) -> Iterator[Any]:
+    """Some handlers, and those that they hand on to, each once."""
+    todo, seen = deque(handlers), set[int]()
     while todo:
-        handler = todo.pop()
-        if id(handler) not in found:
-            found[id(handler)] = handler
+        handler = todo.popleft()
+        if id(handler) not in seen:
+            seen.add(id(handler))
+            yield handler
             target = attribute(handler, "target")
             todo += [] if target is None else [target]
-            todo += attribute(attribute(handler, "listener"), "handlers", ())
-    return list(found.values())
+            todo += _handlers_of(attribute(handler, "listener"))
 
 
 def _fileno(stream: Any) -> int | None:

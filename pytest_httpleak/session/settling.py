@@ -17,14 +17,15 @@ _LONGEST_WAIT: Final = 4  # times the grace, in pauses: a tool may have stopped 
 
 
 def pauses(grace: float) -> Iterator[float]:
-    """Pauses that back off from 1 ms to 50 ms, or half a short grace: at least ten, and at least until `grace` (s) is over.
+    """Pauses that back off from 1 ms to 50 ms, or a tenth of a short grace: at least ten, and until `grace` (s) is over.
 
-    The number keeps a loaded machine, whose one pause may take all of the time, from cutting the grace short. Where so much
-    has leaked that it is the looks between them that take the time, three are enough after two seconds beyond the grace.
+    The number, for which a grace of 10 ms has time, keeps a loaded machine, whose one pause may take all of the time, from
+    cutting the grace short. Where so much has leaked that it is the looks between them that take the time, three are enough
+    after two seconds beyond the grace.
     """
     began = Real.monotonic()
     end, latest = began + grace, began + grace + _SLOW
-    longest = min(_LONGEST_PAUSE, max(grace / 2, _FIRST_PAUSE))  # ten that are much longer than it are no short grace
+    longest = min(_LONGEST_PAUSE, max(grace / _FEWEST_LOOKS, _FIRST_PAUSE))
     pause, looks, waited = _FIRST_PAUSE, 0, 0.0
     while grace > 0 and (
         looks < (_FEWEST_LOOKS if Real.monotonic() < latest else _FEWEST_SLOW_LOOKS)
