@@ -899,6 +899,47 @@ def test_a_stream_that_a_task_was_only_given_is_a_cause_of_its_own(
     assert sorted(finding.kind.value for finding in leaks(leaking)) == ["sockets", "tasks"]
 
 
+SDK = """
+import asyncio
+
+class Client:
+    async def start(self, address):
+        self.reader, self.writer = await asyncio.open_connection(*address)
+        self.task = asyncio.create_task(self.read())
+
+    async def read(self):
+        while True:
+            await self.reader.readline()
+
+async def connect(address):
+    client = Client()
+    await client.start(address)
+    return client
+"""
+
+
+@pytest.mark.usefixtures("whole_heap")
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_what_a_library_has_made_with_the_task_that_uses_it_is_one_cause_with_it(
+    leaks: Leaks, held: list[Any], loop: Loop, address: tuple[str, int], is_kept: bool
+) -> None:
+    sdk: dict[str, Any] = {"__name__": "sdk"}
+    exec(compile(SDK, "/usr/lib/python3/site-packages/sdk/__init__.py", "exec"), sdk)
+
+    def leaking() -> None:
+        async def main() -> None:
+            client = await sdk["connect"](address)
+            if is_kept:
+                held.append(client.writer)
+
+        loop.run(main())
+
+    found = leaks(leaking)
+    assert sorted(finding.kind.value for finding in found) == (["sockets", "tasks"] if is_kept else ["tasks"])
+    if not is_kept:
+        assert found[0].holds[0].kind is Kind.SOCKETS
+
+
 def test_a_task_that_is_destroyed_while_pending_takes_along_what_was_made_in_it(
     leaks: Leaks, loop: Loop, address: tuple[str, int]
 ) -> None:

@@ -732,12 +732,12 @@ def connection(url):
         ),
         (
             "answer",
-            "read what sdk has returned to its end, or close it, in a `finally`; where that is done, the library itself",
+            "read what sdk has returned to its end, or close it, in a `finally`; where that is done, the library",
             "use `with client.stream(",
         ),
         (
             "drop",
-            "read what sdk has returned to its end, or close it, in a `finally`; where that is done, the library itself has dropped",
+            "read what sdk has returned to its end, or close it, in a `finally`; where that is done, the library",
             "use `with client.stream(",
         ),
         ("connection", "close what sdk has opened it for, in a `finally` or by a `with` block", "close the connection"),

@@ -13,7 +13,7 @@ from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.ownership import Watch
-from pytest_httpleak.probes import tasks
+from pytest_httpleak.probes import infrastructure, tasks
 from pytest_httpleak.records import Record
 from pytest_httpleak.sites import Birth
 
@@ -121,7 +121,7 @@ class TaskSuspects:
         return replace(suspect, holds=(*suspect.holds, *held))
 
     def _with_held(self, suspect: Suspect, family: list[Any], others: Sequence[Suspect]) -> Suspect:
-        """Add what was made inside a task, and is referred to by nothing but its frames and those of the tasks below it."""
+        """Add what was made inside a task, or with it, and is referred to by nothing but its frames and those below."""
         from pytest_httpleak.probes import taskframes
 
         candidates = [each for each in others if each.kind in _HELD and each.state is State.OPEN]
@@ -129,7 +129,7 @@ class TaskSuspects:
             return suspect
         frames = [awaited for task in family for awaited in awaits(task.get_coro())]
         made_here = {code for task in family for code in taskframes.codes(awaits(task.get_coro()))}
-        find = self._finder(candidates, made_here)
+        find = self._finder(candidates, made_here, suspect)
         held: dict[int, Suspect] = {}
         for thing in taskframes.in_frames(frames, lambda part: find(part) is not None, self._is_hub):
             each = find(thing)
@@ -140,8 +140,10 @@ class TaskSuspects:
         told = [part for each in rules.causes(held.values()) for part in (Held(each.kind, each.summary), *each.holds)]
         return replace(suspect, owns=suspect.owns | held.keys(), holds=(*suspect.holds, *told))
 
-    def _finder(self, candidates: list[Suspect], made_here: set[Any] | None) -> Callable[[Any], Suspect | None]:
-        """Tells which of the candidates an object is; where codes are given, only what was made in one of them."""
+    def _finder(
+        self, candidates: list[Suspect], made_here: set[Any] | None, task: Suspect | None = None
+    ) -> Callable[[Any], Suspect | None]:
+        """Tells which of the candidates an object is; where codes are given, only what was made in one, or with the task."""
         by_key = {each.key: each for each in candidates}
         by_fd = {
             claim[1]: each
@@ -151,14 +153,19 @@ class TaskSuspects:
         }
         tables = self._watch.tables()
 
+        def chosen(each: Suspect, birth: Birth | None) -> Suspect | None:
+            return (
+                each if _is_made_by(birth, made_here) or (task is not None and _are_of_one_call(each, task)) else None
+            )
+
         def find(part: Any) -> Suspect | None:
             for table in tables:
                 record = table.get(part)
                 if record is not None and id(record) in by_key:
-                    return by_key[id(record)] if _is_made_by(record.birth, made_here) else None
+                    return chosen(by_key[id(record)], record.birth)
             fd = _fd(part) if by_fd else -1
             known = self._watch.fds.get(fd) if fd in by_fd else None
-            return by_fd[fd] if known is not None and _is_made_by(known[0], made_here) else None
+            return None if known is None else chosen(by_fd[fd], known[0])
 
         return find
 
@@ -172,6 +179,12 @@ def _is_made_by(birth: Birth | None, codes: set[Any] | None) -> bool:
     if codes is None:
         return True
     return birth is not None and not codes.isdisjoint(birth.codes())
+
+
+def _are_of_one_call(suspect: Suspect, task: Suspect) -> bool:
+    """Whether a library has made something when the user called it for the same thing as it has made the task for."""
+    package = infrastructure.wrapper_of(task) if task.created is not None else None
+    return package is not None and suspect.created == task.created and infrastructure.wrapper_of(suspect) == package
 
 
 def _fd(part: Any) -> int:
