@@ -1851,7 +1851,7 @@ def test_pauses_are_at_least_ten_and_back_off() -> None:
 
 @pytest.mark.parametrize("grace", [0.01, 0.02, 0.1, 0.5])
 def test_ten_pauses_are_no_longer_than_the_grace(grace: float) -> None:
-    assert 0.5 * grace <= sum(itertools.islice(pauses(grace), 10)) <= grace
+    assert 0.5 * grace <= sum(itertools.islice(pauses(grace), 10)) <= grace * 1.001
 
 
 def test_where_looking_takes_long_they_are_no_fewer_than_three(monkeypatch: pytest.MonkeyPatch) -> None:
