@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from typing import Any, Final
 
@@ -12,11 +13,12 @@ from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.probes import infrastructure
 from pytest_httpleak.records import WEBSOCKET
 from pytest_httpleak.sites import HTTP_PACKAGES
-from pytest_httpleak.standardhints import EXECUTOR, PROCESS_EXECUTOR, by_maker
+from pytest_httpleak.standardhints import EXECUTOR, PROCESS_EXECUTOR, URLOPEN, by_maker
 
 _CLOSE_RESPONSE: Final = {
     "http.client": (
-        "read the body to its end, or use `with` on the response so that it is closed; closing the connection closes both"
+        "read the body to its end, or use `with` on the response so that it is closed; "
+        "whoever has made the connection closes that, too"
     ),
     "urllib3": "read it (`.read()`, `.data`), or call `response.drain_conn()` in a `finally`, which gives the connection back",
     "requests": "use `with session.get(..., stream=True) as response:`, or read `response.content`",
@@ -39,11 +41,10 @@ _BY_KIND: Final = {
     Kind.LOOPS: "call `loop.close()`, or let `asyncio.run()` or `asyncio.Runner` own the loop",
 }
 
-_BY_TYPE: Final = {
-    "threading.Timer": "call `timer.cancel()` before the test ends",
-    "_thread": "let its function return before the test ends; a thread of `threading` could be waited for with `join()`",
-}
-_URLOPEN: Final = "use `with urlopen(...) as response:`, or read the body to its end"
+_LOW_THREAD: Final = (
+    "let its function return before the test ends; a thread of `threading` could be waited for with `join()`"
+)
+_NOT_FINE: Final = re.compile(r"\[[^2]\d\d\]")
 _HTTP_ERROR: Final = "the `HTTPError` is the response: where it is caught, call `error.close()`, or read it to its end"
 
 # What urllib3's own responses have; those of a library that is built on it need not.
@@ -147,11 +148,12 @@ def _hint(suspect: Suspect, holder: object) -> str:
         return _NATIVE
     if suspect.kind is Kind.LOOPS and suspect.state is State.RUNNING:
         return _RUNNING_LOOP
-    if suspect.type in _BY_TYPE:
-        return _BY_TYPE[suspect.type]
+    if suspect.type == "threading.Timer":
+        return "call `timer.cancel()` before the test ends"
     by_library = None if databases.is_database(type(holder)) else _by_library(suspect)
     ended = _half_ended(suspect, holder) or by_maker(suspect)
-    return by_library or ended or _by_holder(suspect, holder) or _BY_KIND[suspect.kind]
+    by_kind = _LOW_THREAD if suspect.type == "_thread" else _BY_KIND[suspect.kind]
+    return by_library or ended or _by_holder(suspect, holder) or by_kind
 
 
 def _half_ended(suspect: Suspect, holder: object) -> str | None:
@@ -184,7 +186,7 @@ def _of_response(suspect: Suspect) -> str:
     """What to say of a response: what the user has of it depends on the function that was called for it."""
     files = [site.file.replace("\\", "/") for site in suspect.stack]
     if any(file.endswith("/urllib/request.py") for file in files):
-        return _HTTP_ERROR if suspect.summary.rpartition("[")[2][:1] in ("4", "5") else _URLOPEN
+        return _HTTP_ERROR if _NOT_FINE.search(suspect.summary) else URLOPEN
     text = _CLOSE_RESPONSE.get(suspect.library, _BY_KIND[Kind.RESPONSES])
     name = "requests" if any(file.endswith("/requests/api.py") for file in files) else "session"
     return text.replace("session.get(", f"{name}.{_verb(suspect)}(")

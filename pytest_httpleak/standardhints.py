@@ -11,9 +11,6 @@ _SERVER: Final = "use `async with server:`, or `server.close()` and `await serve
 _TRANSPORT: Final = "call `transport.close()` in a `finally`"
 EXECUTOR: Final = "use `with ThreadPoolExecutor() as executor:`, or call `executor.shutdown()` in a `finally`"
 PROCESS_EXECUTOR: Final = EXECUTOR.replace("Thread", "Process")
-_NOT_WAITED_FOR: Final = (
-    "let what it runs come to an end, and wait for it, as `with {}()` does, or `executor.shutdown(wait=True)`"
-)
 _LOOPS_EXECUTOR: Final = "shut the executor down; the loop's own: `await loop.shutdown_default_executor()`"
 _POOL: Final = "use `with` on the pool, or call its `close()` and `join()` in a `finally`"
 _HANDLER: Final = "call `handler.close()` in a `finally`, after `logger.removeHandler(handler)` where a logger has it"
@@ -23,6 +20,7 @@ _LISTENER: Final = "call `listener.stop()` in a `finally`"
 _PROXY: Final = "use `with xmlrpc.client.ServerProxy(...) as proxy:`"
 _QUEUE: Final = "call `queue.close()` and `queue.join_thread()` in a `finally`"
 _PROCESS: Final = "`join()` the process before the test ends, and `close()` it"
+URLOPEN: Final = "use `with urlopen(...) as response:`, or read the body to its end"
 _SIMPLE_QUEUE: Final = "call `queue.close()` in a `finally`"
 _SHARED_MEMORY: Final = "call `memory.close()` in a `finally`, and `memory.unlink()` once nobody needs it any more"
 _MANAGER: Final = "use `with multiprocessing.Manager() as manager:`, or call `manager.shutdown()` in a `finally`"

@@ -915,28 +915,40 @@ async def connect(address):
     client = Client()
     await client.start(address)
     return client
+
+async def open(address):
+    client = Client()
+    client.reader, client.writer = await asyncio.open_connection(*address)
+    return client
+
+def watch(client):
+    client.task = asyncio.create_task(client.read())
 """
 
 
 @pytest.mark.usefixtures("whole_heap")
-@pytest.mark.parametrize("is_kept", [False, True])
+@pytest.mark.parametrize("way", ["one call", "two calls", "kept"])
 def test_what_a_library_has_made_with_the_task_that_uses_it_is_one_cause_with_it(
-    leaks: Leaks, held: list[Any], loop: Loop, address: tuple[str, int], is_kept: bool
+    leaks: Leaks, held: list[Any], loop: Loop, address: tuple[str, int], way: str
 ) -> None:
     sdk: dict[str, Any] = {"__name__": "sdk"}
     exec(compile(SDK, "/usr/lib/python3/site-packages/sdk/__init__.py", "exec"), sdk)
 
     def leaking() -> None:
         async def main() -> None:
+            if way == "two calls":
+                client = await sdk["open"](address)
+                sdk["watch"](client)
+                return
             client = await sdk["connect"](address)
-            if is_kept:
+            if way == "kept":
                 held.append(client.writer)
 
         loop.run(main())
 
     found = leaks(leaking)
-    assert sorted(finding.kind.value for finding in found) == (["sockets", "tasks"] if is_kept else ["tasks"])
-    if not is_kept:
+    assert sorted(finding.kind.value for finding in found) == (["tasks"] if way == "one call" else ["sockets", "tasks"])
+    if way == "one call":
         assert found[0].holds[0].kind is Kind.SOCKETS
 
 

@@ -695,11 +695,63 @@ def test_so_do_those_that_open_something_late_or_again_or_are_given_it(
     assert leaks(write) == ()  # and told once
 
 
-def test_what_stands_in_for_a_logger_is_asked_nothing(
-    leaks: Leaks, logger: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_so_do_those_that_tests_add_to_one_that_was_there_before_all_of_them(
+    leaks: Leaks, logger: logging.Logger, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(logging.Logger.manager.loggerDict, "a mock", mock.MagicMock())
+    def start() -> None:
+        logger.addHandler(logging.FileHandler(tmp_path / "log"))
+
+    start()
+    assert [finding.kind for finding in leaks(start)] == [Kind.FDS]
+
+
+@pytest.mark.parametrize("new", [delayed, rotating])
+def test_who_writes_to_a_handler_that_piles_up_but_is_another_ones_is_clean(
+    marked: Marked, logger: logging.Logger, tmp_path: Path, new: Callable[[Path], logging.Handler]
+) -> None:
+    def start() -> logging.Handler:
+        handler = new(tmp_path / "log")
+        logger.addHandler(handler)
+        return handler
+
+    def stop(handler: logging.Handler) -> None:
+        logger.removeHandler(handler)
+        handler.close()
+
+    def write() -> None:
+        for _ in range(3):
+            logger.warning("more than ten characters")
+
+    start()
+    with marked.fixture() as life:
+        handler = life.make(start)
+        assert marked.found(write) == ()
+        with life.during():
+            stop(handler)
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        lambda logger, thing, patch: patch.setitem(logging.Logger.manager.loggerDict, "a mock", thing),
+        lambda logger, thing, patch: logger.addHandler(thing),
+        lambda logger, thing, patch: logger.addHandler(logging.handlers.MemoryHandler(10, target=thing)),
+    ],
+    ids=["logger", "handler", "target"],
+)
+@pytest.mark.parametrize("cls", [mock.Mock, mock.MagicMock])
+def test_what_stands_in_for_a_logger_or_handler_is_asked_for_no_more(
+    leaks: Leaks,
+    logger: logging.Logger,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    put: Callable[..., object],
+    cls: type[mock.Mock],
+) -> None:
+    put(logger, cls(level=0), monkeypatch)
     test_the_file_of_a_logging_handler_is_never_a_leak(leaks, logger, tmp_path)
+    assert len(leaks(lambda: monkeypatch.setattr(sys, "a_socket", socket.socket(), raising=False))) == 1
+    sys.a_socket.close()  # type: ignore[attr-defined]
 
 
 def test_handlers_that_a_test_adds_when_it_is_run_again_do_not_pile_up(

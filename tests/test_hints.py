@@ -347,7 +347,12 @@ def test_a_client_of_the_standard_library_is_closed_by_its_own_means(
 
 
 @pytest.mark.parametrize(
-    ("path", "expected"), [("/big", "use `with urlopen(...) as"), ("/status/503", "the `HTTPError` is")]
+    ("path", "expected"),
+    [
+        ("/big", "use `with urlopen(...) as"),
+        ("/status/503", "the `HTTPError` is"),
+        ("/status/304", "the `HTTPError` is"),
+    ],
 )
 def test_a_response_of_urllibs_is_closed_by_what_the_user_has(
     hints_of: Any, ending: contextlib.ExitStack, server: str, path: str, expected: str
@@ -405,6 +410,13 @@ def test_a_handler_is_taken_off_its_logger(hints_of: Any, ending: contextlib.Exi
     assert "`logger.removeHandler(handler)`" in hint
 
 
+def test_so_is_one_that_opens_its_file_late(hints_of: Any, ending: contextlib.ExitStack, tmp_path: Path) -> None:
+    handler = logging.FileHandler(tmp_path / "log", delay=True)
+    ending.callback(handler.close)
+    (hint,) = hints_of(lambda: handler.emit(logging.makeLogRecord({})))
+    assert "`logger.removeHandler(handler)`" in hint
+
+
 def test_a_bare_number_is_closed_by_that(hints_of: Any, ending: contextlib.ExitStack) -> None:
     assert hints_of(lambda: ending.callback(os.close, os.dup(0))) == {"call `os.close()` with it in a `finally`"}
 
@@ -452,6 +464,13 @@ def test_a_librarys_database_is_closed_through_the_library(inner: Inner, monkeyp
 def test_a_response_is_asked_for_with_the_verb_that_was_used(request_line: str, verb: str) -> None:
     made = Suspect(Kind.RESPONSES, "requests", "requests.Response", State.OPEN, request_line, 1, None, ())
     assert hint(made).startswith(f"use `with session.{verb}(..., stream=True) as response:`")
+
+
+def test_a_response_that_requests_itself_was_asked_for_is_told_as_its() -> None:
+    test = Site("/a/test_a.py", 1, "test")
+    stack = (Site("/venv/lib/python3/site-packages/requests/api.py", 1, "post"), test)
+    made = Suspect(Kind.RESPONSES, "requests", "requests.Response", State.OPEN, "POST http://a/", 1, test, stack)
+    assert hint(made).startswith("use `with requests.post(..., stream=True) as response:`")
 
 
 def test_a_database_is_none_of_an_http_librarys_own(ending: contextlib.ExitStack) -> None:

@@ -1016,9 +1016,13 @@ def test_that_a_thread_runs_is_no_answer_to_what_holds_it(program: Any, is_kept:
     if is_kept:
         program.worker = thread
     thread.start()
-    reference, stop = weakref.ref(thread), thread.stop
+    reference, stop, ident = weakref.ref(thread), thread.stop, thread.ident
+    assert ident is not None
     del thread
-    sys._current_frames()  # as for what it does: from now on its frames are objects
+    frame = sys._current_frames()[ident]  # as for what it does: from now on its frames are objects
+    while frame.f_back is not None:
+        frame = frame.f_back
+    del frame
     try:
         expected = "module attribute program.worker" if is_kept else None
         assert references.held_by(reference(), seconds=30) == expected

@@ -9,6 +9,7 @@ import multiprocessing.pool
 import multiprocessing.process
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -261,6 +262,9 @@ def test_an_executor_of_processes_that_was_shut_down_at_work_leaks_by_its_thread
     )
     os.write(writing, b"1")
     jobs[0].result()
+    for thread in threading.enumerate():
+        if type(thread).__name__ == "_ExecutorManagerThread":
+            thread.join()
     os.close(reading)
     os.close(writing)
 

@@ -45,6 +45,7 @@ _PASSAGES: Final = (
     "viztracer/patch.py",
     "wrapt/",
 )
+_MOST_HANDLERS: Final = 1000
 _PLUGINS: Final = "pytest_"  # of pytest, which may run the tests
 _THREAD_PREFIXES: Final = ("pydevd.", "execnet", "pytest_timeout")
 
@@ -191,9 +192,9 @@ def is_tool_thread(name: str) -> bool:
     return name.startswith(_THREAD_PREFIXES)
 
 
-def descriptors(handlers: Table) -> set[int]:
-    """Descriptors that belong to the loggers' handlers and to multiprocessing; not those of handlers that pile up."""
-    return {*_logging(handlers), *of_multiprocessing()}
+def descriptors(handlers: Table, owner: Any) -> set[int]:
+    """Descriptors that belong to the loggers' handlers and to multiprocessing; not those of handlers that an owner piles up."""
+    return {*_logging(handlers, owner), *of_multiprocessing()}
 
 
 def of_multiprocessing() -> set[int]:
@@ -226,8 +227,8 @@ def _shared_memory() -> set[int]:
     return {fd for fd, identity in descriptors_probe.listing().items() if identity in arenas}
 
 
-def _logging(handlers: Table) -> Iterator[int]:
-    piled_up = {id(handler) for logger in _loggers() for handler in _piled_up(logger, handlers)}
+def _logging(handlers: Table, owner: Any) -> Iterator[int]:
+    piled_up = {id(handler) for logger in _loggers() for handler in _piled_up(logger, handlers, owner)}
     for handler in _attached():
         for name in ("stream", "sock", "socket") if id(handler) not in piled_up else ():
             part = attribute(handler, name)
@@ -236,22 +237,24 @@ def _logging(handlers: Table) -> Iterator[int]:
                 yield fd
 
 
-def _piled_up(logger: Any, handlers: Table) -> Iterator[Any]:
-    """The handlers of a logger to which it had one of the same line already, from an earlier test's time.
+def _piled_up(logger: Any, handlers: Table, owner: Any) -> Iterator[Any]:
+    """What an owner has made of a logger's handlers where that had one of the same line already, from an earlier test's time.
 
     The first is there for the process, and so are all that one test has added, also one that is run again.
     """
     earlier: dict[object, list[Any]] = {}
     for handler in _reached(_handlers_of(logger)):  # the oldest first
         record = handlers.get(handler)
-        owner = None if record is None else record.owner
-        if record is None or record.birth is None or owner is None:
+        if record is None or record.birth is None or record.owner is None:
             continue
         before = earlier.setdefault(record.birth.place(), [])
-        is_late = any((each.over or each.scope == "process") and each.name != owner.name for each in before)
-        if is_late and not owner.over:  # else it was told already
+        if record.owner is owner and any(_is_earlier(each, owner) for each in before):
             yield handler
-        before.append(owner)
+        before.append(record.owner)
+
+
+def _is_earlier(other: Any, owner: Any) -> bool:
+    return bool(other.over or other.scope == "process") and other.name != owner.name
 
 
 def _loggers() -> list[Any]:
@@ -272,16 +275,17 @@ def _handlers_of(thing: Any) -> list[Any]:
 
 
 def _reached(handlers: Iterable[Any]) -> Iterator[Any]:
-    """Some handlers, and those that they hand on to, each once."""
+    """Some handlers, and those that they hand on to, each once; what stands in for one may hand on to ever more of its kind."""
+    cls = attribute(sys.modules.get("logging"), "Handler")
     todo, seen = deque(handlers), set[int]()
-    while todo:
+    while todo and len(seen) < _MOST_HANDLERS:
         handler = todo.popleft()
-        if id(handler) not in seen:
-            seen.add(id(handler))
-            yield handler
-            target = attribute(handler, "target")
-            todo += [] if target is None else [target]
-            todo += _handlers_of(attribute(handler, "listener"))
+        if id(handler) in seen or not is_a(cls, type) or not is_a(handler, cls):
+            continue
+        seen.add(id(handler))
+        yield handler
+        todo.append(attribute(handler, "target"))
+        todo += _handlers_of(attribute(handler, "listener"))
 
 
 def _fileno(stream: Any) -> int | None:

@@ -74,8 +74,9 @@ def _climb(thing: object, way: Way, seconds: float) -> Root | None:
     end = Real.thread_time() + seconds
     level = [Step(thing, "", None)]
     seen = {id(thing), id(level), *way.aside}
-    if is_a(thing, threading.Thread):
-        seen |= {id(getattr(threading, "_active", None)), *_frames(thing)}  # that it runs is known
+    if is_a(thing, threading.Thread):  # that it runs is known
+        seen.add(id(getattr(threading, "_active", None)))
+        seen.update(_frames(thing) if way.is_any else ())
     last: Root | None = None
     for _ in range(_LEVELS if way.is_any else _MOST_LEVELS):
         above: list[Step] = []

@@ -97,7 +97,7 @@ class Looking:
         from pytest_httpleak.probes import infrastructure
 
         explained = set(self._held_descriptors(sockets=False)) | infrastructure.descriptors(
-            self._watch.table("handlers")
+            self._watch.table("handlers"), owner
         )
         suspects = [suspect for suspect in suspects if not self._is_explained(suspect, explained)]
         if unaccounted:
