@@ -1000,36 +1000,6 @@ def test_the_attribute_of_a_running_thread_is_told(program: Any) -> None:
         thread.join()
 
 
-class Worker(threading.Thread):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stop = threading.Event()
-
-    def run(self) -> None:
-        self.stop.wait()
-
-
-@pytest.mark.usefixtures("whole_heap")
-@pytest.mark.parametrize("is_kept", [True, False])
-def test_that_a_thread_runs_is_no_answer_to_what_holds_it(program: Any, is_kept: bool) -> None:
-    thread = Worker()
-    if is_kept:
-        program.worker = thread
-    thread.start()
-    reference, stop, ident = weakref.ref(thread), thread.stop, thread.ident
-    assert ident is not None
-    del thread
-    frame = sys._current_frames()[ident]  # as for what it does: from now on its frames are objects
-    while frame.f_back is not None:
-        frame = frame.f_back
-    del frame
-    try:
-        expected = "module attribute program.worker" if is_kept else None
-        assert references.held_by(reference(), seconds=30) == expected
-    finally:
-        stop.set()
-
-
 def wait(stop: threading.Event, *args: object, **keywords: object) -> None:
     stop.wait()
 

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import functools
 import gc
-import sys
 import threading
 import types
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, Final
 
-from pytest_httpleak.asking import attribute, is_a, module_of, referrers_of
+from pytest_httpleak.asking import is_a, module_of, referrers_of
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.probes.fields import (
     is_by_class,
@@ -74,9 +73,8 @@ def _climb(thing: object, way: Way, seconds: float) -> Root | None:
     end = Real.thread_time() + seconds
     level = [Step(thing, "", None)]
     seen = {id(thing), id(level), *way.aside}
-    if is_a(thing, threading.Thread):  # that it runs is known
-        seen.add(id(getattr(threading, "_active", None)))
-        seen.update(_frames(thing) if way.is_any else ())
+    if is_a(thing, threading.Thread):
+        seen.add(id(getattr(threading, "_active", None)))  # that it runs is known
     last: Root | None = None
     for _ in range(_LEVELS if way.is_any else _MOST_LEVELS):
         above: list[Step] = []
@@ -104,15 +102,6 @@ def _climb(thing: object, way: Way, seconds: float) -> Root | None:
             return fallback or last
         level = above[:_WIDEST]
     return last
-
-
-def _frames(thread: object) -> Iterator[int]:
-    """The identities of the frames of a running thread, some of which have it as `self`."""
-    ident = attribute(thread, "ident")
-    frame = sys._current_frames().get(ident) if is_a(ident, int) else None
-    while frame is not None:
-        yield id(frame)
-        frame = frame.f_back
 
 
 def _nearest(part: Step) -> Root | None:
