@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -12,6 +12,8 @@ from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.model.findings import Finding, outcome_of
 from pytest_httpleak.model.rows import FixtureRow
 from pytest_httpleak.sites import is_user_module
+
+_MOST_WRAPPERS: Final = 100  # around a function: what stands in for one may say that it is around ever another one
 
 
 def fixture_row(fixturedef: pytest.FixtureDef[Any], findings: tuple[Finding, ...]) -> FixtureRow:
@@ -60,12 +62,14 @@ def _place(cls: Any) -> tuple[str, str, int] | None:
 
 def _code(function: Any) -> Any:
     """The code of the function that the user has written, within what decorators have put around it."""
-    while not hasattr(function, "__code__") or hasattr(function, "__wrapped__"):
+    for _ in range(_MOST_WRAPPERS):
+        if hasattr(function, "__code__") and not hasattr(function, "__wrapped__"):
+            break
         inner = getattr(function, "__wrapped__", None) or getattr(function, "func", None)
         if inner is None:
             return getattr(getattr(function, "__func__", None), "__code__", None)
         function = inner
-    return function.__code__
+    return getattr(function, "__code__", None)
 
 
 def _enclosed(function: Any) -> list[Any]:

@@ -18,6 +18,8 @@ _CLOSE_POOL: Final = {
     True: "use it in an `async with` block, or `await` its `.aclose()` in a `finally`",
 }
 
+_DEEPEST: Final = 4  # connections around one another: of a pool, a proxy, and HTTP/1.1 or HTTP/2
+
 
 class PoolRecord(Record):
     """One connection pool. `front` is the library that wraps it, by whose names its users know responses."""
@@ -156,7 +158,7 @@ def holding_of(connection: Any, sockets: Table) -> tuple[frozenset[object], Held
 def socket_of(connection: Any) -> Any:
     """The socket object of a connection, whatever proxies and wrappers lie between, or None before it is connected."""
     inner = connection
-    for _ in range(4):
+    for _ in range(_DEEPEST):
         stream = getattr(inner, "_network_stream", None)
         if stream is not None:
             sock = stream.get_extra_info("socket")
@@ -169,7 +171,9 @@ def socket_of(connection: Any) -> Any:
 
 def _is_connecting(connection: Any) -> bool:
     inner = connection
-    while hasattr(inner, "_connection"):
+    for _ in range(_DEEPEST):
+        if not hasattr(inner, "_connection"):
+            break
         inner = inner._connection
     return inner is None
 

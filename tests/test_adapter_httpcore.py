@@ -13,6 +13,7 @@ import types
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from marked import Leaks, Marked, expected, seen
@@ -773,6 +774,13 @@ def test_a_connection_that_is_being_opened_is_connecting(
 
     for state in loop.run(main()):
         assert (state.connecting, state.active, state.idle) == (1, 0, 0)
+
+
+def test_what_stands_in_for_a_connection_is_asked_for_no_more(session: Session, httpcore: Any) -> None:
+    with httpcore.ConnectionPool() as pool:
+        pool._connections.append(mock.Mock(**{"is_closed.return_value": False, "is_idle.return_value": False}))
+        assert figures(session, pool).connecting == 0
+        pool._connections.clear()
 
 
 # -- what is not known -------------------------------------------------------------------------------------------------

@@ -6,13 +6,16 @@ import os
 import socket
 import textwrap
 import threading
+import types
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from inner import Inner
 
 from pytest_httpleak import adapters
+from pytest_httpleak.fixturerows import fixture_row
 from pytest_httpleak.looprecords import LoopRecord
 from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.probes import descriptors, infrastructure, references, tasks
@@ -653,3 +656,9 @@ def test_marks_on_a_module_or_class_count_for_its_fixtures(inner: Inner, mark: s
     inner.run()
     found = [(row["name"], row["outcome"]) for row in inner.report["fixtures"]]
     assert found == 2 * list(fixtures.items())
+
+
+def test_what_stands_in_for_a_fixtures_function_is_asked_for_no_more() -> None:
+    made = types.SimpleNamespace(argname="client", func=mock.Mock(), scope="module", baseid="tests")
+    row = fixture_row(made, ())  # type: ignore[arg-type]
+    assert (row.name, row.file, row.line) == ("client", "", 0)
