@@ -47,6 +47,7 @@ _BY_MAKER: Final[tuple[tuple[Kind, str, tuple[str, ...] | None, str], ...]] = (
     (Kind.THREADS, "logging/handlers.py", ("start",), _LISTENER),
     (Kind.SOCKETS, "logging/handlers.py", None, _HANDLER),
     (Kind.SOCKETS, "xmlrpc/client.py", None, _PROXY),
+    (Kind.SOCKETS, "urllib/request.py", None, URLOPEN),
     (
         Kind.SOCKETS,
         "ftplib.py",
@@ -91,9 +92,8 @@ def by_maker(suspect: Suspect) -> str | None:
             break
         file = site.file.replace("\\", "/")
         for kind, end, functions, text in _BY_MAKER:
-            is_there = (
-                file.endswith(f"/{end}") or file == f"<frozen {end.removesuffix('.py')}>"
-            )  # as `os` is from 3.11 on
+            is_frozen = file == f"<frozen {end.removesuffix('.py')}>"  # as `os` is from 3.11 on
+            is_there = is_frozen or file.endswith(f"/{end}")
             if kind is suspect.kind and is_there and (functions is None or site.function in functions):
                 found = text
     return found

@@ -466,6 +466,13 @@ def test_a_response_is_asked_for_with_the_verb_that_was_used(request_line: str, 
     assert hint(made).startswith(f"use `with session.{verb}(..., stream=True) as response:`")
 
 
+def test_what_urlopen_has_ftplib_open_is_closed_by_what_urlopen_returns() -> None:
+    test = Site("/a/test_a.py", 1, "test")
+    stack = (Site("/usr/lib/ftplib.py", 1, "connect"), Site("/usr/lib/urllib/request.py", 1, "urlopen"), test)
+    made = Suspect(Kind.SOCKETS, "socket", "socket.socket", State.OPEN, "TCP", 1, test, stack)
+    assert hint(made).startswith("use `with urlopen(...) as response:`")
+
+
 def test_a_response_that_requests_itself_was_asked_for_is_told_as_its() -> None:
     test = Site("/a/test_a.py", 1, "test")
     stack = (Site("/venv/lib/python3/site-packages/requests/api.py", 1, "post"), test)

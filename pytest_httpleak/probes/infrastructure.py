@@ -277,15 +277,14 @@ def _handlers_of(thing: Any) -> list[Any]:
 def _reached(handlers: Iterable[Any]) -> Iterator[Any]:
     """Some handlers, and those that they hand on to, each once; what stands in for one may hand on to ever more of its kind."""
     cls = attribute(sys.modules.get("logging"), "Handler")
-    todo, seen = deque(handlers), set[int]()
+    todo, seen = deque(handlers if is_a(cls, type) else ()), set[int]()
     while todo and len(seen) < _MOST_HANDLERS:
         handler = todo.popleft()
-        if id(handler) in seen or not is_a(cls, type) or not is_a(handler, cls):
-            continue
-        seen.add(id(handler))
-        yield handler
-        todo.append(attribute(handler, "target"))
-        todo += _handlers_of(attribute(handler, "listener"))
+        if id(handler) not in seen and is_a(handler, cls):
+            seen.add(id(handler))
+            yield handler
+            todo.append(attribute(handler, "target"))
+            todo += _handlers_of(attribute(handler, "listener"))
 
 
 def _fileno(stream: Any) -> int | None:

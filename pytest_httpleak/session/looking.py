@@ -96,9 +96,8 @@ class Looking:
         self._ledger.make_room()
         from pytest_httpleak.probes import infrastructure
 
-        explained = set(self._held_descriptors(sockets=False)) | infrastructure.descriptors(
-            self._watch.table("handlers"), owner
-        )
+        of_tools = infrastructure.descriptors(self._watch.table("handlers"), owner)
+        explained = of_tools.union(self._held_descriptors(sockets=False))
         suspects = [suspect for suspect in suspects if not self._is_explained(suspect, explained)]
         if unaccounted:
             explained |= set(self._held_descriptors(sockets=True))

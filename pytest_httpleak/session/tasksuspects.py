@@ -154,9 +154,9 @@ class TaskSuspects:
         tables = self._watch.tables()
 
         def chosen(each: Suspect, birth: Birth | None) -> Suspect | None:
-            return (
-                each if _is_made_by(birth, made_here) or (task is not None and _are_of_one_call(each, task)) else None
-            )
+            if _is_made_by(birth, made_here) or (task is not None and _are_of_one_call(each, task)):
+                return each
+            return None
 
         def find(part: Any) -> Suspect | None:
             for table in tables:
