@@ -12,9 +12,43 @@ from pytest_httpleak.aiohttppools import ConnectorRecord, SessionRecord, is_clos
 from pytest_httpleak.aiohttprecords import ConnectionRecord, ResponseRecord
 from pytest_httpleak.asking import is_a
 from pytest_httpleak.reaching import reachable
-from pytest_httpleak.records import WEBSOCKET, Table, type_name
+from pytest_httpleak.records import WEBSOCKET, Recorder, Table, type_name
 
 MODULES = ("aiohttp",)
+
+
+def attach(module: ModuleType, hooks: Hooks) -> None:
+    """Record sessions, connectors, responses and checkouts where they are made, and those that die open."""
+    _require(module)
+    # Connectors and checkouts that die open: the collector may take them, and so close the connection, before the response.
+    dropped: set[int] = set()
+    clients, exchanges = _Clients(module, hooks.watch, dropped), _Exchanges(hooks.watch, dropped)
+    hooks.before(
+        module.ClientSession, "__init__", clients.session_begun
+    )  # which may raise when it has a connector already
+    hooks.after(module.ClientSession, "__init__", clients.session_made)
+    hooks.before(module.ClientSession, "__del__", clients.session_dies)
+    hooks.after(module.BaseConnector, "__init__", clients.connector_born)
+    hooks.after(module.TCPConnector, "__init__", clients.resolver_made)
+    if hasattr(module.connector, "_TransportPlaceholder"):
+        hooks.after(module.connector._TransportPlaceholder, "__init__", _Places(hooks.watch).taken)
+    hooks.before(module.BaseConnector, "__del__", clients.connector_dies)
+    hooks.after(module.ClientResponse, "__init__", exchanges.response_born)
+    hooks.before(module.ClientResponse, "__del__", exchanges.response_dies)
+    hooks.after(module.ClientWebSocketResponse, "__init__", exchanges.websocket_born)
+    hooks.after(module.connector.Connection, "__init__", exchanges.checked_out)
+    hooks.before(module.connector.Connection, "__del__", exchanges.checkout_dies)
+
+
+def _require(module: ModuleType) -> None:
+    for cls, names in (
+        (module.ClientSession, ("__del__",)),
+        (module.BaseConnector, ("__del__", "_release_acquired")),
+        (module.ClientResponse, ("__del__", "start")),
+    ):
+        for name in names:
+            if not hasattr(cls, name):
+                raise Unsupported(f"{module.__name__} {module.__version__}: {cls.__name__} has no {name}")
 
 
 class _Dying:
@@ -37,151 +71,158 @@ class _Dying:
         return record
 
 
-def attach(module: ModuleType, hooks: Hooks) -> None:
-    """Record sessions, connectors, responses and checkouts where they are made, and those that die open."""
-    for cls, names in (
-        (module.ClientSession, ("__del__",)),
-        (module.BaseConnector, ("__del__", "_release_acquired")),
-        (module.ClientResponse, ("__del__", "start")),
-    ):
-        for name in names:
-            if not hasattr(cls, name):
-                raise Unsupported(f"{module.__name__} {module.__version__}: {cls.__name__} has no {name}")
-    watch = hooks.watch
-    sockets, sessions = watch.table("sockets"), watch.table("aiohttp sessions")
-    connectors, responses = watch.table("aiohttp connectors"), watch.table("aiohttp responses")
-    threads, places = watch.table("threads"), dict[int, PlaceRecord]()
-    connections, channels = watch.table("aiohttp connections"), watch.table("pycares channels")
-    responses.passing = True
-    # Connectors and checkouts that die open: the collector may take them, and so close the connection, before the response.
-    dropped: set[int] = set()
-    request = getattr(module.request, "__code__", None)
-    dying_sessions, dying_connectors, dying_responses = _Dying(sessions), _Dying(connectors), _Dying(responses)
+class _Clients:
+    """Sessions and their connectors, noted where they are made and where they die."""
 
-    def session_begun(session: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = SessionRecord(type_name(session), sockets, connectors)
-        sessions.put(session, record)
-        watch.add(record)
-        record.is_of_request = record.birth is not None and any(code is request for code, _ in record.birth.frames[:2])
+    def __init__(self, module: ModuleType, watch: Recorder, dropped: set[int]) -> None:
+        self._watch, self._dropped, self._connector_class = watch, dropped, module.BaseConnector
+        self._sockets, self._channels = watch.table("sockets"), watch.table("pycares channels")
+        self._sessions, self._connectors = watch.table("aiohttp sessions"), watch.table("aiohttp connectors")
+        self._connections = watch.table("aiohttp connections")
+        self._dying_sessions, self._dying_connectors = _Dying(self._sessions), _Dying(self._connectors)
+        self._request = getattr(module.request, "__code__", None)
 
-    def session_made(_: None, session: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = sessions.get(session)
+    def session_begun(self, session: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = SessionRecord(type_name(session), self._sockets, self._connectors)
+        self._sessions.put(session, record)
+        self._watch.add(record)
+        birth = record.birth
+        record.is_of_request = birth is not None and any(code is self._request for code, _ in birth.frames[:2])
+
+    def session_made(self, _: None, session: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = self._sessions.get(session)
         if record is not None:
-            take_connector(record, session)
+            self._take_connector(record, session)
 
-    def take_connector(record: SessionRecord, session: Any) -> None:
-        connector = connectors.get(session.connector)
+    def _take_connector(self, record: SessionRecord, session: Any) -> None:
+        connector = self._connectors.get(session.connector)
         if connector is not None:
             connector.inner = True
             connector.owned = connector.owned or session.connector_owner
             record.own = connector if session.connector_owner else None
 
-    def session_dies(session: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = dying_sessions.record(session)
-        if record is not None and (not is_closed(session) or has_died_first(session._connector)):
+    def session_dies(self, session: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = self._dying_sessions.record(session)
+        if record is not None and (not is_closed(session) or self._has_died_first(session._connector)):
             record.collected = True
             if record.own is None:  # as where its making has failed
-                take_connector(record, session)
+                self._take_connector(record, session)
 
-    def has_died_first(connector: Any) -> bool:
+    def _has_died_first(self, connector: Any) -> bool:
         """Whether the collector has finalized a connector that was open, and so closed it, before its session."""
-        return is_a(connector, module.BaseConnector) and id(connector) in dropped
+        return is_a(connector, self._connector_class) and id(connector) in self._dropped
 
-    def connector_born(_: None, connector: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = ConnectorRecord(type_name(connector), sockets, connections)
-        connectors.put(connector, record)
-        dropped.discard(id(connector))
-        watch.add(record)
+    def connector_born(self, _: None, connector: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = ConnectorRecord(type_name(connector), self._sockets, self._connections)
+        self._connectors.put(connector, record)
+        self._dropped.discard(id(connector))
+        self._watch.add(record)
 
-    def resolver_made(_: None, connector: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = connectors.get(connector)
+    def resolver_made(self, _: None, connector: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = self._connectors.get(connector)
         if record is not None:
-            record.channels = reachable(getattr(connector, "_resolver", None), channels)
+            record.channels = reachable(getattr(connector, "_resolver", None), self._channels)
 
-    def connector_dies(connector: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = dying_connectors.record(connector)
+    def connector_dies(self, connector: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = self._dying_connectors.record(connector)
         if not connector._closed:
-            dropped.add(id(connector))
+            self._dropped.add(id(connector))
         if record is not None and not connector._closed and connector._conns and not record.owned:
             record.collected = True
 
-    def place_taken(_: None, place: Any, /, *args: Any, **kwargs: Any) -> None:
-        record, earlier = PlaceRecord(connectors, threads, id(place)), places.get(id(place))
+
+class _Places:
+    """Places in a connector's pool that are taken by what stands for a connection until there is one."""
+
+    def __init__(self, watch: Recorder) -> None:
+        self._watch = watch
+        self._connectors, self._threads = watch.table("aiohttp connectors"), watch.table("threads")
+        self._records: dict[int, PlaceRecord] = {}
+
+    def taken(self, _: None, place: Any, /, *args: Any, **kwargs: Any) -> None:
+        record, earlier = PlaceRecord(self._connectors, self._threads, id(place)), self._records.get(id(place))
         if earlier is not None:
             earlier.number = 0
-        places[id(place)] = record
-        watch.add(record, opened=False)
+        self._records[id(place)] = record
+        self._watch.add(record, opened=False)
 
-    def response_born(_: None, response: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = ResponseRecord((sockets, connectors, connections), str(response.method), str(response.real_url))
-        responses.put(response, record)
-        watch.add(record)
-        session = sessions.get(getattr(response, "_session", None))
+
+class _Exchanges:
+    """Responses, WebSockets included, and the connections that are checked out for them."""
+
+    def __init__(self, watch: Recorder, dropped: set[int]) -> None:
+        self._watch, self._dropped = watch, dropped
+        self._sockets, self._sessions = watch.table("sockets"), watch.table("aiohttp sessions")
+        self._connectors, self._connections = watch.table("aiohttp connectors"), watch.table("aiohttp connections")
+        self._responses = watch.table("aiohttp responses")
+        self._responses.passing = True
+        self._dying_responses = _Dying(self._responses)
+
+    def response_born(self, _: None, response: Any, /, *args: Any, **kwargs: Any) -> None:
+        tables = self._sockets, self._connectors, self._connections
+        record = ResponseRecord(tables, str(response.method), str(response.real_url))
+        self._responses.put(response, record)
+        self._watch.add(record)
+        session = self._sessions.get(getattr(response, "_session", None))
         if session is not None and session.is_of_request:
             session.response = record
 
-    def response_dies(response: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = dying_responses.record(response)
-        if record is not None:
-            record.status = response.status
-        if record is not None and not response._closed and response._connection is not None:
+    def response_dies(self, response: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = self._dying_responses.record(response)
+        if record is None:
+            return
+        record.status = response.status
+        if not response._closed and response._connection is not None:
             connection = response._connection
-            checkout = connections.get(connection.protocol)
-            record.collected = not connection.closed or not dropped.isdisjoint(
-                (id(connection), id(connection._connector))
-            )
+            of_it = id(connection), id(connection._connector)
+            record.collected = not connection.closed or not self._dropped.isdisjoint(of_it)
+            checkout = self._connections.get(connection.protocol)
             if checkout is not None:
                 record.claims = checkout.claim()
 
-    def websocket_born(_: None, websocket: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = responses.get(websocket._response)
+    def websocket_born(self, _: None, websocket: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = self._responses.get(websocket._response)
         if record is not None:
             record.type = WEBSOCKET
             record.websocket = weakref.ref(websocket)
 
-    def checked_out(_: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
-        dropped.discard(id(connection))
-        connector, key, protocol = connection._connector, connection._key, connection._protocol
-        pool = connectors.get(connector)
-        record = connections.get(protocol)
+    def checked_out(self, _: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
+        self._dropped.discard(id(connection))
+        connector, protocol = connection._connector, connection._protocol
+        pool = self._connectors.get(connector)
+        if (
+            pool is not None and protocol not in connector._acquired
+        ):  # the way through a proxy, which is one with what goes through it
+            pool = None
+        record = self._connections.get(protocol)
         if record is None:
-            record = ConnectionRecord(sockets, connector, origin_of(key))
-            connections.put(protocol, record)
-            watch.add(record)
-            socket = socket_of(protocol, sockets)
-            if socket is not None:
-                socket.holder = record
-            if (
-                pool is not None and protocol in connector._acquired
-            ):  # else the way through a proxy, which is one with it
-                pool.made += 1
-                record.destined = pool
-        elif record.owner is not watch.owner():  # whoever was given it last answers for the checkout
+            record = self._made(connection, pool)
+        elif record.owner is not self._watch.owner():  # whoever was given it last answers for the checkout
             record.blamed = False
-            watch.add(record)
+            self._watch.add(record)
         else:
-            watch.opened(record)
-        if pool is not None and protocol in connector._acquired:
+            self._watch.opened(record)
+        if pool is not None:
             pool.requests += 1
         record.checkout = weakref.ref(connection)
 
-    def checkout_dies(connection: Any, /, *args: Any, **kwargs: Any) -> None:
+    def _made(self, connection: Any, pool: ConnectorRecord | None) -> ConnectionRecord:
+        """The record of a connection that is handed out for the first time, by that pool."""
+        protocol = connection._protocol
+        record = ConnectionRecord(self._sockets, connection._connector, origin_of(connection._key))
+        self._connections.put(protocol, record)
+        self._watch.add(record, depth=5)  # outside the wrapper
+        socket = socket_of(protocol, self._sockets)
+        if socket is not None:
+            socket.holder = record
+        if pool is not None:
+            pool.made += 1
+            record.destined = pool
+        return record
+
+    def checkout_dies(self, connection: Any, /, *args: Any, **kwargs: Any) -> None:
         if connection._protocol is not None and connection._protocol.is_connected():
-            dropped.add(id(connection))
-            record = connections.get(connection._protocol)
+            self._dropped.add(id(connection))
+            record = self._connections.get(connection._protocol)
             if record is not None:
                 record.collected = True
-
-    hooks.before(module.ClientSession, "__init__", session_begun)  # which may raise when it has a connector already
-    hooks.after(module.ClientSession, "__init__", session_made)
-    hooks.before(module.ClientSession, "__del__", session_dies)
-    hooks.after(module.BaseConnector, "__init__", connector_born)
-    hooks.after(module.TCPConnector, "__init__", resolver_made)
-    if hasattr(module.connector, "_TransportPlaceholder"):
-        hooks.after(module.connector._TransportPlaceholder, "__init__", place_taken)
-    hooks.before(module.BaseConnector, "__del__", connector_dies)
-    hooks.after(module.ClientResponse, "__init__", response_born)
-    hooks.before(module.ClientResponse, "__del__", response_dies)
-    hooks.after(module.ClientWebSocketResponse, "__init__", websocket_born)
-    hooks.after(module.connector.Connection, "__init__", checked_out)
-    hooks.before(module.connector.Connection, "__del__", checkout_dies)

@@ -10,7 +10,8 @@ from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.asking import attribute
 from pytest_httpleak.looprecords import record_loops
 from pytest_httpleak.opennumbers import is_of_process, open_numbers
-from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS
+from pytest_httpleak.patches import Wall
+from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS, Recorder
 from pytest_httpleak.socketrecords import is_being_closed, record_of
 from pytest_httpleak.wrappers import hide_in, unseen
 
@@ -75,57 +76,10 @@ def _tasks(cls: Any, hooks: Hooks) -> None:
     watch: Any = hooks.watch
     wall = hooks.wall
 
-    @unseen
-    def made_at_once(original: Any, loop: Any, coro: Any, kwargs: Any) -> Any:
-        """Make a task that may run before it is returned, or be something else."""
-        __tracebackhide__ = True
-        try:
-            if id(coro) not in watch.sent:  # by another thread, whose line is the one to name
-                watch.task_coming(coro)
-        except Exception as error:  # noqa: BLE001  # this is the wall
-            wall.fall(error)
-        task = None
-        try:
-            task = original(loop, coro, **kwargs)
-        finally:
-            if not hasattr(task, "get_coro"):
-                watch.sent.pop(id(coro), None)
-        return task
-
     def make(original: Any) -> Any:
-        # Written out: this is on the way of every task, and a table with weak references would cost twice as much.
-        @unseen
-        def create_task(loop: Any, coro: Any, **kwargs: Any) -> Any:
-            __tracebackhide__ = True
-            if not wall.on or not watch.on or getattr(coro, "__qualname__", "") in _NOBODYS:
-                return original(loop, coro, **kwargs)
-            is_stock = not kwargs.get("eager_start") and loop.get_task_factory() is None
-            task = original(loop, coro, **kwargs) if is_stock else made_at_once(original, loop, coro, kwargs)
-            if is_stock or hasattr(task, "get_coro"):
-                try:
-                    hide_in(attribute(task, "_source_traceback"))
-                    watch.task_made(task, coro)
-                except Exception as error:  # noqa: BLE001  # this is the wall
-                    wall.fall(error)
-            return task
-
-        def create_plain_task(loop: Any, coro: Any, *, name: Any = None, context: Any = None) -> Any:
-            """The same for a loop that takes no more than this; to hand on what may be anything costs a sixth of all."""
-            __tracebackhide__ = True
-            is_known = loop._task_factory is None and wall.on and watch.on
-            if not is_known or getattr(coro, "__qualname__", "") in _NOBODYS:
-                return create_task(loop, coro, name=name, context=context)
-            task = original(loop, coro, name=name, context=context)
-            try:
-                if loop._debug:
-                    hide_in(task._source_traceback)
-                watch.stock_task_made(loop, task, coro)
-            except Exception as error:  # noqa: BLE001  # this is the wall
-                wall.fall(error)
-            return task
-
+        create_task = _creation(watch, wall, original)
         is_plain = cls.__module__ == "asyncio.base_events" and getattr(original, "__kwdefaults__", None) == _PLAIN
-        return create_plain_task if is_plain else create_task
+        return _plain_creation(watch, wall, original, create_task) if is_plain else create_task
 
     def sent(loop: Any, callback: Any, /, *args: Any, **kwargs: Any) -> None:
         if getattr(callback, "__qualname__", "") == _THREADSAFE and watch.on:
@@ -148,37 +102,106 @@ def _tasks(cls: Any, hooks: Hooks) -> None:
     hooks.before(cls, "call_exception_handler", reported)
 
 
+# Written out: this is on the way of every task, and a table with weak references would cost twice as much.
+def _creation(watch: Any, wall: Wall, original: Any) -> Any:
+    """What to put in the place of `create_task`."""
+
+    @unseen
+    def create_task(loop: Any, coro: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        if not wall.on or not watch.on or getattr(coro, "__qualname__", "") in _NOBODYS:
+            return original(loop, coro, **kwargs)
+        is_stock = not kwargs.get("eager_start") and loop.get_task_factory() is None
+        task = original(loop, coro, **kwargs) if is_stock else made_at_once(original, loop, coro, kwargs)
+        if is_stock or hasattr(task, "get_coro"):
+            try:
+                hide_in(attribute(task, "_source_traceback"))
+                watch.task_made(task, coro)
+            except Exception as error:  # noqa: BLE001  # this is the wall
+                wall.fall(error)
+        return task
+
+    made_at_once = _making_at_once(watch, wall)
+    return create_task
+
+
+def _making_at_once(watch: Any, wall: Wall) -> Any:
+    @unseen
+    def made_at_once(original: Any, loop: Any, coro: Any, kwargs: Any) -> Any:
+        """Make a task that may run before it is returned, or be something else."""
+        __tracebackhide__ = True
+        try:
+            if id(coro) not in watch.sent:  # by another thread, whose line is the one to name
+                watch.task_coming(coro)
+        except Exception as error:  # noqa: BLE001  # this is the wall
+            wall.fall(error)
+        task = None
+        try:
+            task = original(loop, coro, **kwargs)
+        finally:
+            if not hasattr(task, "get_coro"):
+                watch.sent.pop(id(coro), None)
+        return task
+
+    return made_at_once
+
+
+def _plain_creation(watch: Any, wall: Wall, original: Any, create_task: Any) -> Any:
+    """The same for a loop that takes no more than this; to hand on what may be anything costs a sixth of all."""
+
+    def create_plain_task(loop: Any, coro: Any, *, name: Any = None, context: Any = None) -> Any:
+        __tracebackhide__ = True
+        is_known = loop._task_factory is None and wall.on and watch.on
+        if not is_known or getattr(coro, "__qualname__", "") in _NOBODYS:
+            return create_task(loop, coro, name=name, context=context)
+        task = original(loop, coro, name=name, context=context)
+        try:
+            if loop._debug:
+                hide_in(task._source_traceback)
+            watch.stock_task_made(loop, task, coro)
+        except Exception as error:  # noqa: BLE001  # this is the wall
+            wall.fall(error)
+        return task
+
+    return create_plain_task
+
+
 def _transports(module: ModuleType, hooks: Hooks) -> None:
-    sockets = hooks.watch.table("sockets")
-    dying = hooks.watch.dying_sockets
-
-    def opened(_: None, transport: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = record_of(transport._sock, sockets)
-        if record is not None:
-            record.transport, record.loop = weakref.ref(transport), weakref.ref(transport._loop)
-
-    def transport_dies(transport: Any, /, *args: Any, **kwargs: Any) -> None:
-        if transport._sock is not None and not is_being_closed(transport):
-            _collected(transport)
-
-    def writer_dies(writer: Any, /, *args: Any, **kwargs: Any) -> None:
-        transport = writer._transport
-        if transport is not None and not transport.is_closing():
-            _collected(transport)
-
-    def _collected(transport: Any) -> None:
-        sock = transport.get_extra_info("socket")
-        record = record_of(sock, sockets) or dying.pop(id(attribute(sock, "_sock")), None)
-        if record is not None:  # the finalizer closes it, after a warning
-            record.collected = True
-
+    notes = _TransportNotes(hooks.watch)
     selector_events = getattr(module, "selector_events", None)
     if selector_events is not None:
         cls = selector_events._SelectorTransport
-        hooks.after(cls, "__init__", opened)
-        hooks.before(cls, "__del__", transport_dies)
+        hooks.after(cls, "__init__", notes.opened)
+        hooks.before(cls, "__del__", notes.transport_dies)
     if hasattr(module.StreamWriter, "__del__"):
-        hooks.before(module.StreamWriter, "__del__", writer_dies)
+        hooks.before(module.StreamWriter, "__del__", notes.writer_dies)
+
+
+class _TransportNotes:
+    """Which transport closes a socket, and which dies with it open."""
+
+    def __init__(self, watch: Recorder) -> None:
+        self._sockets, self._dying = watch.table("sockets"), watch.dying_sockets
+
+    def opened(self, _: None, transport: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = record_of(transport._sock, self._sockets)
+        if record is not None:
+            record.transport, record.loop = weakref.ref(transport), weakref.ref(transport._loop)
+
+    def transport_dies(self, transport: Any, /, *args: Any, **kwargs: Any) -> None:
+        if transport._sock is not None and not is_being_closed(transport):
+            self._note_collected(transport)
+
+    def writer_dies(self, writer: Any, /, *args: Any, **kwargs: Any) -> None:
+        transport = writer._transport
+        if transport is not None and not transport.is_closing():
+            self._note_collected(transport)
+
+    def _note_collected(self, transport: Any) -> None:
+        sock = transport.get_extra_info("socket")
+        record = record_of(sock, self._sockets) or self._dying.pop(id(attribute(sock, "_sock")), None)
+        if record is not None:  # the finalizer closes it, after a warning
+            record.collected = True
 
 
 def _processes(module: ModuleType, hooks: Hooks) -> None:
@@ -198,39 +221,21 @@ def _processes(module: ModuleType, hooks: Hooks) -> None:
 
 def _native_transports(cls: Any, hooks: Hooks) -> None:
     """Note where uvloop's sockets are asked for; they are descriptors without an object of the socket class."""
-    watch: Any = hooks.watch
-    wall = hooks.wall
-    loops = watch.table("loops")
+    sockets = _NativeSockets(hooks)
+    for name in _UVLOOP_OPENERS:
+        hooks.patches.replace(cls, name, sockets.make)
 
-    def sockets_of(holder: Any) -> list[Any]:
-        if hasattr(holder, "sockets"):
-            return list(holder.sockets)
-        ends = [holder]
-        if hasattr(holder, "get_pipe_transport"):  # of a process, whose pipes are pairs of sockets
-            ends = list(filter(None, map(holder.get_pipe_transport, _STANDARD_STREAMS)))
-        return [end.get_extra_info("socket") for end in ends]
 
-    def note(loop: Any, result: Any, birth: Any, owner: Any) -> None:
-        record = loops.get(loop)
-        holder = result[0] if isinstance(result, tuple) else result
-        for sock in sockets_of(holder):
-            if sock is not None:
-                watch.give(sock.fileno(), birth, owner)
-                watch.hold(sock.fileno(), holder)
-                watch.births += 1
-                if record is not None and sock.fileno() in watch.fds:
-                    record.opened[sock.fileno()] = watch.fds[sock.fileno()][2]
+class _NativeSockets:
+    """What uvloop opens for one of its calls, which a coroutine answers."""
 
-    def make(original: Any) -> Any:
-        async def opening(loop: Any, birth: Any, owner: Any, coroutine: Any) -> Any:
-            __tracebackhide__ = True
-            result = await coroutine
-            if wall.on and watch.on:
-                try:
-                    note(loop, result, birth, owner)
-                except Exception as error:  # noqa: BLE001  # this is the wall
-                    wall.fall(error)
-            return result
+    def __init__(self, hooks: Hooks) -> None:
+        self._watch: Any = hooks.watch
+        self._wall, self._loops = hooks.wall, hooks.watch.table("loops")
+
+    def make(self, original: Any) -> Any:
+        """What to put in the place of such a function."""
+        watch, wall = self._watch, self._wall
 
         def opener(loop: Any, *args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
@@ -241,9 +246,36 @@ def _native_transports(cls: Any, hooks: Hooks) -> None:
             except Exception as error:  # noqa: BLE001  # this is the wall
                 wall.fall(error)
                 return original(loop, *args, **kwargs)
-            return opening(loop, birth, owner, original(loop, *args, **kwargs))
+            return self._opening(loop, birth, owner, original(loop, *args, **kwargs))
 
         return opener
 
-    for name in _UVLOOP_OPENERS:
-        hooks.patches.replace(cls, name, make)
+    async def _opening(self, loop: Any, birth: Any, owner: Any, coroutine: Any) -> Any:
+        __tracebackhide__ = True
+        result = await coroutine
+        if self._wall.on and self._watch.on:
+            try:
+                self._note(loop, result, birth, owner)
+            except Exception as error:  # noqa: BLE001  # this is the wall
+                self._wall.fall(error)
+        return result
+
+    def _note(self, loop: Any, result: Any, birth: Any, owner: Any) -> None:
+        watch, record = self._watch, self._loops.get(loop)
+        holder = result[0] if isinstance(result, tuple) else result
+        for sock in _sockets_of(holder):
+            if sock is not None:
+                watch.give(sock.fileno(), birth, owner)
+                watch.hold(sock.fileno(), holder)
+                watch.births += 1
+                if record is not None and sock.fileno() in watch.fds:
+                    record.opened[sock.fileno()] = watch.fds[sock.fileno()][2]
+
+
+def _sockets_of(holder: Any) -> list[Any]:
+    if hasattr(holder, "sockets"):
+        return list(holder.sockets)
+    ends = [holder]
+    if hasattr(holder, "get_pipe_transport"):  # of a process, whose pipes are pairs of sockets
+        ends = list(filter(None, map(holder.get_pipe_transport, _STANDARD_STREAMS)))
+    return [end.get_extra_info("socket") for end in ends]

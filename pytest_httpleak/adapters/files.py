@@ -56,6 +56,19 @@ def _os(module: ModuleType, hooks: Hooks) -> None:
         if result[0]:
             made(result[1])
 
+    for names, note in ((_ONE, one), (_TWO, two), (("forkpty",), forked)):
+        for name in names:
+            if hasattr(module, name):
+                hooks.after(module, name, note)
+    _dup2(module, hooks)
+    if builtins.open is io.open is _io.open:
+        _open(hooks)
+
+
+def _open(hooks: Hooks) -> None:
+    watch: Any = hooks.watch
+    made = watch.descriptor_made
+
     def opened(file: Any, name: Any = None, /, *args: Any, closefd: bool = True, **kwargs: Any) -> None:
         if isinstance(name, int):  # a descriptor wrapped in a file object has its birth already
             if closefd:
@@ -65,20 +78,10 @@ def _os(module: ModuleType, hooks: Hooks) -> None:
             return  # a module's file is closed at once
         _note(made, file)
 
-    for name in _ONE:
-        if hasattr(module, name):
-            hooks.after(module, name, one)
-    for name in _TWO:
-        if hasattr(module, name):
-            hooks.after(module, name, two)
-    if hasattr(module, "forkpty"):
-        hooks.after(module, "forkpty", forked)
-    _dup2(module, hooks)
-    if builtins.open is io.open is _io.open:
-        hooks.after(builtins, "open", opened)
-        wrapper = builtins.open
-        for place in (io, _io):  # all three, so that `open` is still found, and pickled, by its own name
-            hooks.patches.put(place, "open", wrapper)
+    hooks.after(builtins, "open", opened)
+    wrapper = builtins.open
+    for place in (io, _io):  # all three, so that `open` is still found, and pickled, by its own name
+        hooks.patches.put(place, "open", wrapper)
 
 
 _STANDARD = (0, 1, 2)

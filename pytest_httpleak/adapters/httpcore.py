@@ -11,6 +11,7 @@ from typing import Any, Final
 from pytest_httpleak.adapters import Hooks, Unsupported
 from pytest_httpleak.httpcorepools import PoolRecord, socket_of
 from pytest_httpleak.httpcorerecords import RequestRecord, SlotRecord
+from pytest_httpleak.records import Recorder
 from pytest_httpleak.socketrecords import record_of
 
 MODULES = ("httpcore", "httpcore2")
@@ -26,122 +27,140 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     library = module.__name__
     flavours = [_Flavour(library, "_sync", ""), _Flavour(library, "_async", "Async")]
     response_class = _first(module, "Response")
-    watch = hooks.watch
-    sockets, threads = watch.table("sockets"), watch.table("threads")
-    pools, slots = watch.table("httpcore pools"), watch.table("httpcore slots")
-    requests = watch.table("httpcore requests")
-    requests.passing = True
-    makers: set[Any] = set()  # classes whose `create_connection` is watched
+    pools = _Pools(library, hooks)
+    requests = _Requests(library, hooks.watch, pools, {flavour.stream for flavour in flavours})
+    for flavour in flavours:
+        hooks.after(flavour.pool, "__init__", pools.born)
+        hooks.after(flavour.request, "__init__", requests.born)
+        hooks.after(flavour.request, flavour.give, requests.given)
+        hooks.patches.after_of_first(hooks.wall, flavour.stream, "__init__", requests.answered)
+        hooks.before(flavour.stream, flavour.close, requests.closing)
+        for protocol in flavour.protocols:
+            hooks.after(protocol, "__init__", requests.established)
+        if hasattr(flavour.pool, "_assign_requests_to_connections"):
+            hooks.after(flavour.pool, "_assign_requests_to_connections", pools.assigned)
+        pools.watch_slots(flavour.pool)
+    hooks.patches.after_of_first(hooks.wall, response_class, "__init__", requests.status_known)
 
-    def pool_born(_: None, pool: Any, /, *args: Any, **kwargs: Any) -> None:
-        watch_connections(type(pool))
-        watch.add(pool_record(pool))
 
-    def pool_record(pool: Any) -> PoolRecord:
+class _Pools:
+    """Pools, and their slots for connections."""
+
+    def __init__(self, library: str, hooks: Hooks) -> None:
+        self._library, self._hooks, self._watch = library, hooks, hooks.watch
+        self.sockets, self._pools = hooks.watch.table("sockets"), hooks.watch.table("httpcore pools")
+        self.slots = hooks.watch.table("httpcore slots")
+        self._makers: set[Any] = set()  # classes whose `create_connection` is watched
+
+    def born(self, _: None, pool: Any, /, *args: Any, **kwargs: Any) -> None:
+        self.watch_slots(type(pool))
+        self._watch.add(self._record(pool))
+
+    def _record(self, pool: Any) -> PoolRecord:
         is_async = hasattr(pool, "handle_async_request")
-        record = PoolRecord(library, f"{library}.{type(pool).__name__}", sockets, is_async=is_async)
-        pools.put(pool, record)
+        record = PoolRecord(self._library, f"{self._library}.{type(pool).__name__}", self.sockets, is_async=is_async)
+        self._pools.put(pool, record)
         return record
 
-    def adopted(pool: Any) -> PoolRecord:
+    def adopted(self, pool: Any) -> PoolRecord:
         """The record of a pool, also of one that is older than the watch: that one is the process's."""
-        record: PoolRecord | None = pools.get(pool)
+        record: PoolRecord | None = self._pools.get(pool)
         if record is None:
-            record = pool_record(pool)
-            record.owner, record.front = watch.root, _front()
+            record = self._record(pool)
+            record.owner, record.front = self._watch.root, _front()
         return record
 
-    def watch_connections(cls: Any) -> None:
+    def watch_slots(self, cls: Any) -> None:
+        """Note where pools of a class, which may be somebody's own, make their connections."""
         for each in cls.__mro__:
-            if "create_connection" in vars(each) and each not in makers:
-                makers.add(each)
-                hooks.after(each, "create_connection", slot_made)
+            if "create_connection" in vars(each) and each not in self._makers:
+                self._makers.add(each)
+                self._hooks.after(each, "create_connection", self.slot_made)
 
-    def slot_made(connection: Any, pool: Any, /, *args: Any, **kwargs: Any) -> None:
-        if slots.get(connection) is None:
-            slot = SlotRecord(library, adopted(pool))
-            slots.put(connection, slot)
-            watch.add(slot)
+    def slot_made(self, connection: Any, pool: Any, /, *args: Any, **kwargs: Any) -> None:
+        if self.slots.get(connection) is None:
+            slot = SlotRecord(self._library, self.adopted(pool))
+            self.slots.put(connection, slot)
+            self._watch.add(slot)
 
-    def request_born(_: None, pool_request: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = RequestRecord(library, pool_request.request, threads)
-        requests.put(pool_request, record)
-        watch.add(record, opened=False, depth=5)  # outside the wrapper
+    def assigned(self, closing: Any, pool: Any, /, *args: Any, **kwargs: Any) -> None:
+        if closing:
+            record = self.adopted(pool)
+            record.overflow += sum(1 for connection in closing if not connection.has_expired())
+
+
+class _Requests:
+    """Requests from the moment they enter a pool's books until their answers are closed."""
+
+    def __init__(self, library: str, watch: Recorder, pools: _Pools, streams: set[Any]) -> None:
+        self._library, self._watch, self._adopted, self._streams = library, watch, pools.adopted, streams
+        self._sockets, self._slots, self._threads = pools.sockets, pools.slots, watch.table("threads")
+        self._requests = watch.table("httpcore requests")
+        self._requests.passing = True
+
+    def born(self, _: None, pool_request: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = RequestRecord(self._library, pool_request.request, self._threads)
+        self._requests.put(pool_request, record)
+        self._watch.add(record, opened=False, depth=5)  # outside the wrapper
         _sent.set(record)
 
-    def given(_: None, pool_request: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
-        record, slot = requests.get(pool_request), slots.get(connection)
+    def given(self, _: None, pool_request: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
+        record, slot = self._requests.get(pool_request), self._slots.get(connection)
         if record is None or slot is None:
             return
         record.pool = slot.pool
         if slot.established:
             record.count()
-            if watch.peaking:
-                watch.opened(slot)
+            if self._watch.peaking:
+                self._watch.opened(slot)
         slot.request, slot.birth, slot.maker = record, record.birth, record.maker
         if slot.owner is not record.owner:
             slot.owner = record.owner
             record.owner.keep(slot)
 
-    def established(_: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
+    def established(self, _: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
         record = _sent.get()
         request = None if record is None else record.ref()
-        slot = None if request is None else slots.get(request.connection)
+        slot = None if request is None else self._slots.get(request.connection)
         if record is not None and slot is not None:
             slot.count()
             record.count()
 
-    def assigned(closing: Any, pool: Any, /, *args: Any, **kwargs: Any) -> None:
-        if closing:
-            record = adopted(pool)
-            record.overflow += sum(1 for connection in closing if not connection.has_expired())
-
-    def answered(_: None, stream: Any, /, *args: Any, **kwargs: Any) -> None:
+    def answered(self, _: None, stream: Any, /, *args: Any, **kwargs: Any) -> None:
         pool_request = _booked(stream)
-        record = requests.get(pool_request)
+        record = self._requests.get(pool_request)
         if record is None:
             return
         if record.pool is None:
-            record.pool = adopted(stream._pool)
+            record.pool = self._adopted(stream._pool)
         record.stream = weakref.ref(stream)
         if not record.counted:
             record.count()
-        slot = slots.get(pool_request.connection)
+        slot = self._slots.get(pool_request.connection)
         if slot is not None and not slot.established:
             slot.count()
         if slot is None or not slot.has_socket:  # once a connection has answered, its socket stays what it is
-            socket = record_of(socket_of(pool_request.connection), sockets)
-            if socket is not None:
-                socket.holder = slot
-                if slot is not None:
-                    slot.has_socket = True
-        if watch.peaking:
-            watch.opened(record)
+            self._give_socket(pool_request.connection, slot)
+        if self._watch.peaking:
+            self._watch.opened(record)
 
-    def closing(stream: Any, /) -> None:
-        record = requests.get(_booked(stream))
+    def _give_socket(self, connection: Any, slot: SlotRecord | None) -> None:
+        socket = record_of(socket_of(connection), self._sockets)
+        if socket is not None:
+            socket.holder = slot
+            if slot is not None:
+                slot.has_socket = True
+
+    def closing(self, stream: Any, /) -> None:
+        record = self._requests.get(_booked(stream))
         if record is not None:
             record.end()
 
-    def status_known(_: None, response: Any, /, *args: Any, **kwargs: Any) -> None:
-        if type(response.stream) in streams:
-            record = requests.get(_booked(response.stream))
+    def status_known(self, _: None, response: Any, /, *args: Any, **kwargs: Any) -> None:
+        if type(response.stream) in self._streams:
+            record = self._requests.get(_booked(response.stream))
             if record is not None:
                 record.status = response.status
-
-    streams = {flavour.stream for flavour in flavours}
-    for flavour in flavours:
-        hooks.after(flavour.pool, "__init__", pool_born)
-        hooks.after(flavour.request, "__init__", request_born)
-        hooks.after(flavour.request, flavour.give, given)
-        hooks.patches.after_of_first(hooks.wall, flavour.stream, "__init__", answered)
-        hooks.before(flavour.stream, flavour.close, closing)
-        for protocol in flavour.protocols:
-            hooks.after(protocol, "__init__", established)
-        if hasattr(flavour.pool, "_assign_requests_to_connections"):
-            hooks.after(flavour.pool, "_assign_requests_to_connections", assigned)
-        watch_connections(flavour.pool)
-    hooks.patches.after_of_first(hooks.wall, response_class, "__init__", status_known)
 
 
 class _Flavour:

@@ -10,7 +10,7 @@ from pytest_httpleak.adapters import Hooks, Unsupported
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.reaching import reachable
-from pytest_httpleak.records import Record, Table, type_name
+from pytest_httpleak.records import Record, Recorder, Table, type_name
 from pytest_httpleak.socketrecords import dropped
 
 MODULES = ("httpx", "httpx2")
@@ -78,42 +78,51 @@ class ClientRecord(Record):
 def attach(module: ModuleType, hooks: Hooks) -> None:
     """Record clients, and tell the pools inside them by whose names they are known."""
     library = module.__name__
-    clients_of, transports_of = ("Client", "AsyncClient"), ("HTTPTransport", "AsyncHTTPTransport")
-    for name in (*clients_of, *transports_of):
+    for name in (*_CLIENTS, *_TRANSPORTS):
         if not hasattr(module, name):
             raise Unsupported(f"{library} has no {name}")
-    watch = hooks.watch
-    pools, clients = watch.table("httpcore pools"), watch.table("httpx clients")
+    notes = _Notes(library, hooks.watch)
+    for name, close in _CLIENTS.items():
+        cls = getattr(module, name)
+        hooks.after(cls, "__init__", notes.born)
+        for way in (close, f"__{close.replace('close', 'exit')}__"):
+            if hasattr(cls, way):
+                hooks.before(cls, way, notes.closing)
+    for name in _TRANSPORTS:
+        hooks.after(getattr(module, name), "__init__", notes.transport_born)
 
-    def born(_: None, client: Any, /, *args: Any, **kwargs: Any) -> None:
-        if clients.get(client) is not None:
+
+_CLIENTS = {"Client": "close", "AsyncClient": "aclose"}
+_TRANSPORTS = ("HTTPTransport", "AsyncHTTPTransport")
+
+
+class _Notes:
+    """Clients, and the transports between them and their pools."""
+
+    def __init__(self, library: str, watch: Recorder) -> None:
+        self._library, self._watch = library, watch
+        self._pools, self._clients = watch.table("httpcore pools"), watch.table("httpx clients")
+
+    def born(self, _: None, client: Any, /, *args: Any, **kwargs: Any) -> None:
+        if self._clients.get(client) is not None:
             return
         if not hasattr(client, "_transport") or not hasattr(client, "_mounts"):
-            raise Unsupported(f"{library} keeps its transports in a place that is not known")
-        record = ClientRecord(library, client, pools)
-        clients.put(client, record)
-        watch.add(record)
+            raise Unsupported(f"{self._library} keeps its transports in a place that is not known")
+        record = ClientRecord(self._library, client, self._pools)
+        self._clients.put(client, record)
+        self._watch.add(record)
         for pool in record.inside():
-            pool.front = library
+            pool.front = self._library
             if pool.clients is None:
                 pool.clients = record
 
-    def transport_born(_: None, transport: Any, /, *args: Any, **kwargs: Any) -> None:
-        for pool in reachable(transport, pools):
-            pool.front = library
+    def transport_born(self, _: None, transport: Any, /, *args: Any, **kwargs: Any) -> None:
+        for pool in reachable(transport, self._pools):
+            pool.front = self._library
             pool.transport = type_name(transport)
             pool.inner = True
 
-    def closing(client: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = clients.get(client)
+    def closing(self, client: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = self._clients.get(client)
         if record is not None:
             record.closed = True
-
-    for name, close in zip(clients_of, ("close", "aclose"), strict=True):
-        cls = getattr(module, name)
-        hooks.after(cls, "__init__", born)
-        for way in (close, f"__{close.replace('close', 'exit')}__"):
-            if hasattr(cls, way):
-                hooks.before(cls, way, closing)
-    for name in transports_of:
-        hooks.after(getattr(module, name), "__init__", transport_born)

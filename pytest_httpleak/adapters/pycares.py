@@ -89,55 +89,64 @@ class EndingRecord(Bystander):
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
     """Note what each channel opens when it is made."""
-    watch: Any = hooks.watch
-    wall = hooks.wall
-    channels = watch.table("pycares channels")
-    making = threading.RLock()  # two that are made at once could not be told apart
+    births = _Births(module, hooks)
+    hooks.patches.replace(module.Channel, "__init__", births.make)
 
-    def birth(fd: int) -> Any:
-        known = watch.fds.get(fd)
+
+class _Births:
+    """Channels, which are made one after the other: two that are made at once could not be told apart."""
+
+    def __init__(self, module: ModuleType, hooks: Hooks) -> None:
+        self._watch: Any = hooks.watch
+        self._wall, self._making = hooks.wall, threading.RLock()
+        self._channels, self._ending = hooks.watch.table("pycares channels"), EndingRecord(self._birth)
+        self._ending.owner = hooks.watch.root
+        hooks.watch.table("pycares threads").put(module, self._ending)
+
+    def _birth(self, fd: int) -> Any:
+        known = self._watch.fds.get(fd)
         return None if known is None else known[0]
 
-    ending = EndingRecord(birth)
-    ending.owner = watch.root
-    watch.table("pycares threads").put(module, ending)
+    def make(self, original: Any) -> Any:
+        """What to put in the place of a channel's `__init__`."""
+        wall = self._wall
 
-    def let_end() -> None:
-        """Wait for channels that are being destroyed: their numbers would be given to the next one, and not be seen."""
-        end = Real.monotonic() + _PATIENCE
-        for record in ending.waiting():
-            while not record.awaited and record in ending.waiting() and Real.monotonic() < end:
-                Real.sleep(0.001)
-            record.awaited = True
-
-    def make(original: Any) -> Any:
         def born(channel: Any, *args: Any, **kwargs: Any) -> None:
             __tracebackhide__ = True
             if not wall.on:  # in a forked child, too, where another thread's lock is held for ever
                 original(channel, *args, **kwargs)
                 return
-            with making:
-                ready = get_ready()
+            with self._making:
+                ready = self._get_ready()
                 original(channel, *args, **kwargs)
                 if ready is not None and wall.on:
                     try:
-                        note(channel, *ready)
+                        self._note(channel, *ready)
                     except Exception as error:  # noqa: BLE001 - the wall keeps whatever it is from the tested code
                         wall.fall(error)
 
         return born
 
-    def get_ready() -> tuple[set[int], dict[int, Any]] | None:
+    def _get_ready(self) -> tuple[set[int], dict[int, Any]] | None:
         """What is open before a channel is made, and known to the watch; None where that went wrong."""
         try:
-            let_end()
-            return set(_listing()), dict(watch.fds)
+            self._let_end()
+            return set(_listing()), dict(self._watch.fds)
         except Exception as error:  # noqa: BLE001 - as above
-            wall.fall(error)
+            self._wall.fall(error)
             return None
 
-    def note(channel: Any, before: set[int], known: dict[int, Any]) -> None:
-        destroyed = [record for record in ending.still_known() if ending.has_begun(record)]
+    def _let_end(self) -> None:
+        """Wait for channels that are being destroyed: their numbers would be given to the next one, and not be seen."""
+        end = Real.monotonic() + _PATIENCE
+        for record in self._ending.waiting():
+            while not record.awaited and record in self._ending.waiting() and Real.monotonic() < end:
+                Real.sleep(0.001)
+            record.awaited = True
+
+    def _note(self, channel: Any, before: set[int], known: dict[int, Any]) -> None:
+        watch = self._watch
+        destroyed = [record for record in self._ending.still_known() if self._ending.has_begun(record)]
         if destroyed:
             Real.sleep(_UNTIL_CLOSED)
             before = before.difference(*(record.identities for record in destroyed))
@@ -146,14 +155,12 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         others = {fd for loop in watch.table("loops") for fd in loop.descriptors()}
         made = {fd: new[fd] for fd in new.keys() - others if watch.fds.get(fd) is known.get(fd)}
         record = ChannelRecord(made)
-        channels.put(channel, record)
+        self._channels.put(channel, record)
         watch.add(record, opened=False, depth=5)
         for fd in made:
             watch.descriptor_made(fd, 5)
-            record.births[fd] = birth(fd)
-        ending.channels[id(record)] = record
-
-    hooks.patches.replace(module.Channel, "__init__", make)
+            record.births[fd] = self._birth(fd)
+        self._ending.channels[id(record)] = record
 
 
 def _listing() -> dict[int, tuple[int, int]]:

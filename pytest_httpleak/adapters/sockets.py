@@ -19,77 +19,85 @@ MODULES = ("socket",)
 def attach(module: ModuleType, hooks: Hooks) -> None:
     """Record each socket that is made, and note how it ends."""
     require(module, "socket._real_close", "socket.detach", "socket.accept", "socket.dup")
-    table = hooks.watch.table("sockets")
-    watch: Any = hooks.watch
     cls = module.socket
-    accept = getattr(inspect.unwrap(cls.accept), "__code__", None)
-    dying: dict[int, SocketRecord] = watch.dying_sockets
-    most_dying = _MOST_DYING  # also when the interpreter has cleared this module at its end
-    has_core = not issubclass(cls, _socket_module.socket)  # gevent's, for one, whose servers keep the core alone
+    notes = _Notes(cls, hooks.watch)
+    hooks.after(cls, "__init__", notes.born)
+    hooks.before(cls, "_real_close", notes.closed)
+    hooks.after(cls, "detach", notes.detached)
+    hooks.after(cls, "accept", notes.accepted)
+    hooks.after(cls, "dup", notes.doubled)
 
-    def born(_: None, sock: Any, /, *args: Any, **kwargs: Any) -> None:
+
+class _Notes:
+    """How each socket came to be, and how it ended."""
+
+    def __init__(self, cls: Any, watch: Any) -> None:
+        self._watch, self._table = watch, watch.table("sockets")
+        self._table.gone = self._died
+        self._dying: dict[int, SocketRecord] = watch.dying_sockets
+        self._most_dying = _MOST_DYING  # also when the interpreter has cleared this module at its end
+        self._accept = getattr(inspect.unwrap(cls.accept), "__code__", None)
+        self._has_core = not issubclass(
+            cls, _socket_module.socket
+        )  # gevent's, for one, whose servers keep the core alone
+
+    def born(self, _: None, sock: Any, /, *args: Any, **kwargs: Any) -> None:
+        watch = self._watch
         if watch.making and get_ident() in watch.making:
             return
         record = SocketRecord(sock)
         if len(args) > _FILENO or kwargs.get("fileno") is not None:
-            record.accepted = _is_called_in(accept)
-        if has_core:
+            record.accepted = _is_called_in(self._accept)
+        if self._has_core:
             record.note_core(getattr(sock, "_sock", None))
-        table.put(sock, record)
+        self._table.put(sock, record)
         watch.add(record)
         watch.open_sockets += 1
-        dying.pop(record.key, None)
+        self._dying.pop(record.key, None)
 
-    def closed(sock: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = table.get(sock)
-        if record is None and dying:
-            record = dying.pop(id(sock), None)
+    def closed(self, sock: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = self._table.get(sock)
+        if record is None and self._dying:
+            record = self._dying.pop(id(sock), None)
             if record is not None and record.is_at(fileno(sock)):
                 record.closed, record.collected = True, False  # in order, by the `__del__` of what had it
         elif record is not None and not record.closed:
             record.closed = True
-            watch.open_sockets -= 1
+            self._watch.open_sockets -= 1
 
-    def detached(fd: int, sock: Any, /) -> None:
-        closed(sock)
-        if is_accepted(sock):  # and wrapped since, as for TLS
-            for other in table:
+    def detached(self, fd: int, sock: Any, /) -> None:
+        self.closed(sock)
+        if self._is_accepted(sock):  # and wrapped since, as for TLS
+            for other in self._table:
                 other.accepted = other.accepted or other.fd() == fd
 
-    def accepted(result: tuple[Any, Any], listener: Any, /) -> None:
-        record = table.get(result[0])  # none if a test has put something else in the place of the class
+    def accepted(self, result: tuple[Any, Any], listener: Any, /) -> None:
+        record = self._table.get(result[0])  # none if a test has put something else in the place of the class
         if record is not None:
             record.accepted = True  # its server's side; the test answers for the client's
 
-    def doubled(result: Any, sock: Any, /) -> None:
-        record = table.get(result)
+    def doubled(self, result: Any, sock: Any, /) -> None:
+        record = self._table.get(result)
         if record is not None:
-            record.accepted = is_accepted(sock)
+            record.accepted = self._is_accepted(sock)
 
-    def died(record: SocketRecord) -> None:
+    def _is_accepted(self, sock: Any) -> bool:
+        record = self._table.get(sock)
+        return record is not None and bool(record.accepted)
+
+    def _died(self, record: SocketRecord) -> None:
         if record.closed:
             record.holder = None  # which refers to this record too: nothing is left for the garbage collector
         elif (core := record.outliving_core()) is not None:
-            table.put(core, record)
+            self._table.put(core, record)
             record.is_core = True
         else:
             record.closed = record.is_core  # of which nobody tells whether it was closed before it died
             record.collected = not record.closed
-            watch.open_sockets -= 1
-            if len(dying) >= most_dying:
-                dying.clear()
-            dying[record.key] = record
-
-    def is_accepted(sock: Any) -> bool:
-        record = table.get(sock)
-        return record is not None and bool(record.accepted)
-
-    table.gone = died
-    hooks.after(cls, "__init__", born)
-    hooks.before(cls, "_real_close", closed)
-    hooks.after(cls, "detach", detached)
-    hooks.after(cls, "accept", accepted)
-    hooks.after(cls, "dup", doubled)
+            self._watch.open_sockets -= 1
+            if len(self._dying) >= self._most_dying:
+                self._dying.clear()
+            self._dying[record.key] = record
 
 
 _MOST_DYING = 1000  # many more than one collection lets go of between them and their finalizers

@@ -21,57 +21,9 @@ _IN_MEMORY = ("", ":memory:", b"", b":memory:")
 
 def attach(module: ModuleType, hooks: Hooks) -> None:
     """Note the birth of each descriptor that is there after a call of `connect` and was not before."""
-    watch: Any = hooks.watch
-    wall = hooks.wall
-    calls: list[_Call] = []  # that are not over
-
-    def make(original: Any) -> Any:
-        connecting = heard(original)
-
-        def connect(*args: Any, **kwargs: Any) -> Any:
-            __tracebackhide__ = True
-            file = _file_of(args, kwargs) if wall.on else None
-            if file is None:
-                return noted(connecting(*args, **kwargs), None)
-            call = _Call(file)
-            try:
-                begin(call)
-                return noted(connecting(*args, **kwargs), call)
-            finally:
-                call.leave(calls)
-
-        def begin(call: _Call) -> None:
-            try:
-                call.enter(calls, watch.fds)
-            except Exception as error:  # noqa: BLE001  # this is the wall
-                wall.fall(error)
-
-        def noted(connection: Any, call: _Call | None) -> Any:
-            if wall.on:
-                try:
-                    place = _whereabouts(connection, library.Connection)
-                    _forget(watch.holders, place)
-                    watch.databases.add(id(connection))
-                    if call is not None:
-                        note(call, connection, place)
-                except Exception as error:  # noqa: BLE001  # this is the wall
-                    wall.fall(error)
-            return connection
-
-        def note(call: _Call, connection: Any, place: Any) -> None:
-            made = call.made(watch.fds)
-            for fd in made:
-                watch.descriptor_made(fd, 6, place)
-            identity = None if made and call.is_alone else identity_of_file(call.file)
-            kept = (known for known, holder in list(watch.holders.values()) if is_a(holder, Address))
-            if identity is not None and identity in kept:
-                watch.may_take_over(identity, id(connection), place, 6)
-
-        return connect
-
     # Django and SQLAlchemy know the function by its other name, that of the module which it comes from.
     library: Any = sys.modules.get("sqlite3.dbapi2", module)
-    original = library.connect
+    original, make = library.connect, _Connecting(library, hooks).make
     hooks.patches.replace(library, "connect", make)
     wrapper = library.connect
     if wrapper is original:  # patched already, and copied from there by a module that is loaded again
@@ -81,6 +33,62 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         hooks.patches.put(module, "connect", wrapper)
     else:
         hooks.patches.replace(module, "connect", make)
+
+
+class _Connecting:
+    """What is noted of each call of `connect`."""
+
+    def __init__(self, library: Any, hooks: Hooks) -> None:
+        self._library, self._wall = library, hooks.wall
+        self._watch: Any = hooks.watch
+        self._calls: list[_Call] = []  # that are not over
+
+    def make(self, original: Any) -> Any:
+        """What to put in the place of `connect`."""
+        wall, connecting = self._wall, heard(original)
+
+        def connect(*args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            file = _file_of(args, kwargs) if wall.on else None
+            if file is None:
+                return self._noted(connecting(*args, **kwargs), None)
+            call = _Call(file)
+            try:
+                self._begin(call)
+                return self._noted(connecting(*args, **kwargs), call)
+            finally:
+                call.leave(self._calls)
+
+        return connect
+
+    def _begin(self, call: _Call) -> None:
+        try:
+            call.enter(self._calls, self._watch.fds)
+        except Exception as error:  # noqa: BLE001  # this is the wall
+            self._wall.fall(error)
+
+    def _noted(self, connection: Any, call: _Call | None) -> Any:
+        """The connection, once it is noted; without a call, it has no file."""
+        if self._wall.on:
+            try:
+                place = _whereabouts(connection, self._library.Connection)
+                _forget(self._watch.holders, place)
+                self._watch.databases.add(id(connection))
+                if call is not None:
+                    self._note(call, connection, place)
+            except Exception as error:  # noqa: BLE001  # this is the wall
+                self._wall.fall(error)
+        return connection
+
+    def _note(self, call: _Call, connection: Any, place: Any) -> None:
+        watch = self._watch
+        made = call.made(watch.fds)
+        for fd in made:
+            watch.descriptor_made(fd, 6, place)
+        identity = None if made and call.is_alone else identity_of_file(call.file)
+        kept = (known for known, holder in list(watch.holders.values()) if is_a(holder, Address))
+        if identity is not None and identity in kept:
+            watch.may_take_over(identity, id(connection), place, 6)
 
 
 class _Call:

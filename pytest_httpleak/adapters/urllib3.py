@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks, Unsupported, require
-from pytest_httpleak.patches import Wall
+from pytest_httpleak.records import Recorder
 from pytest_httpleak.socketrecords import SocketRecord, record_of
 from pytest_httpleak.urllib3pools import PoolManagerRecord, PoolRecord, is_full
 from pytest_httpleak.urllib3records import ConnectionRecord, ResponseRecord
-from pytest_httpleak.wrappers import Note, Notes, number_of_arguments
+from pytest_httpleak.urllib3requests import request_wrapper
 
 MODULES = ("urllib3",)
 
@@ -21,95 +20,146 @@ MODULES = ("urllib3",)
 def attach(module: ModuleType, hooks: Hooks) -> None:
     """Record managers, pools, connections and responses where they are made, and each checkout of a connection."""
     from_one = _major(module) == 1
-    watch = hooks.watch
-    sockets, threads = watch.table("sockets"), watch.table("threads")
-    sessions, managers = watch.table("clients of urllib3"), watch.table("urllib3 managers")
-    pools, connections = watch.table("urllib3 pools"), watch.table("urllib3 connections")
-    responses = watch.table("urllib3 responses")
-    responses.passing = True
+    made = _Made(module, hooks.watch)
+    used = _Used(module, hooks.watch, made)
+    pool_class, response_class = module.connectionpool.HTTPConnectionPool, module.response.HTTPResponse
+    connection_class = module.connection.HTTPConnection
+    hooks.after(module.poolmanager.PoolManager, "__init__", made.manager_born)
+    hooks.after(module.poolmanager.PoolManager, "_new_pool", made.pool_of_manager)
+    hooks.after(pool_class, "__init__", made.pool_born)
+    hooks.after(connection_class, "__init__", made.connection_born)
+    for cls in {connection_class, module.connection.HTTPSConnection}:
+        if issubclass(cls, connection_class):  # a stand-in where Python has no `ssl`
+            hooks.before(cls, "connect", used.connecting)
+            hooks.after(cls, "connect", used.connected)
+    hooks.before(connection_class, "close", used.closed)
+    hooks.after(pool_class, "_get_conn", used.checked_out)
+    hooks.before(pool_class, "_put_conn", used.put_back)
+    make = functools.partial(request_wrapper, hooks.wall, used.failed)
+    hooks.patches.around(hooks.wall, pool_class, "_make_request", (used.requesting, used.requested), make)
+    used.note_own_request(pool_class)
+    if from_one:
+        hooks.after(response_class, "__init__", used.wrapped)
+    else:
+        hooks.after(connection_class, "getresponse", used.answered_alone)
+    for name, note in (("release_conn", used.released), ("close", used.closing)):
+        # told only while there is a response: none is recorded that is read at once
+        hooks.patches.before_while(hooks.wall, response_class, name, note, used.responses.records)
 
-    def manager_born(_: None, manager: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = PoolManagerRecord(sockets, (sessions,), manager, pools)
-        managers.put(manager, record)
-        watch.add(record)
 
-    def pool_born(_: None, pool: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = PoolRecord(sockets, (sessions, managers), pool, connections=connections, is_dropped=is_dropped)
-        pools.put(pool, record)
-        watch.add(record)
+class _Made:
+    """Managers, pools and connections, each noted where it is made."""
 
-    def pool_made(pool: Any, manager: Any, /, *args: Any, **kwargs: Any) -> None:
-        record, of = pools.get(pool), managers.get(manager)
+    def __init__(self, module: ModuleType, watch: Recorder) -> None:
+        self._watch = watch
+        self._is_dropped = module.util.connection.is_connection_dropped
+        self._threads, self._sessions = watch.table("threads"), watch.table("clients of urllib3")
+        self.sockets, self._managers = watch.table("sockets"), watch.table("urllib3 managers")
+        self.pools, self.connections = watch.table("urllib3 pools"), watch.table("urllib3 connections")
+
+    def manager_born(self, _: None, manager: Any, /, *args: Any, **kwargs: Any) -> None:
+        self._watch.add(self._manager(manager))
+
+    def _manager(self, manager: Any) -> PoolManagerRecord:
+        record = PoolManagerRecord(self.sockets, (self._sessions,), manager, self.pools)
+        self._managers.put(manager, record)
+        return record
+
+    def pool_born(self, _: None, pool: Any, /, *args: Any, **kwargs: Any) -> None:
+        outer = (self._sessions, self._managers)
+        record = PoolRecord(self.sockets, outer, pool, connections=self.connections, is_dropped=self._is_dropped)
+        self.pools.put(pool, record)
+        self._watch.add(record)
+
+    def pool_of_manager(self, pool: Any, manager: Any, /, *args: Any, **kwargs: Any) -> None:
+        record, of = self.pools.get(pool), self._managers.get(manager)
         if of is None:  # made before the watch began, as `urllib3.request`'s own: its pools are the process's
-            of = PoolManagerRecord(sockets, (sessions,), manager, pools)
-            of.owner = watch.root
-            managers.put(manager, of)
+            of = self._manager(manager)
+            of.owner = self._watch.root
         if record is not None:
             record.managed = record.outer = of
             record.library, record.front, record.inner = of.library, of.front, True
             record.birth, record.owner = of.birth, of.owner
 
-    def connection_born(_: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = ConnectionRecord(sockets, threads, pools, connection)
-        connections.put(connection, record)
-        watch.add(record, opened=False)
+    def connection_born(self, _: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = ConnectionRecord(self.sockets, self._threads, self.pools, connection)
+        self.connections.put(connection, record)
+        self._watch.add(record, opened=False)
 
-    def known(connection: Any) -> Any:
+    def known(self, connection: Any) -> Any:
         """The record of a connection; one of a class of its own, or older than the watch, is met here first."""
-        record = connections.get(connection)
+        record = self.connections.get(connection)
         if record is None:
-            connection_born(None, connection)
-            record = connections.get(connection)
+            self.connection_born(None, connection)
+            record = self.connections.get(connection)
         return record
 
-    def connecting(connection: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = connections.get(connection)
+
+class _Used:
+    """Connections on their way from a pool and back, the requests on them, and the responses to those."""
+
+    def __init__(self, module: ModuleType, watch: Recorder, made: _Made) -> None:
+        self._watch, self._known = watch, made.known
+        self._sockets, self._pools, self._connections = made.sockets, made.pools, made.connections
+        self.responses = watch.table("urllib3 responses")
+        self.responses.passing = True
+        self._response_class = module.response.HTTPResponse
+        self._urlopen = getattr(module.connectionpool.HTTPConnectionPool.urlopen, "__code__", None)
+        self._own_request: object = None
+
+    def note_own_request(self, pool_class: Any) -> None:
+        """Learn the wrapper that tells of requests, which a stand-in of the user's is not."""
+        self._own_request = getattr(pool_class._make_request, "__code__", object())
+
+    def connecting(self, connection: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = self._connections.get(connection)
         if record is not None:
             record.is_connecting = True
 
-    def connected(_: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = connections.get(connection)
+    def connected(self, _: None, connection: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = self._connections.get(connection)
         if record is None:
             return
         record.is_connecting = False
-        if record.note_socket() is not None and watch.peaking:
-            watch.opened(record)
+        if record.note_socket() is not None and self._watch.peaking:
+            self._watch.opened(record)
 
-    def closed(connection: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = connections.get(connection)
+    def closed(self, connection: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = self._connections.get(connection)
         if record is not None:
             record.is_connecting = False
 
-    def checked_out(connection: Any, pool: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = connections.get(connection) or known(connection)
-        is_direct = record.is_direct = sys._getframe(2).f_code is urlopen  # and not by somebody's own way to get one
+    def checked_out(self, connection: Any, pool: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = self._connections.get(connection) or self._known(connection)
+        is_direct = record.is_direct = sys._getframe(2).f_code is self._urlopen  # not by somebody's own way to get one
         if record.pool is not None:  # not its first request: from now on it is there for this caller
             is_left_to_request = (
                 is_direct  # by the wrapper that sees to the birth, and without a connection to be made before
                 and getattr(connection, "sock", None) is not None
-                and getattr(pool._make_request, "__code__", None) is own_request
+                and getattr(pool._make_request, "__code__", None) is self._own_request
             )
-            record.is_unplaced = is_left_to_request and watch.hand_over_unplaced(record)
+            record.is_unplaced = is_left_to_request and self._watch.hand_over_unplaced(record)
             if not record.is_unplaced:
-                watch.hand_over(record, depth=5)  # outside the wrapper
+                self._watch.hand_over(record, depth=5)  # outside the wrapper
         record.checked_out(pool)
-        record.is_by_hand = not is_direct and not _is_on_the_way(urlopen)
+        record.is_by_hand = not is_direct and not _is_on_the_way(self._urlopen)
 
-    def put_back(pool: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
-        returned = connections.get(connection)
+    def put_back(self, pool: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
+        returned = self._connections.get(connection)
         if returned is not None:
             returned.is_by_hand = False
-        elif connection is None and (of := pools.get(pool)) is not None:
+        elif connection is None and (of := self._pools.get(pool)) is not None:
             of.has_got_none_back = True
         if getattr(connection, "sock", None) is None or pool.pool is None:
             return
         if not is_full(pool.pool):
             if returned is not None:
                 returned.is_idle = True
-        elif (record := pools.get(pool)) is not None:
+        elif (record := self._pools.get(pool)) is not None:
             record.overflow += 1
 
     def requesting(
+        self,
         pool: Any,
         connection: Any,
         method: str = "",
@@ -119,183 +169,74 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         is_failure_told: bool = False,
         **kwargs: Any,
     ) -> None:
-        record = connections.get(connection) or known(connection)
+        record = self._connections.get(connection) or self._known(connection)
         if record.is_unplaced and not is_failure_told:
-            place(record)
+            self._place(record)
         record.request = (method, url)
         record.sending(connection)
-        if watch.peaking and record.note_socket() is not None:  # of an earlier request: it is in use from now on
-            watch.opened(record)
+        if self._watch.peaking and record.note_socket() is not None:  # of an earlier request: in use from now on
+            self._watch.opened(record)
 
-    def requested(response: Any, pool: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = connections.get(connection) or known(connection)
+    def requested(self, response: Any, pool: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = self._connections.get(connection) or self._known(connection)
         record.note_socket()
-        if watch.peaking:
-            watch.opened(record)
-        if isinstance(response, response_class) and response._connection is not None:  # else somebody's stand-in
-            answered(response, record)
+        if self._watch.peaking:
+            self._watch.opened(record)
+        if isinstance(response, self._response_class) and response._connection is not None:  # else somebody's stand-in
+            self._answered(response, record)
 
-    def failed(connection: Any) -> None:
-        record = connections.get(connection)
+    def failed(self, connection: Any) -> None:
+        record = self._connections.get(connection)
         if record is not None and record.is_unplaced:
-            place(record)
+            self._place(record)
 
-    def place(record: ConnectionRecord) -> None:
+    def _place(self, record: ConnectionRecord) -> None:
         """Give a connection its birth, which is needed only where it does not go back to its pool by itself."""
         record.is_unplaced = False
-        watch.place(record)
+        self._watch.place(record)
 
-    def wrapped(_: None, response: Any, /, *args: Any, **kwargs: Any) -> None:
+    def wrapped(self, _: None, response: Any, /, *args: Any, **kwargs: Any) -> None:
         if response._connection is not None:
-            answered(response, known(response._connection))
+            self._answered(response, self._known(response._connection))
 
-    def answered_alone(response: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = connections.get(connection)
+    def answered_alone(self, response: Any, connection: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = self._connections.get(connection)
         if record is not None and record.pool is None and not response.isclosed():
-            answered(response, record)
+            self._answered(response, record)
 
-    def answered(response: Any, connection: ConnectionRecord) -> None:
-        record = ResponseRecord(connection, response, socket_of(response, connection))
+    def _answered(self, response: Any, connection: ConnectionRecord) -> None:
+        record = ResponseRecord(connection, response, self._socket_of(response, connection))
         connection.answering = record
-        responses.put(response, record)
+        self.responses.put(response, record)
         if connection.is_unplaced:
-            place(connection)
+            self._place(connection)
         if connection.is_direct:
-            watch.add_with(record, connection)
+            self._watch.add_with(record, connection)
         else:
-            watch.add(record)
+            self._watch.add(record)
 
-    def socket_of(response: Any, connection: ConnectionRecord) -> SocketRecord | None:
+    def _socket_of(self, response: Any, connection: ConnectionRecord) -> SocketRecord | None:
         """The socket that a response is read from; one that ends with its connection has taken it over."""
         socket = connection.note_socket()
         if socket is None:
             raw = getattr(getattr(response._original_response, "fp", None), "raw", None)
-            socket = record_of(getattr(raw, "_sock", None), sockets)
+            socket = record_of(getattr(raw, "_sock", None), self._sockets)
             if socket is not None:
                 connection.take(socket)
         return socket
 
-    def released(response: Any) -> None:
-        record = responses.get(response)
+    def released(self, response: Any) -> None:
+        record = self.responses.get(response)
         if record is not None and (record.pool is None or response._connection is not None):
             record.released = True
 
-    def closing(response: Any) -> None:
-        record = responses.get(response)
+    def closing(self, response: Any) -> None:
+        record = self.responses.get(response)
         if record is None or not record.is_unfinished():
             return
         if "_finalizing" in response.__dict__ and record.has_connection(response):
             record.collected = True
         record.closed = True
-
-    pool_class, response_class = module.connectionpool.HTTPConnectionPool, module.response.HTTPResponse
-    connection_class, is_dropped = module.connection.HTTPConnection, module.util.connection.is_connection_dropped
-    urlopen = getattr(pool_class.urlopen, "__code__", None)
-    hooks.after(module.poolmanager.PoolManager, "__init__", manager_born)
-    hooks.after(module.poolmanager.PoolManager, "_new_pool", pool_made)
-    hooks.after(pool_class, "__init__", pool_born)
-    hooks.after(connection_class, "__init__", connection_born)
-    for cls in {connection_class, module.connection.HTTPSConnection}:
-        if issubclass(cls, connection_class):  # a stand-in where Python has no `ssl`
-            hooks.before(cls, "connect", connecting)
-            hooks.after(cls, "connect", connected)
-    hooks.before(connection_class, "close", closed)
-    hooks.after(pool_class, "_get_conn", checked_out)
-    hooks.before(pool_class, "_put_conn", put_back)
-    make = functools.partial(_request_wrapper, hooks.wall, failed)
-    hooks.patches.around(hooks.wall, pool_class, "_make_request", (requesting, requested), make)
-    own_request = getattr(pool_class._make_request, "__code__", object())  # which a stand-in of the user's is not
-    if from_one:
-        hooks.after(response_class, "__init__", wrapped)
-    else:
-        hooks.after(connection_class, "getresponse", answered_alone)
-    for name, note in (("release_conn", released), ("close", closing)):  # none is recorded that is read at once
-        hooks.patches.before_while(hooks.wall, response_class, name, note, responses.records)
-
-
-def _request_wrapper(own: Wall, failed: Note, notes: Notes) -> Callable[..., Any] | None:
-    """A wrapper for `_make_request()` of urllib3 2; to hand on whatever there is would cost more than all that is noted.
-
-    The plugin's own notes need but a few of the arguments. Where there are others, it is not for them. `failed` is told the
-    connection of a request that has raised, which is promised to the notes before it.
-    """
-    original, before, after = notes.original, notes.before, notes.after
-    number = number_of_arguments(original)
-    if not notes.are_own() or number != len(_ARGUMENTS) or original.__code__.co_varnames[:number] != _ARGUMENTS:
-        return None
-
-    def _make_request(  # noqa: PLR0917  # as urllib3 has it
-        self: Any,
-        conn: Any,
-        method: Any,
-        url: Any,
-        body: Any = None,
-        headers: Any = None,
-        retries: Any = None,
-        timeout: Any = None,
-        chunked: Any = False,
-        response_conn: Any = None,
-        preload_content: Any = True,
-        decode_content: Any = True,
-        enforce_content_length: Any = True,
-    ) -> Any:
-        __tracebackhide__ = True
-        for wall, note in before:
-            if wall.on:
-                try:
-                    note(self, conn, method, url, timeout=timeout, is_failure_told=True)
-                except Exception as error:  # noqa: BLE001  # this is the wall
-                    wall.fall(error)
-        try:
-            response = original(
-                self,
-                conn,
-                method,
-                url,
-                body,
-                headers,
-                retries,
-                timeout,
-                chunked,
-                response_conn,
-                preload_content,
-                decode_content,
-                enforce_content_length,
-            )
-        except BaseException:
-            if own.on:
-                try:
-                    failed(conn)
-                except Exception as error:  # noqa: BLE001  # this is the wall
-                    own.fall(error)
-            raise
-        for wall, note in after:
-            if wall.on:
-                try:
-                    note(response, self, conn)
-                except Exception as error:  # noqa: BLE001  # this is the wall
-                    wall.fall(error)
-        return response
-
-    _make_request.__defaults__ = original.__defaults__
-    return _make_request
-
-
-_ARGUMENTS = (
-    "self",
-    "conn",
-    "method",
-    "url",
-    "body",
-    "headers",
-    "retries",
-    "timeout",
-    "chunked",
-    "response_conn",
-    "preload_content",
-    "decode_content",
-    "enforce_content_length",
-)
 
 
 def _is_on_the_way(function: CodeType | None) -> bool:
