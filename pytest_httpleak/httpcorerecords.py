@@ -153,8 +153,12 @@ class RequestRecord(Record):
         if request is None or record is None or pool is None or request not in pool._requests:
             return None
         connection = request.connection
-        # A closed client leaves stale entries in its books, and so does a stream closed behind its pool's back.
-        return None if connection is None or record.is_gone(connection) else connection
+        if connection is None or not record.is_gone(connection):
+            return connection
+        # A closed client leaves stale entries in its books, without places for connections. In those of an open one that of an
+        # answer which failed or was broken off, and then not closed, keeps its connection's place, though the library has closed
+        # that: whoever waits for a place is not told.
+        return connection if self.is_unread() and connection in pool.connections else None
 
     def look(self) -> Suspect | None:
         connection, pool = self._connection(), self.pool

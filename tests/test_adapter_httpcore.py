@@ -391,9 +391,22 @@ def test_a_closed_connection_takes_a_place_as_long_as_its_pool_does_not_look_for
     assert record.look() is None
 
 
-def test_a_closed_connection_takes_no_place_where_the_next_request_has_it_removed() -> None:
+def test_an_answer_that_is_left_keeps_the_place_of_a_connection_that_is_closed_already() -> None:
     pool = NewPool()
-    assert request_of(pool, Table()).look() is None
+    record = request_of(pool, Table())
+    suspect = record.look()
+    assert suspect is not None
+    assert (suspect.kind.value, suspect.state.value) == ("responses", "collected")
+    assert suspect.holds[0].summary.startswith("a place for a connection to http://127.0.0.1 ")
+    pool.connections.clear()  # as the next request does
+    assert record.look() is None
+
+
+def test_an_answer_that_is_closed_takes_no_place_for_a_closed_connection() -> None:
+    pool = NewPool()
+    record = request_of(pool, Table())
+    record.end()
+    assert record.look() is None
 
 
 def loses_slots(httpx: Any) -> bool:

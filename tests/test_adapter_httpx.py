@@ -270,6 +270,41 @@ def test_a_broken_body_is_clean(marked: Marked, held: list[Any], client: Any, se
     marked(clean)
 
 
+def end_stream_alone(response: Any) -> None:
+    """Close the stream of the connection, but not that of the pool: until 2.11 httpcore2 did so where an answer failed."""
+    response.stream._stream._httpcore_stream._stream.close()
+
+
+def test_an_answer_whose_connection_the_library_has_closed_keeps_its_place_there(
+    marked: Marked, client: Any, server: str
+) -> None:
+    def leaking() -> None:
+        response = client.send(client.build_request("GET", f"{server}/big"), stream=True)  # leak: responses collected
+        end_stream_alone(response)
+
+    (finding,) = marked(leaking)
+    assert [each.kind.value for each in finding.holds] == ["connections"]  # and no socket
+
+
+def test_an_answer_that_is_closed_after_its_connection_is_clean(marked: Marked, client: Any, server: str) -> None:
+    def clean() -> None:
+        with client.stream("GET", f"{server}/big") as response:
+            end_stream_alone(response)
+
+    marked(clean)
+
+
+def test_an_answer_whose_connection_is_closed_is_clean_once_its_client_is(
+    marked: Marked, held: list[Any], server: str, httpx: Any
+) -> None:
+    def clean() -> None:
+        with httpx.Client() as client:
+            held.append((client, send(client, f"{server}/big")))
+            end_stream_alone(held[-1][1])
+
+    marked(clean)
+
+
 def test_a_retry_that_drops_what_failed_leaks_once_for_each_try(marked: Marked, client: Any, server: str) -> None:
     def leaking() -> None:
         for _ in range(3):

@@ -156,50 +156,79 @@ def excused(
     fixture is over, with which what that has put into the class's attributes has to end. `places` are those of the process, with
     what was left to them.
     """
-    keepers = {id(value): each for each in fixtures for value in each.values_now()}
-    keys = {each.key for each in suspects if _is_a_tools_thread(each)}
-    aside = ways.namespace_of(own_class)
-    questions, made_by = Questions(), _Makers(fixtures, test, seconds)
-    given_up: set[Kind] = set()
-    for suspect in suspects:
-        terms, record = _terms(suspect), records.get(suspect.key)
-        if terms is None or record is None or not questions.may_ask(suspect):
-            continue
-        packages = _makers(record.birth, terms)
-        ends = {} if _is_taken(suspect) else keepers
-        codes = makers.codes_of(record.birth, test)
+    kept = _Kept(fixtures, records, unsure, places, test=test, seconds=seconds)
+    kept.is_searched, kept.of_fixture, kept.aside = is_searched, of_fixture, ways.namespace_of(own_class)
+    return {suspect.key for suspect in suspects if _is_a_tools_thread(suspect) or kept.has(suspect)}
+
+
+class _Kept:
+    """The suspects of one question, each asked about in its turn."""
+
+    is_searched = True
+    of_fixture = False
+    aside: Any = None  # the namespace that keeps nothing
+
+    def __init__(
+        self,
+        fixtures: list[Owner],
+        records: dict[int, Record],
+        unsure: set[int],
+        places: dict[str, Place],
+        *,
+        test: CodeType | None,
+        seconds: float,
+    ) -> None:
+        self._fixtures, self._records, self._unsure, self._places = fixtures, records, unsure, places
+        self._test, self._seconds = test, seconds
+        self._keepers = {id(value): each for each in fixtures for value in each.values_now()}
+        self._questions, self._made_by = Questions(), _Makers(fixtures, test, seconds)
+        self._given_up: set[Kind] = set()
+
+    def has(self, suspect: Suspect) -> bool:
+        """Whether somebody who lives longer keeps it; a wider fixture answers for it from then on."""
+        terms, record = _terms(suspect), self._records.get(suspect.key)
+        if terms is None or record is None or not self._questions.may_ask(suspect):
+            return False
+        packages, codes = _makers(record.birth, terms), makers.codes_of(record.birth, self._test)
+        ends = {} if _is_taken(suspect) else self._keepers
         if suspect.key < 0 and not (ends or packages or codes):  # the test itself made it, and no fixture is wider
-            continue
-        thing = None if suspect.kind in given_up or suspect.state is State.COLLECTED else record.kept_as()
-        keeper, is_known = made_by.of(thing, record) if ends else (None, True)
-        if keeper is None and of_fixture and thing is not None:
-            keeper = _whose_values_contain(thing, fixtures)
-        is_climbed = is_searched and thing is not None and keeper is None and terms.by_attributes
-        way = ways.Way(packages=packages, ends=ends, in_cells=terms.in_cells, passing=terms.passing, aside=aside)
-        root = _place_of(record, thing, way, codes=codes, seconds=seconds) if is_climbed else None
+            return False
+        is_asked = suspect.kind not in self._given_up and suspect.state is not State.COLLECTED
+        thing = record.kept_as() if is_asked else None
+        keeper, is_known = self._made_by.of(thing, record) if ends else (None, True)
+        if keeper is None and self.of_fixture and thing is not None:
+            keeper = _whose_values_contain(thing, self._fixtures)
+        is_climbed = self.is_searched and thing is not None and keeper is None and terms.by_attributes
+        way = ways.Way(packages=packages, ends=ends, in_cells=terms.in_cells, passing=terms.passing, aside=self.aside)
+        root = _place_of(record, thing, way, codes=codes, seconds=self._seconds) if is_climbed else None
         if root is references.GIVEN_UP:
-            given_up.add(suspect.kind)
-        if suspect.kind in given_up or (root is None and not is_known):
-            unsure.add(suspect.key)
-            continue
-        keeper = keepers.get(id(root.end)) if root is not None else keeper
+            self._given_up.add(suspect.kind)
+        if suspect.kind in self._given_up or (root is None and not is_known):
+            self._unsure.add(suspect.key)
+            return False
+        keeper = self._keepers.get(id(root.end)) if root is not None else keeper
         if keeper is not None:
-            _give(keeper, suspect, records)
-            keys.add(suspect.key)
-            questions.start_again(suspect)
-        elif root is not None:
-            questions.start_again(suspect)
-            is_idle = is_idle_worker(record)
-            is_a_clients = is_idle is None and (
-                is_of_a_client(suspect, record, thing, codes, root, of_clients=terms.of_clients)
-                or (
-                    was_made_for_all(codes, root, test, of_clients=terms.of_clients)
-                    and is_first(places, root, suspect, record)
-                )
-            )
-            if terms.excuse(root.module, packages) or is_idle or is_a_clients:
-                keys.add(suspect.key)
-    return keys
+            self._questions.start_again(suspect)
+            _give(keeper, suspect, self._records)
+            return True
+        if root is None:
+            return False
+        self._questions.start_again(suspect)
+        return terms.excuse(root.module, packages) or self._is_a_clients(
+            suspect, record, root, thing, codes=codes, of_clients=terms.of_clients
+        )
+
+    def _is_a_clients(
+        self, suspect: Suspect, record: Record, root: Root, thing: object, *, codes: set[CodeType], of_clients: bool
+    ) -> bool:
+        """Whether what is kept there is an executor's idle worker, or the own connection of a client."""
+        is_idle = is_idle_worker(record)
+        if is_idle is not None:
+            return is_idle
+        return is_of_a_client(suspect, record, thing, codes, root, of_clients=of_clients) or (
+            was_made_for_all(codes, root, self._test, of_clients=of_clients)
+            and is_first(self._places, root, suspect, record)
+        )
 
 
 def _whose_values_contain(thing: object, fixtures: list[Owner]) -> Owner | None:
