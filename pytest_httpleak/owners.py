@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 _PRUNE_AT = 512
 
 
+# From the longest to the shortest.
+_SCOPES = ("process", "session", "package", "module", "class", "function", "block")
+_OF_WIDER_FIXTURES = ("session", "package", "module", "class")
+
+
 class Taken:
     """An audit note, as often as it was taken one time after the other from the same lines."""
 
@@ -86,6 +91,16 @@ class Owner:
     def is_within(self, other: Owner) -> bool:
         """Whether that is a block of the other one's: around blocks is always a test or fixture, and no block."""
         return self.parent is other
+
+    def outlives(self, other: Owner) -> bool:
+        """Whether what this one has made may be used by what the other has, and is still there when that is judged.
+
+        Of two fixtures of the same scope, the one that is given what the other has made is the first to be torn down.
+        """
+        if self is other or self.over:
+            return False
+        mine, others = _SCOPES.index(self.scope), _SCOPES.index(other.scope)
+        return mine < others or (mine == others and self.scope in _OF_WIDER_FIXTURES)
 
     def values_now(self) -> list[object]:
         """The objects through which a fixture that is set up may make something."""

@@ -33,6 +33,9 @@ class Owner(Protocol):
 
     over: bool
 
+    def outlives(self, other: Any) -> bool:
+        """Whether what this one has made may be used by what the other has, and is still there when that is judged."""
+
 
 class KeyedRef(weakref.ref):  # type: ignore[type-arg]  # the class is not generic at run time in a subclass with slots
     """A weak reference that knows its record, so that one shared callback serves all."""

@@ -571,6 +571,56 @@ def test_a_wider_client_that_is_closed_is_clean(marked: Marked, server: str, htt
             client.close()
 
 
+def test_a_client_over_a_wider_fixtures_transport_has_nothing_to_close(
+    marked: Marked, held: list[Any], server: str, httpx: Any
+) -> None:
+    def setting_up() -> Any:
+        return httpx.HTTPTransport()
+
+    def clean() -> None:
+        held.append(httpx.Client(transport=transport))
+        held[-1].get(f"{server}/ok")
+
+    def leaking() -> None:
+        client = httpx.Client(transport=transport)
+        held.append(client.send(client.build_request("GET", f"{server}/big"), stream=True))  # leak: responses
+
+    with marked.fixture(setting_up) as fixture:
+        transport = fixture.make(setting_up)
+        marked(clean)
+        marked(leaking)
+        with fixture.during():
+            transport.close()
+
+
+def test_a_transport_of_a_wider_fixture_leaks_also_where_a_client_of_a_test_has_used_it(
+    marked: Marked, held: list[Any], server: str, httpx: Any
+) -> None:
+    def setting_up() -> Any:
+        return httpx.HTTPTransport()  # leak: clients
+
+    def clean() -> None:
+        held.append(httpx.Client(transport=transport))
+        held[-1].get(f"{server}/ok")
+
+    with marked.fixture(setting_up) as fixture:
+        transport = fixture.make(setting_up)
+        marked(clean)
+    transport.close()
+
+
+def test_a_client_over_a_transport_of_its_own_test_leaks(
+    marked: Marked, held: list[Any], server: str, httpx: Any
+) -> None:
+    def leaking() -> None:
+        transport = httpx.HTTPTransport()
+        client = httpx.Client(transport=transport)  # leak: clients
+        held.append(client)
+        client.get(f"{server}/ok")
+
+    marked(leaking)
+
+
 def test_a_subclass_is_reported_by_its_name(marked: Marked, held: list[Any], server: str, httpx: Any) -> None:
     class Api(httpx.Client):  # type: ignore[misc,name-defined]
         token = "t"

@@ -596,6 +596,44 @@ def test_what_is_mounted_on_a_wider_session_is_that_sessions(
         marked(leaking)
 
 
+@pytest.mark.parametrize("make", [requests.adapters.HTTPAdapter, OwnManager])
+def test_a_session_over_a_wider_fixtures_adapter_has_nothing_to_close(
+    marked: Marked, kept: list[Any], server: str, make: Callable[[], Any]
+) -> None:
+    def setting_up() -> Any:
+        return make()
+
+    def clean() -> None:
+        session = requests.Session()
+        session.mount("http://", adapter)
+        session.get(f"{server}/ok")
+        kept.append(session)
+
+    with marked.fixture(setting_up) as fixture:
+        adapter = fixture.make(setting_up)
+        marked(clean)
+        with fixture.during():
+            adapter.close()
+
+
+def test_an_adapter_of_a_wider_fixture_leaks_also_where_a_session_of_a_test_has_used_it(
+    marked: Marked, kept: list[Any], server: str
+) -> None:
+    def setting_up() -> Any:
+        return requests.adapters.HTTPAdapter()  # leak: clients
+
+    def clean() -> None:
+        session = requests.Session()
+        session.mount("http://", adapter)
+        session.get(f"{server}/ok")
+        kept.append(session)
+
+    with marked.fixture(setting_up) as fixture:
+        adapter = fixture.make(setting_up)
+        marked(clean)
+    adapter.close()
+
+
 def test_an_adapter_without_a_session_is_a_client(marked: Marked, kept: list[Any], server: str) -> None:
     request = requests.Request("GET", f"{server}/ok").prepare()
 

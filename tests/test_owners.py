@@ -45,6 +45,29 @@ def test_an_owner_reads_as_its_scope_and_name(owner: Owner) -> None:
     assert repr(owner) == "<Owner session server>"
 
 
+SCOPES = ("process", "session", "package", "module", "class", "function", "block")
+
+
+@pytest.mark.parametrize("place", range(1, len(SCOPES)))
+def test_an_owner_of_a_wider_scope_outlives_the_others(place: int) -> None:
+    wider, narrower = Owner("a", SCOPES[place - 1]), Owner("b", SCOPES[place])
+    assert wider.outlives(narrower)
+    assert not narrower.outlives(wider)
+
+
+@pytest.mark.parametrize(
+    ("scope", "outlives"), [("session", True), ("class", True), ("function", False), ("block", False)]
+)
+def test_of_two_of_one_scope_the_fixture_that_lends_something_ends_last(scope: str, *, outlives: bool) -> None:
+    assert Owner("a", scope).outlives(Owner("b", scope)) is outlives
+
+
+def test_an_owner_outlives_neither_itself_nor_anybody_once_it_is_over(owner: Owner) -> None:
+    assert not owner.outlives(owner)
+    owner.over = True
+    assert not owner.outlives(Owner("test", "function"))
+
+
 def test_an_owner_waits_as_long_as_the_default_until_it_is_told_otherwise(owner: Owner) -> None:
     assert owner.grace == default_settings().grace
 

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any, ClassVar, Final
 
 from pytest_httpleak.adapters import Hooks, Unsupported
+from pytest_httpleak.httpcorepools import PoolRecord
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.reaching import reachable
@@ -24,7 +25,7 @@ _CLOSE: Final = {
 class ClientRecord(Record):
     """A `Client` or `AsyncClient`. One that never opened a connection may stay open: it holds nothing."""
 
-    __slots__ = ("closed", "hint", "pools", "type")
+    __slots__ = ("closed", "hint", "lent", "pools", "type")
 
     kind: ClassVar[Kind] = Kind.CLIENTS
 
@@ -34,14 +35,15 @@ class ClientRecord(Record):
         self.type = type_name(client)
         self.hint = _CLOSE[hasattr(client, "aclose")].format(library)
         self.pools = pools
+        self.lent: frozenset[PoolRecord] = frozenset()  # pools in transports of somebody who closes them later
         self.closed = False  # which does not close what a transport around another one does not hand on
 
-    def inside(self) -> list[Any]:
-        """The records of the pools that the client's transports hold, however they are wrapped."""
+    def inside(self) -> list[PoolRecord]:
+        """The records of the pools that the client's own transports hold, however they are wrapped."""
         client = self.ref()
         transports = [] if client is None else [client._transport, *client._mounts.values()]
         found = {id(record): record for transport in transports for record in reachable(transport, self.pools)}
-        return list(found.values())
+        return [record for record in found.values() if record not in self.lent]
 
     def is_open(self) -> bool:
         client = self.ref()
@@ -111,9 +113,11 @@ class _Notes:
         record = ClientRecord(self._library, client, self._pools)
         self._clients.put(client, record)
         self._watch.add(record)
-        for pool in record.inside():
+        pools = record.inside()
+        record.lent = frozenset(pool for pool in pools if pool.owner.outlives(record.owner))
+        for pool in pools:
             pool.front = self._library
-            if pool.clients is None:
+            if pool.clients is None and pool not in record.lent:
                 pool.clients = record
 
     def transport_born(self, _: None, transport: Any, /, *args: Any, **kwargs: Any) -> None:
