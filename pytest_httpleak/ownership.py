@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -48,6 +49,8 @@ class Watch(Answering):
         # By identity: of sockets that the collector has cleared all references to, before any finalizer.
         self.dying_sockets: dict[int, Any] = {}
         self.births_of_tasks = 0
+        self.asked_at: float = math.inf  # the birth of a task at which it is asked how many there are
+        self.ask_of_tasks: Callable[[], object] = lambda: None
         self.fds: dict[int, tuple[Birth | None, Owner, tuple[int, int] | None]] = {}
         self.holders: dict[int, Holder] = {}  # by descriptor: the object through which it is used, where there is one
         self.left_to_places: dict[str, Place] = {}  # by their names
@@ -164,6 +167,8 @@ class Watch(Answering):
                 ):
                     self.tasks[id(task)] = (birth, self.root if owner.over else owner, id(coro))
                     self.births_of_tasks += 1
+                    if self.births_of_tasks >= self.asked_at:
+                        self.ask_of_tasks()
                     return
         self.task_made(task, coro, 5)
 
@@ -181,6 +186,8 @@ class Watch(Answering):
         runs = task.get_coro() if hasattr(task, "get_coro") and not task.done() else coro
         self.tasks[id(task)] = (birth, self.root if owner.over else owner, id(runs))
         self.births_of_tasks += 1
+        if self.births_of_tasks >= self.asked_at:
+            self.ask_of_tasks()
         # A runner makes the one that a test runs in before its loop runs.
         if self.peaking and (birth.is_users() or self.running_loop() is not None):
             self.opened(TaskRecord(task, birth))

@@ -306,7 +306,7 @@ def test_one_request_that_fails_over_and_over_is_noted(
     assert set(noted(trying)) - {"no-timeout"} == names
 
 
-@pytest.mark.parametrize(("number", "names"), [(101, {"unbounded-retry"}), (100, set())])
+@pytest.mark.parametrize(("number", "names"), [(111, {"unbounded-retry"}), (100, set())])  # counted at every tenth
 def test_tasks_of_one_line_by_the_hundred_are_noted(noted: Noted, number: int, names: set[str]) -> None:
     import asyncio
 
@@ -314,6 +314,27 @@ def test_tasks_of_one_line_by_the_hundred_are_noted(noted: Noted, number: int, n
         await asyncio.gather(*[asyncio.create_task(asyncio.sleep(0)) for _ in range(number)])
 
     assert set(noted(lambda: asyncio.run(all_at_once()))) == names
+
+
+def test_tasks_in_batches_are_not(noted: Noted) -> None:
+    import asyncio
+
+    async def in_batches() -> None:
+        for _ in range(4):
+            await asyncio.gather(*[asyncio.create_task(asyncio.sleep(0)) for _ in range(90)])
+
+    assert noted(lambda: asyncio.run(in_batches())) == {}
+
+
+def test_tasks_of_two_lines_are_counted_apart(noted: Noted) -> None:
+    import asyncio
+
+    async def both() -> None:
+        some = [asyncio.create_task(asyncio.sleep(0)) for _ in range(80)]
+        others = [asyncio.create_task(asyncio.sleep(0)) for _ in range(80)]
+        await asyncio.gather(*some, *others)
+
+    assert noted(lambda: asyncio.run(both())) == {}
 
 
 def test_tasks_that_follow_each_other_are_not(noted: Noted) -> None:

@@ -69,10 +69,7 @@ def namespace_of(cls: type | None) -> frozenset[int]:
 def steps_from(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
     """How a referrer refers to the objects below: by attribute, item, closure or local variable."""
     if is_a(referrer, dict):
-        keys = [(key, by_id[id(value)]) for key, value in list(referrer.items()) if id(value) in by_id]
-        if not way.is_any:
-            keys = [(key, below) for key, below in keys if not _is_registered(key, below)]
-        return [Step(referrer, key_text(key), below) for key, below in keys[:1]]
+        return _entry_steps(referrer, by_id, way)
     if is_a(referrer, CACHE):  # of what a connection to a database has prepared: its function is the connection
         function = own_attribute(referrer, "__wrapped__")
         parts = [part for part in gc.get_referents(referrer) if part is not function]
@@ -91,6 +88,18 @@ def steps_from(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
     if is_a(referrer, types.MethodType):
         return _unnamed(referrer, by_id, way)
     return _attribute_steps(referrer, by_id, way)
+
+
+def _entry_steps(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
+    """By which entry a dict refers to what is below; to be a key of it, which is no place of its own, only explains."""
+    entries = list(referrer.items())
+    found = [(key, by_id[id(value)]) for key, value in entries if id(value) in by_id]
+    if not way.is_any:
+        found = [(key, below) for key, below in found if not _is_registered(key, below)]
+    steps = [Step(referrer, key_text(key), below) for key, below in found[:1]]
+    if way.is_any and not steps:
+        steps = [Step(referrer, ", as a key", by_id[id(key)]) for key, _ in entries if id(key) in by_id][:1]
+    return steps
 
 
 def _local_steps(referrer: Any, frame: types.FrameType, before: str, by_id: dict[int, Step]) -> list[Step]:

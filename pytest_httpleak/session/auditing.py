@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.asking import attribute
+from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.owners import Owner, Taken
 from pytest_httpleak.ownership import Watch
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 CLIENTS_FROM_ONE_LINE: Final = 5
 # More failures from one line within one test, of one and the same request, are tries without a bound.
 TRIES_FROM_ONE_LINE: Final = 20
-# More tasks of one line that are there at once are started without a bound.
+# More tasks of one line that are there at once are started without a bound; they are counted again once they are a tenth more.
 TASKS_FROM_ONE_LINE: Final = 100
+_SHARE: Final = 10
 # Different notes that are kept to be given again.
 _MOST_KNOWN: Final = 4096
 # Module, path of attributes, and what it is called: defaults that all code in the process shares.
@@ -47,6 +49,28 @@ class Auditing:
         self._watch = watch
         self._before = shared_defaults()
         self._known: dict[_Key, AuditNote] = {}  # by what they say: tests of a suite have the same ones
+        self._crowds: set[tuple[Owner, Site]] = (
+            set()
+        )  # lines that had more tasks at once than should be, and whose they were
+        watch.ask_of_tasks = self._count_tasks
+        self._wait_for_tasks()
+
+    def _wait_for_tasks(self, births: int = TASKS_FROM_ONE_LINE + 1) -> None:
+        """Let tasks be counted when so many more have been made: before that, there cannot be too many."""
+        self._watch.asked_at = self._watch.births_of_tasks + births
+
+    def _count_tasks(self) -> None:
+        from pytest_httpleak.session import auditnotes  # here, as few tests make so many
+
+        try:
+            numbers = auditnotes.tasks_at_once(self._watch)
+        except RuntimeError as error:  # threads of the program's go on making some
+            pass_on(error)
+            self._wait_for_tasks()
+            return
+        self._crowds.update(place for place, number in numbers.items() if number > TASKS_FROM_ONE_LINE)
+        most = max((number for place, number in numbers.items() if place not in self._crowds), default=0)
+        self._wait_for_tasks(max(TASKS_FROM_ONE_LINE + 1 - most, sum(numbers.values()) // _SHARE, 1))
 
     def accept(self) -> None:
         """Take the shared defaults as they are: a fixture of a wider scope has changed them, or put them back."""
@@ -66,7 +90,8 @@ class Auditing:
             len(made) > TRIES_FROM_ONE_LINE
             or sum(record.kind is Kind.CLIENTS for record in made) >= CLIENTS_FROM_ONE_LINE
         )
-        has_tasks = self._watch.births_of_tasks - tasks_before > TASKS_FROM_ONE_LINE
+        has_tasks = bool(self._crowds)
+        self._wait_for_tasks()
         if not (is_changed or has_many or has_tasks):
             return self.counted(owner.notes) if owner.notes else ()
         from pytest_httpleak.session import auditnotes
@@ -78,7 +103,8 @@ class Auditing:
         if has_many and not runs_examples():
             found += [*auditnotes.many_clients(made), *auditnotes.many_tries(made)]
         if has_tasks and not runs_examples():
-            found += auditnotes.many_tasks(birth for birth, of, _ in list(self._watch.tasks.values()) if of is owner)
+            found += auditnotes.many_tasks(site for of, site in self._crowds if of is owner)
+        self._crowds.clear()
         return (*found, *self.counted(owner.notes))
 
     def counted(self, taken: Sequence[Taken]) -> tuple[AuditNote, ...]:

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from pytest_httpleak.model.findings import Site
 from pytest_httpleak.model.rows import AuditNote
+from pytest_httpleak.owners import Owner
+from pytest_httpleak.ownership import Watch
 from pytest_httpleak.records import Record
 from pytest_httpleak.session.auditing import (
     CLIENTS_FROM_ONE_LINE,
@@ -85,14 +87,20 @@ def many_tries(records: Iterable[Record]) -> Iterator[AuditNote]:
             )
 
 
-def many_tasks(births: Iterable[Birth]) -> Iterator[AuditNote]:
-    """A note for each line that started tasks by the hundred; those that were over before the next do not count."""
-    sites = Counter(site for birth in births if (site := birth.site()) is not None)
-    for site, number in sites.items():
-        if number > TASKS_FROM_ONE_LINE:
-            yield AuditNote(
-                "unbounded-retry",
-                f"{number} tasks were started by this line within one test: what bounds how many there are at once?",
-                "let a fixed number of workers, or a semaphore, bound them",
-                site,
-            )
+def tasks_at_once(watch: Watch) -> Counter[tuple[Owner, Site]]:
+    """How many tasks of each owner's lines are pending in the running loop."""
+    loop = watch.running_loop()
+    pending = () if loop is None else sys.modules["asyncio"].all_tasks(loop)
+    known = [watch.tasks.get(id(task)) for task in pending]
+    return Counter((each[1], site) for each in known if each is not None and (site := each[0].site()) is not None)
+
+
+def many_tasks(sites: Iterable[Site]) -> Iterator[AuditNote]:
+    """A note for each line that started tasks by the hundred."""
+    for site in sites:
+        yield AuditNote(
+            "unbounded-retry",
+            f"more than {TASKS_FROM_ONE_LINE} tasks of this line were pending at once: what bounds their number?",
+            "let a fixed number of workers, or a semaphore, bound them",
+            site,
+        )
