@@ -17,6 +17,7 @@ from pytest_httpleak.socketrecords import SocketRecord, record_of
 
 _now = time.monotonic  # the clock of asyncio's loops too, bound here so that a test which freezes time cannot change it
 
+_NOT_MADE: Final = "its `__init__` has raised, so that nobody can close it: mend what it was given, or upgrade aiohttp"
 _CLOSE_CONNECTOR: Final = "call `await connector.close()`: only a session that owns its connector closes it"
 
 
@@ -41,7 +42,7 @@ class SessionRecord(Finalized):
     The session of `aiohttp.request()` is nobody's but the response's, which answers for it as long as it is open.
     """
 
-    __slots__ = ("connectors", "is_of_request", "own", "response", "sockets", "type")
+    __slots__ = ("connectors", "is_of_request", "is_whole", "own", "response", "sockets", "type")
 
     kind: ClassVar[Kind] = Kind.CLIENTS
     LIBRARY = "aiohttp"
@@ -53,6 +54,7 @@ class SessionRecord(Finalized):
         self.connectors = connectors
         self.own: ConnectorRecord | None = None  # the connector that it made itself, or closes
         self.is_of_request = False
+        self.is_whole = False  # until its `__init__` has returned
         self.response: Record | None = None
 
     def is_open(self) -> bool:
@@ -81,7 +83,10 @@ class SessionRecord(Finalized):
         return frozenset() if self.own is None else claims_of(self.own.resolving())
 
     def _suspect(self, state: State, summary: str, claims: frozenset[object], holds: tuple[Held, ...]) -> Suspect:
-        return self.suspect(state, self.type, summary, claims=claims, holds=holds, always=True, names=(self.type,))
+        hint = "" if self.is_whole else _NOT_MADE
+        return self.suspect(
+            state, self.type, summary, claims=claims, holds=holds, always=True, names=(self.type,), hint=hint
+        )
 
 
 def is_closed(session: Any) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import weakref
+from collections.abc import Sequence
 from typing import Any, Final
 
 from pytest_httpleak import databases
@@ -20,7 +22,10 @@ _CLOSE_RESPONSE: Final = {
         "read the body to its end, or use `with` on the response so that it is closed; "
         "whoever has made the connection closes that, too"
     ),
-    "urllib3": "read it (`.read()`, `.data`), or call `response.drain_conn()` in a `finally`, which gives the connection back",
+    "urllib3": (
+        "read it (`.read()`, `.data`), or call `response.drain_conn()` in a `finally`, which gives the connection back; where "
+        "its body has no end, `response.close()` and `response.release_conn()`"
+    ),
     "requests": "use `with session.get(..., stream=True) as response:`, or read `response.content`",
     "aiohttp": "use `async with session.get(...) as response:`, or read the body, or call `response.release()`",
 }
@@ -45,7 +50,11 @@ _LOW_THREAD: Final = (
     "let its function return before the test ends; a thread of `threading` could be waited for with `join()`"
 )
 _NOT_FINE: Final = re.compile(r"\[[^2]\d\d\]")
+_UNAUTHORIZED: Final = re.compile(r"\[40[17]\]")
 _HTTP_ERROR: Final = "the `HTTPError` is the response: where it is caught, call `error.close()`, or read it to its end"
+_ASKED_FOR_PASSWORD: Final = (
+    _HTTP_ERROR + "; a handler for passwords drops it itself: with an `HTTPPasswordMgrWithPriorAuth` there is none"
+)
 
 # What urllib3's own responses have; those of a library that is built on it need not.
 _RELEASE: Final = "`response.release_conn()`"
@@ -72,8 +81,8 @@ _OF_SERVERS: Final = {
     "aiohttp/test_utils.py": "use `async with` on the server or client for tests, or `await` its `close()`, in a `finally`",
     "aiohttp/web_runner.py": "call `await runner.cleanup()` in a `finally`",
 }
-_DROPPED: Final = "; where that is done, the library itself has dropped it"
-_LEFT: Final = "; where that is done, the library itself has left it"
+_DROPPED: Final = "; where that is done, {} has dropped it"
+_LEFT: Final = "; where that is done, {} has left it"
 _NOT_WAITED_FOR: Final = (
     "let what it runs come to an end, and wait for it, as `with {}()` does, or `executor.shutdown(wait=True)`"
 )
@@ -107,8 +116,31 @@ def hint(suspect: Suspect, holder: object = None) -> str:
     through = _through(suspect)
     package = None if through is None else infrastructure.wrapper_of(suspect)
     if through is None or package is None:
-        return _of_transport(suspect) or _of_the_library(suspect) or suspect.hint or _hint(suspect, holder)
-    return through.format(package) + (_DROPPED if suspect.state is State.COLLECTED else _LEFT)
+        text = _of_transport(suspect) or _of_the_library(suspect) or suspect.hint or _hint(suspect, holder)
+        return _by_its_class(text, suspect) if suspect.kind is Kind.CLIENTS else text
+    return through.format(package) + _if_done(suspect, [package])
+
+
+def _if_done(suspect: Suspect, libraries: Sequence[str]) -> str:
+    """Whose fault it is where what should be done is done."""
+    whose = f"one of {', '.join(libraries)}" if len(libraries) > 1 else "the library itself"
+    return (_DROPPED if suspect.state is State.COLLECTED else _LEFT).format(whose)
+
+
+def _libraries(suspect: Suspect) -> list[str]:
+    """The packages between what has made something and the user's line."""
+    inside = itertools.takewhile(lambda site: site != suspect.created, suspect.stack)
+    packages = (infrastructure.package_of(site.file) for site in inside)
+    return list(dict.fromkeys(filter(None, packages)))
+
+
+def _by_its_class(text: str, suspect: Suspect) -> str:
+    """The same for a client of another class than the text makes one of, which takes arguments of its own."""
+    name = suspect.type if suspect.type.startswith(f"{suspect.library}.") else suspect.type.rpartition(".")[2]
+    return text if f" {name}()" in text else _MAKES_CLIENT.sub(lambda found: f"with {name}(...) as", text, count=1)
+
+
+_MAKES_CLIENT: Final = re.compile(r"\bwith [\w.]+\(\) as")
 
 
 def _of_transport(suspect: Suspect) -> str | None:
@@ -167,13 +199,13 @@ def _half_ended(suspect: Suspect, holder: object) -> str | None:
     if maker == EXECUTOR:
         given = attribute(holder, "_args")
         executor = given[0] if type(given) is tuple and given else None
-        return _not_waited_for("ThreadPoolExecutor", executor, "_shutdown")
+        return _not_waited_for(executor, "_shutdown") or _named(maker, executor)
     if maker == PROCESS_EXECUTOR:
-        return _not_waited_for("ProcessPoolExecutor", attribute(holder, "executor_reference"), "_shutdown_thread")
+        return _not_waited_for(attribute(holder, "executor_reference"), "_shutdown_thread", "ProcessPoolExecutor")
     return None
 
 
-def _not_waited_for(cls: str, reference: Any, flag: str) -> str | None:
+def _not_waited_for(reference: Any, flag: str, cls: str = "ThreadPoolExecutor") -> str | None:
     """What to say of a thread whose executor, to which it has a weak reference, was dropped or told to shut down."""
     if not is_a(reference, weakref.ref):
         return None
@@ -182,10 +214,18 @@ def _not_waited_for(cls: str, reference: Any, flag: str) -> str | None:
     return _NOT_WAITED_FOR.format(cls) if is_ending else None
 
 
+def _named(text: str, reference: Any) -> str:
+    """The same with the name of the executor's own class, as of `InterpreterPoolExecutor`."""
+    executor = reference() if is_a(reference, weakref.ref) else None
+    return text if executor is None else text.replace("ThreadPoolExecutor", type(executor).__name__)
+
+
 def _of_response(suspect: Suspect) -> str:
     """What to say of a response: what the user has of it depends on the function that was called for it."""
     files = [site.file.replace("\\", "/") for site in suspect.stack]
     if any(file.endswith("/urllib/request.py") for file in files):
+        if suspect.state is State.COLLECTED and _UNAUTHORIZED.search(suspect.summary):
+            return _ASKED_FOR_PASSWORD
         return _HTTP_ERROR if _NOT_FINE.search(suspect.summary) else URLOPEN
     text = _CLOSE_RESPONSE.get(suspect.library, _BY_KIND[Kind.RESPONSES])
     name = "requests" if any(file.endswith("/requests/api.py") for file in files) else "session"
@@ -233,7 +273,7 @@ def _by_library(suspect: Suspect) -> str | None:
     of_server = [_OF_SERVERS[place] for place in places if place in _OF_SERVERS]
     if of_server and suspect.kind is Kind.SOCKETS:
         return of_server[-1]
-    return text.format(package) + (_DROPPED if suspect.state is State.COLLECTED else _LEFT)
+    return text.format(package) + _if_done(suspect, _libraries(suspect))
 
 
 def _by_holder(suspect: Suspect, holder: object) -> str | None:

@@ -9,6 +9,7 @@ from pytest_httpleak.model.kinds import Kind
 
 _SERVER: Final = "use `async with server:`, or `server.close()` and `await server.wait_closed()`, in a `finally`"
 _TRANSPORT: Final = "call `transport.close()` in a `finally`"
+_THREADSAFE: Final = "`cancel()` the future that `run_coroutine_threadsafe()` has returned, or wait for its `result()`"
 EXECUTOR: Final = "use `with ThreadPoolExecutor() as executor:`, or call `executor.shutdown()` in a `finally`"
 PROCESS_EXECUTOR: Final = EXECUTOR.replace("Thread", "Process")
 _LOOPS_EXECUTOR: Final = "shut the executor down; the loop's own: `await loop.shutdown_default_executor()`"
@@ -39,6 +40,7 @@ _BY_MAKER: Final[tuple[tuple[Kind, str, tuple[str, ...] | None, str], ...]] = (
     (Kind.SOCKETS, "asyncio/base_events.py", ("create_connection", "create_datagram_endpoint"), _TRANSPORT),
     (Kind.SOCKETS, "asyncio/unix_events.py", ("create_unix_connection",), _TRANSPORT),
     (Kind.SOCKETS, "socketserver.py", None, "use `with` on the server, or call `server.server_close()` in a `finally`"),
+    (Kind.TASKS, "asyncio/tasks.py", ("run_coroutine_threadsafe",), _THREADSAFE),
     (Kind.THREADS, "concurrent/futures/thread.py", None, EXECUTOR),
     (Kind.THREADS, "concurrent/futures/process.py", None, PROCESS_EXECUTOR),
     (Kind.FDS, "concurrent/futures/process.py", None, PROCESS_EXECUTOR),

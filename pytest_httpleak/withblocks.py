@@ -43,6 +43,8 @@ _USED_AGAIN: Final = "the `with` block there has closed it: a request that is se
 _DROPPED: Final = (
     "the `with` block there closes it once it is left: if it was, the library itself has dropped it: upgrade {}"
 )
+_OWN_CLOSE: Final = "its own `close()` does not call `super().close()`"
+_RAISED: Final = "; if the call raised before, whatever raised there, as a hook, has to close the response itself"
 # Whose clients may be used again once they are closed.
 _REUSABLE: Final = ("requests", "urllib3")
 
@@ -71,7 +73,11 @@ def hint(suspect: Suspect, *, closes: bool = True) -> str | None:
     if not is_its_own or suspect.library not in HTTP_PACKAGES:
         return None
     is_again = suspect.kind is Kind.CLIENTS and suspect.state is State.OPEN and suspect.library in _REUSABLE
-    return _USED_AGAIN if is_again else _DROPPED.format(suspect.library)
+    if is_again:
+        is_stock = suspect.type.startswith(f"{suspect.library}.")
+        return _USED_AGAIN if is_stock else f"{_USED_AGAIN}; or {_OWN_CLOSE}"
+    is_of_hooks = suspect.kind is Kind.RESPONSES and suspect.library == "requests"
+    return _DROPPED.format(suspect.library) + (_RAISED if is_of_hooks else "")
 
 
 def _place_of_call(stack: Sequence[Site], place: int) -> int:

@@ -188,7 +188,8 @@ def test_a_session_that_is_dropped_leaks(marked: Marked, loop: Loop, server: str
 
         loop.run(main())
 
-    marked(leaking)
+    (finding,) = marked(leaking)
+    assert finding.hint.startswith("use `async with aiohttp.ClientSession() as session:`")
 
 
 @pytest.mark.parametrize("has_one", [True, False])
@@ -209,7 +210,8 @@ def test_a_session_whose_making_fails_leaks_if_it_has_a_connector_by_then(
 
         loop.run(main())
 
-    marked(leaking if has_one else clean)
+    findings = marked(leaking if has_one else clean)
+    assert all(finding.hint.startswith("its `__init__` has raised") for finding in findings)
 
 
 def test_a_session_that_only_the_collector_frees_leaks(marked: Marked, loop: Loop) -> None:

@@ -370,6 +370,64 @@ def test_a_response_of_urllibs_is_closed_by_what_the_user_has(
     assert hint.startswith(expected)
 
 
+@pytest.mark.parametrize(("status", "is_of_handlers"), [(401, True), (407, True), (403, False)])
+def test_what_a_handler_for_passwords_drops_is_not_there_where_the_password_is_sent_at_once(
+    hints_of: Any, server: str, status: int, *, is_of_handlers: bool
+) -> None:
+    def leaking() -> None:
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(f"{server}/status/{status}")
+
+    (hint,) = hints_of(leaking)
+    assert hint.startswith("the `HTTPError` is")
+    assert ("HTTPPasswordMgrWithPriorAuth" in hint) is is_of_handlers
+
+
+def test_a_task_of_another_threads_loop_is_ended_by_its_future(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    ending.callback(loop.close)
+    ending.callback(thread.join)
+    ending.callback(loop.call_soon_threadsafe, loop.stop)
+
+    def leaking() -> None:
+        future = asyncio.run_coroutine_threadsafe(asyncio.sleep(60), loop)
+        ending.callback(lambda: asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result())
+        ending.callback(future.cancel)
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result()  # by then the other is a task
+
+    (hint,) = hints_of(leaking)
+    assert hint.startswith("`cancel()` the future that `run_coroutine_threadsafe()` has returned")
+
+
+def test_an_executor_is_named_by_its_own_class(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    class OwnExecutor(ThreadPoolExecutor):
+        """Somebody's own."""
+
+    def leaking() -> None:
+        ending.push(OwnExecutor()).submit(len, "").result()
+
+    (hint,) = hints_of(leaking)
+    assert hint.startswith("use `with OwnExecutor() as executor:`")
+
+
+@pytest.mark.parametrize("library", ["httpx", "requests"])
+def test_a_client_is_made_by_its_own_class(
+    hints_of: Any, ending: contextlib.ExitStack, server: str, library: str
+) -> None:
+    module = pytest.importorskip(library)
+    stock = module.Session if library == "requests" else module.Client
+
+    class Api(stock):  # type: ignore[misc]
+        """Somebody's own."""
+
+    (own,) = hints_of(lambda: ending.push(Api()).get(f"{server}/ok"))
+    (librarys,) = hints_of(lambda: ending.push(stock()).get(f"{server}/ok"))
+    assert own.startswith("use `with Api(...) as ")
+    assert librarys.startswith(f"use `with {library}.{stock.__name__}() as ")
+
+
 def test_a_manager_is_shut_down(hints_of: Any, ending: contextlib.ExitStack) -> None:
     def leaking() -> None:
         ending.push(multiprocessing.Manager())

@@ -92,6 +92,7 @@ class _Clients:
     def session_made(self, _: None, session: Any, /, *args: Any, **kwargs: Any) -> None:
         record = self._sessions.get(session)
         if record is not None:
+            record.is_whole = True
             self._take_connector(record, session)
 
     def _take_connector(self, record: SessionRecord, session: Any) -> None:
