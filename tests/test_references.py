@@ -271,6 +271,7 @@ PLACES: dict[str, Callable[[Client], dict[str, Any]]] = {
     "deque": lambda client: {"clients": deque([client])},
     "set": lambda client: {"clients": {client}},
     "dict": lambda client: {"clients": {"a": client}},
+    "key": lambda client: {"clients": {client: "a"}},
     "class dict": lambda client: Settings.clients.update(a=client) or {},
     "list of apps": lambda client: {"apps": [App(client)]},
     "app with a list": lambda client: {"app": App([client])},
@@ -746,6 +747,21 @@ def test_what_only_passes_through_a_package_is_at_home_elsewhere(program: Any) -
     assert references.process_wide(client, ways.Way(passing="program")) is None
 
 
+@pytest.mark.usefixtures("whole_heap")
+@pytest.mark.parametrize(
+    ("name", "is_kept"), [("sdk.pools", True), ("multiprocessing.children", False), ("billiard.children", False)]
+)
+def test_a_librarys_own_list_keeps_but_for_those_of_whatever_is_at_work(
+    monkeypatch: pytest.MonkeyPatch, name: str, *, is_kept: bool
+) -> None:
+    module: Any = types.ModuleType(name)
+    monkeypatch.setitem(sys.modules, name, module)
+    client = Client()
+    module.all = {client}
+    root = references.process_wide(client, ways.Way(packages=frozenset({name.partition(".")[0]})), seconds=30)
+    assert (root is not None) is is_kept
+
+
 def test_a_search_that_ends_elsewhere_tells_of_no_object(program: Any) -> None:
     root = references.process_wide(put(program, "app"), ways.Way(ends={id(program)}))
     assert root is not None
@@ -765,6 +781,7 @@ def test_a_search_that_ends_elsewhere_tells_of_no_object(program: Any) -> None:
         ("set", "module attribute program.clients[...]"),
         ("dict", "module attribute program.clients['a']"),
         ("class dict", "class attribute test_references.Settings.clients['a']"),
+        ("key", "module attribute program.clients, as a key"),
         ("list of apps", "module attribute program.apps[0].client"),
         ("app with a list", "module attribute program.app.client[0]"),
         ("by class", "module attribute program.clients[<class 'test_references.App'>]"),

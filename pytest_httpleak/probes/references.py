@@ -37,7 +37,7 @@ _MOST_LEVELS: Final = 16  # that are searched for an answer that decides: an app
 _WIDEST: Final = 400
 _OWN: Final = "pytest_httpleak"
 # What must be ended with the program is listed in them, whoever has forgotten it.
-_REGISTRARS: Final = ("concurrent.", "multiprocessing.")
+_REGISTRARS: Final = ("billiard.", "concurrent.", "multiprocess.", "multiprocessing.")  # with the forks of the last
 _FACTORY: Final = defaultdict.__dict__["default_factory"].__get__  # without a question to the object
 _SKIPPED: Final = (types.TracebackType, types.BuiltinFunctionType)
 
