@@ -22,6 +22,8 @@ def describe(sock: Any) -> str:
     family, kind = attribute(sock, "family"), attribute(sock, "type")
     if family in (_socket.AF_INET, _socket.AF_INET6):
         name = _PROTOCOLS.get(kind, str(kind))
+    elif family == UNIX:  # of a class in C, which gives it as a bare number
+        name = "unix socket"
     else:
         name = str(attribute(family, "name", "unknown")).removeprefix("AF_").lower() + " socket"
     own, peer = _ends(sock)
@@ -36,6 +38,19 @@ def describe(sock: Any) -> str:
 def addresses(sock: Any) -> tuple[str, ...]:
     """The addresses by which a socket is known."""
     return tuple(filter(None, _ends(sock)))
+
+
+def of_number(fd: int) -> tuple[str, tuple[str, ...]]:
+    """A socket that is only known by its descriptor: what it is, and its addresses; nothing where it cannot be asked."""
+    try:
+        sock = _socket.socket(fileno=fd)
+    except OSError as error:
+        pass_on(error)
+        return "", ()
+    try:
+        return describe(sock), addresses(sock)
+    finally:
+        sock.detach()
 
 
 def _ends(sock: Any) -> tuple[str | None, str | None]:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import re
 import socket
 import socketserver
 import ssl
@@ -352,6 +353,26 @@ def test_a_double_is_a_socket_of_its_own(marked: Marked, kept: list[Any]) -> Non
 
     marked(leaking)
     marked(leaking_by_number)
+
+
+@pytest.mark.parametrize("family", ["internet", "unix"])
+def test_a_socket_of_c_code_is_told_by_its_addresses(marked: Marked, kept: list[Any], family: str) -> None:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        address = listener.getsockname()
+
+        def leaking() -> None:
+            if family == "unix":
+                kept.extend(_socket.socketpair())
+            else:
+                kept.append(_socket.socket())
+                kept[-1].connect(address)
+
+        findings = marked.found(leaking)
+        for sock in kept:
+            sock.close()
+    (finding,) = findings
+    what = {"unix": "unix socket, connected", "internet": f"TCP 127.0.0.1:{{}} -> 127.0.0.1:{address[1]}"}[family]
+    assert re.sub(r"1:\d+ ->", "1:{} ->", finding.summary.partition(": ")[2]) == what
 
 
 def test_a_bare_number_of_a_socket_is_its_sockets_leak(marked: Marked, kept: list[Any]) -> None:

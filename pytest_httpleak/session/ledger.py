@@ -272,18 +272,20 @@ class Ledger:
 
 
 def _suspect(fd: int, target: str, birth: Birth | None, *, is_socket: bool) -> Suspect:
-    from pytest_httpleak.model.findings import Suspect  # here, as a clean run has none
+    from pytest_httpleak import socketends  # here, as a clean run has no suspect
+    from pytest_httpleak.model.findings import Suspect
 
+    what, addresses = socketends.of_number(fd) if is_socket else ("", ())
     return Suspect(
         kind=Kind.SOCKETS if is_socket else Kind.FDS,
         library="os",
         type="socket" if is_socket else "file descriptor",
         state=State.OPEN,
-        summary=f"fd {fd}: {target}",
+        summary=f"fd {fd}: {what or target}",
         key=-1 - fd,
         created=None if birth is None else birth.site(),
         stack=() if birth is None else birth.stack(),
-        names=(target, f"fd {fd}"),
+        names=tuple(filter(None, (target, f"fd {fd}", what, *addresses))),
         claims=frozenset((("fd", fd),)),
     )
 
