@@ -54,30 +54,46 @@ def hint(suspect: Suspect, *, closes: bool = True) -> str | None:
 
     `closes` says whether a block of its own closes it, as that of a connection to a database does not.
     """
-    created, stack = suspect.created, suspect.stack
-    if created is None or created not in stack or (suspect.kind is Kind.CONNECTIONS and suspect.hint):
-        return None
-    place = stack.index(created)
-    entered, is_closed = _entered(stack, place)
+    entered, stack = _entered_at(suspect, closes=closes)
     if not entered:
-        place = _place_of_call(stack, place)
-        entered, is_closed = _entered(stack, place)
-    if not entered or not (closes or is_closed):
         return None
     if entered in _STACKING:
         return _OF_ASYNC_STACK if "async" in entered else _OF_STACK
-    text = _of_generators(stack[place:], is_dropped=suspect.state is State.COLLECTED)
+    text = _of_generators(stack, is_dropped=suspect.state is State.COLLECTED)
     if text is not None:
         return text
     is_its_own = suspect.kind in (Kind.RESPONSES, Kind.CLIENTS) and infrastructure.wrapper_of(suspect) is None
     if not is_its_own or suspect.library not in HTTP_PACKAGES:
         return None
-    is_again = suspect.kind is Kind.CLIENTS and suspect.state is State.OPEN and suspect.library in _REUSABLE
-    if is_again:
+    if suspect.kind is Kind.CLIENTS and suspect.state is State.OPEN and suspect.library in _REUSABLE:
         is_stock = suspect.type.startswith(f"{suspect.library}.")
         return _USED_AGAIN if is_stock else f"{_USED_AGAIN}; or {_OWN_CLOSE}"
     is_of_hooks = suspect.kind is Kind.RESPONSES and suspect.library == "requests"
     return _DROPPED.format(suspect.library) + (_RAISED if is_of_hooks else "")
+
+
+def generators(suspect: Suspect) -> list[int]:
+    """The identities of the generators that would leave the `with` block around it if they were dropped, as they may be."""
+    if suspect.state is State.COLLECTED:
+        return []
+    entered, stack = _entered_at(suspect, closes=True)
+    if not entered or entered in _STACKING:
+        return []
+    last, caller, _ = _outermost(stack, is_dropped=False)
+    return [] if last is None or caller is not None else _suspended(last)
+
+
+def _entered_at(suspect: Suspect, *, closes: bool) -> tuple[str, Sequence[Site]]:
+    """By what a line of the user's has entered it, and the stack from there on; empty where none is known to have."""
+    created, stack = suspect.created, suspect.stack
+    if created is None or created not in stack or (suspect.kind is Kind.CONNECTIONS and suspect.hint):
+        return "", ()
+    place = stack.index(created)
+    entered, is_closed = _entered(stack, place)
+    if not entered:
+        place = _place_of_call(stack, place)
+        entered, is_closed = _entered(stack, place)
+    return entered if closes or is_closed else "", stack[place:]
 
 
 def _place_of_call(stack: Sequence[Site], place: int) -> int:
@@ -155,23 +171,10 @@ def _line(file: str, line: int) -> str:
 
 def _of_generators(stack: Sequence[Site], *, is_dropped: bool) -> str | None:
     """What to say of the outermost generator that waits to go on, by which the block was not left; None where there is none."""
-    name, last, caller, is_sure = "", None, None, True
-    for site in stack:
-        if _is_of_contextlib(site):
-            caller = site
-            continue
-        place = place_at(site)
-        code = None if place is None else place[0]
-        if code is None or not code.co_flags & (_GENERATOR | _ASYNC) or infrastructure.package_of(site.file):
-            break
-        is_suspended = not is_dropped and _is_suspended(code)
-        # An asynchronous one may have waited until its loop was closed, or have been dropped where it could not go on.
-        if not is_suspended and not code.co_flags & _ASYNC:
-            break
-        name = "..." if site.function.startswith("__") else f"{site.function}(...)"
-        last, caller, is_sure = code, None, is_sure and is_suspended
+    last, caller, is_sure = _outermost(stack, is_dropped=is_dropped)
     if last is None:
         return None
+    name = "..." if last.co_name.startswith("__") else f"{last.co_name}(...)"
     is_async = bool(last.co_flags & _ASYNC)
     if caller is None:
         text = _OF_ASYNC_GENERATOR if is_async else _OF_GENERATOR
@@ -182,15 +185,34 @@ def _of_generators(stack: Sequence[Site], *, is_dropped: bool) -> str | None:
     return (_NOT_LEFT if is_sure else _IF_NOT_LEFT) + text.format(name)
 
 
+def _outermost(stack: Sequence[Site], *, is_dropped: bool) -> tuple[CodeType | None, Site | None, bool]:
+    """The outermost generator that waits to go on, the line of `contextlib` that has it, and whether it waits for sure."""
+    last, caller, is_sure = None, None, True
+    for site in stack:
+        if _is_of_contextlib(site):
+            caller = site
+            continue
+        place = place_at(site)
+        code = None if place is None else place[0]
+        if code is None or not code.co_flags & (_GENERATOR | _ASYNC) or infrastructure.package_of(site.file):
+            break
+        is_suspended = not is_dropped and bool(_suspended(code))
+        # An asynchronous one may have waited until its loop was closed, or have been dropped where it could not go on.
+        if not is_suspended and not code.co_flags & _ASYNC:
+            break
+        last, caller, is_sure = code, None, is_sure and is_suspended
+    return last, caller, is_sure
+
+
 _GENERATOR: Final = 0x20  # inspect.CO_GENERATOR, which is not imported for two numbers
 _ASYNC: Final = 0x200  # inspect.CO_ASYNC_GENERATOR
 
 
-def _is_suspended(code: CodeType) -> bool:
-    """Whether a generator of that code waits to go on."""
+def _suspended(code: CodeType) -> list[int]:
+    """The identities of the generators of that code that wait to go on."""
     if code.co_flags & _ASYNC:
-        return any(each.ag_code is code and each.ag_frame is not None for each in _all_of(AsyncGeneratorType))
-    return any(each.gi_code is code and each.gi_frame is not None for each in _all_of(GeneratorType))
+        return [id(each) for each in _all_of(AsyncGeneratorType) if each.ag_code is code and each.ag_frame is not None]
+    return [id(each) for each in _all_of(GeneratorType) if each.gi_code is code and each.gi_frame is not None]
 
 
 def _all_of(cls: type) -> list[Any]:

@@ -754,6 +754,67 @@ def test_so_is_what_the_traceback_of_a_unittest_keeps_where_somebody_keeps_that(
     result.stdout.fnmatch_lines(["*1 skipped*1 xfailed*"])
 
 
+def test_a_generator_that_only_the_traceback_of_a_failed_test_keeps_leaves_its_block_when_it_is_dropped(
+    inner: Inner,
+) -> None:
+    inner.write(
+        test_a="""
+        import asyncio
+        import socket
+
+        KEPT = []
+
+        def in_a_block():
+            with socket.socket() as sock:
+                yield sock
+
+        def without_a_block():
+            sock = socket.socket()
+            yield sock
+            sock.close()
+
+        async def later():
+            with socket.socket() as sock:
+                yield sock
+
+        def test_in_a_block():
+            lines = in_a_block()
+            next(lines)
+            assert not lines
+
+        def test_in_a_block_that_is_kept():
+            lines = in_a_block()
+            KEPT.append(lines)
+            next(lines)
+            assert not lines
+
+        def test_without_a_block():
+            lines = without_a_block()
+            next(lines)
+            assert not lines
+
+        def test_in_an_async_block():
+            async def main():
+                lines = later()
+                await anext(lines)
+                assert not lines
+            asyncio.run(main())
+
+        def test_that_passes():
+            lines = in_a_block()
+            next(lines)
+        """
+    )
+    inner.run("-W", "ignore")
+    assert inner.outcomes() == {
+        "test_in_a_block": "clean",
+        "test_in_a_block_that_is_kept": "leaked",
+        "test_without_a_block": "leaked",
+        "test_in_an_async_block": "clean",
+        "test_that_passes": "clean",
+    }
+
+
 def test_what_only_the_traceback_of_a_failed_test_keeps_is_dropped_with_it(inner: Inner) -> None:
     inner.write(
         test_a="""

@@ -9,7 +9,7 @@ from itertools import islice
 from types import CodeType
 from typing import Any, Final
 
-from pytest_httpleak import hints, rules
+from pytest_httpleak import databases, hints, rules
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import DOING, Suspect
@@ -195,6 +195,7 @@ class Judging:
             records |= pending_records(self._watch, suspects) if keepers else {}
             closed = {key for key, record in bare.items() if record.is_closed()}
             closed |= _dying(owner, {key: record for key, record in bare.items() if key not in closed})
+            closed |= _ending(owner, suspects)
             asked = [suspect for suspect in suspects if suspect.key not in closed]
             more = excused(
                 keepers,
@@ -323,6 +324,24 @@ def _dying(owner: Owner, bare: dict[int, BareRecord]) -> set[int]:
     frames = lasterror.frames(owner.raised) if bare else []
     things = ((key, record.ref()) for key, record in bare.items()) if frames else ()
     return {key for key, thing in things if thing is not None and lasterror.is_only_in(thing, frames)}
+
+
+def _ending(owner: Owner, suspects: list[Suspect]) -> set[int]:
+    """What would be closed if the test had not failed: a generator that has entered its `with` block leaves it when dropped."""
+    frames = lasterror.frames(owner.raised) if suspects else []
+    if not frames:
+        return set()
+    from pytest_httpleak import withblocks  # here, as most tests do not fail
+
+    return {
+        suspect.key
+        for suspect in suspects
+        if (waiting := withblocks.generators(suspect)) and all(_is_only_in(address, frames) for address in waiting)
+    }
+
+
+def _is_only_in(address: int, frames: list[Any]) -> bool:
+    return lasterror.is_only_in(databases.living((address,)).get(address), frames)
 
 
 def _is_unborn(suspect: Suspect) -> bool:
