@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pytest_httpleak.asking import attribute, socket_inside
 from pytest_httpleak.interruptions import pass_on
-from pytest_httpleak.opennumbers import fileno
+from pytest_httpleak.opennumbers import borrowed, fileno
 
 UNIX: Final = getattr(_socket, "AF_UNIX", None)
 
@@ -42,15 +42,8 @@ def addresses(sock: Any) -> tuple[str, ...]:
 
 def of_number(fd: int) -> tuple[str, tuple[str, ...]]:
     """A socket that is only known by its descriptor: what it is, and its addresses; nothing where it cannot be asked."""
-    try:
-        sock = _socket.socket(fileno=fd)
-    except OSError as error:
-        pass_on(error)
-        return "", ()
-    try:
-        return describe(sock), addresses(sock)
-    finally:
-        sock.detach()
+    with borrowed(fd) as sock:
+        return ("", ()) if sock is None else (describe(sock), addresses(sock))
 
 
 def _ends(sock: Any) -> tuple[str | None, str | None]:

@@ -1,5 +1,6 @@
 """The count of open descriptors, which tells whether a test has to be looked at more closely."""
 
+import _socket
 import contextlib
 import os
 import selectors
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from inner import Inner
 
+from pytest_httpleak import socketends
 from pytest_httpleak.probes import descriptors
 
 needs_count = pytest.mark.skipif(not descriptors.count(), reason="this kernel does not count a process's descriptors")
@@ -114,6 +116,18 @@ def test_a_socket_of_a_pair_is_told_from_others_and_stays_open(tmp_path: Path, m
         stack.callback(os.close, folder)
         assert not descriptors.is_of_a_pair(folder)
     assert not descriptors.is_of_a_pair(-1)
+
+
+@pytest.mark.parametrize("timeout", [None, 5.0])
+def test_a_socket_that_is_asked_blocks_as_before(timeout: float | None) -> None:
+    with contextlib.ExitStack() as stack:
+        pair = [stack.enter_context(contextlib.closing(each)) for each in _socket.socketpair()]
+        stack.callback(socket.setdefaulttimeout, socket.getdefaulttimeout())
+        socket.setdefaulttimeout(timeout)
+        fd = pair[0].fileno()
+        assert descriptors.is_of_a_pair(fd) is (timeout is None)
+        assert bool(socketends.of_number(fd)[0]) is (timeout is None)
+        assert os.get_blocking(fd)
 
 
 def test_a_poller_is_anothers_where_the_selector_that_had_its_number_is_closed_or_gone() -> None:

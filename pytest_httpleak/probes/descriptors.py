@@ -10,7 +10,7 @@ import sys
 from typing import Any, Final
 
 from pytest_httpleak.interruptions import pass_on
-from pytest_httpleak.opennumbers import native
+from pytest_httpleak.opennumbers import borrowed, native
 
 # A device and an inode, which tell a descriptor from another one that got the same number later.
 Identity = tuple[int, int]
@@ -144,18 +144,12 @@ def is_of_a_pair(fd: int) -> bool:
     """Whether a descriptor is a socket of the machine's own that has no name at either end: one of a `socketpair`."""
     if _UNIX is None or not is_socket(fd):
         return False
-    try:
-        sock = _socket.socket(fileno=fd)
-    except OSError as error:
-        pass_on(error)
-        return False
-    try:
-        return sock.family == _UNIX and not sock.getsockname() and not sock.getpeername()
-    except OSError as error:  # it is not connected
-        pass_on(error)
-        return False
-    finally:
-        sock.detach()
+    with borrowed(fd) as sock:
+        try:
+            return sock is not None and sock.family == _UNIX and not sock.getsockname() and not sock.getpeername()
+        except OSError as error:  # it is not connected
+            pass_on(error)
+            return False
 
 
 def target(fd: int) -> str:
