@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import itertools
 import queue
 import re
@@ -20,6 +21,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from pytest_httpleak import asking
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.probes import makers, references, ways
 
@@ -129,6 +131,7 @@ class Store(MutableMapping[Any, Any]):
 
 LIBRARY = """
 import functools
+import gc
 
 
 class Memo:
@@ -331,7 +334,7 @@ class Cached:
         "result of a future",
     ],
 )
-def test_an_attribute_is_a_place_as_long_lived_as_the_process(program: Any, place: str) -> None:
+def test_an_attribute_is_a_owneras_long_lived_as_the_process(program: Any, place: str) -> None:
     assert references.process_wide(put(program, place)) is not None
 
 
@@ -469,7 +472,7 @@ def test_the_cache_of_a_function_that_a_call_has_made_lasts_where_it_is_kept(
 
 
 @pytest.mark.parametrize("cache", CACHES)
-def test_the_cache_of_a_function_that_a_call_has_made_is_no_place_of_its_own(cache: Callable[[Any], Any]) -> None:
+def test_the_cache_of_a_function_that_a_call_has_made_is_no_ownerof_its_own(cache: Callable[[Any], Any]) -> None:
     local_client = cache(lambda name: Client())
     assert references.process_wide(local_client("a")) is None
 
@@ -546,7 +549,7 @@ def test_what_a_class_made_by_a_call_keeps_lasts_where_that_is_kept(program: Any
 
 
 @pytest.mark.parametrize("make", LASTING_MAKERS)
-def test_a_class_made_by_a_call_is_no_place_of_its_own(make: Callable[[Any], Any]) -> None:
+def test_a_class_made_by_a_call_is_no_ownerof_its_own(make: Callable[[Any], Any]) -> None:
     client = Client()
     kept = make(client)
     assert references.process_wide(client) is None
@@ -571,7 +574,7 @@ class Prepared(Client):
         assert self.prepared("a") == "a"
 
 
-def test_a_cache_around_an_object_is_no_place_where_that_is_kept(program: Any) -> None:
+def test_a_cache_around_an_object_is_no_ownerwhere_that_is_kept(program: Any) -> None:
     thing = Prepared()
     assert references.process_wide(thing) is None
     assert references.held_by(thing) is None
@@ -689,14 +692,14 @@ def test_what_is_asked_of_keepers_keeps_nothing_alive() -> None:
     assert reference() is None
 
 
-def test_a_place_of_the_process_is_no_keeper(program: Any) -> None:
+def test_a_ownerof_the_process_is_no_keeper(program: Any) -> None:
     client = Client()
     program.clients = [client]
     keeper = Keeper(program=program)
     assert makers.Inside([keeper]).keeper(client, CODES, seconds=60) == (None, True)
 
 
-def test_the_module_of_the_place_is_told(program: Any) -> None:
+def test_the_module_of_the_owneris_told(program: Any) -> None:
     root = references.process_wide(put(program, "app"))
     assert root is not None
     assert (root.module, root.text) == ("program", "module attribute program.app.client")
@@ -760,6 +763,24 @@ def test_a_librarys_own_list_keeps_but_for_those_of_whatever_is_at_work(
     module.all = {client}
     root = references.process_wide(client, ways.Way(packages=frozenset({name.partition(".")[0]})), seconds=30)
     assert (root is not None) is is_kept
+
+
+@pytest.mark.parametrize("place", ["module", "module of a module", "class"])
+def test_a_namespace_that_the_collector_does_not_know_is_asked_itself(
+    monkeypatch: pytest.MonkeyPatch, program: Any, place: str
+) -> None:
+    thing = object()
+    inner = program.inner = types.ModuleType("inner")
+    owner: Any = {"module": program, "module of a module": inner, "class": Settings}[place]
+    monkeypatch.setattr(asking, "_HIDES_NAMESPACES", True)  # as on the free-threaded build of 3.13
+    monkeypatch.setattr(gc, "is_tracked", lambda thing: False)
+    monkeypatch.setattr(gc, "get_referrers", lambda *things: [])
+    assert asking.referrers_of((thing,)) == []
+    owner.client = thing
+    (namespace,) = asking.referrers_of((thing,))
+    owner.client = None
+    assert type(namespace) is dict
+    assert "client" in namespace
 
 
 def test_a_search_that_ends_elsewhere_tells_of_no_object(program: Any) -> None:
