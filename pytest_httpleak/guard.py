@@ -18,6 +18,7 @@ from pytest_httpleak.results import CLEAN, ROW, Results
 from pytest_httpleak.session.checks import Check
 from pytest_httpleak.session.core import Session
 from pytest_httpleak.settings import Mode, RunSettings, Settings, is_marked, settings_for, with_later_marks
+from pytest_httpleak.sites import set_tests
 from pytest_httpleak.widerfixtures import WiderFixtures
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ class Guard:
             items.clear()
         if self.settings.mode is not Mode.MARKED or any(map(self.is_checked, items)):
             self.start()
+        set_tests({str(item.path) for item in items if isinstance(item, pytest.Function)})
         runs = [impl for impl in self.config.hook.pytest_runtest_protocol.get_hookimpls() if not _is_wrapper(impl)]
         others = [impl for impl in runs if impl.plugin is not hooks and impl.plugin_name != "runner"]
         if others:

@@ -7,8 +7,6 @@ import _socket
 import os
 import stat
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 from pytest_httpleak.interruptions import pass_on
@@ -17,7 +15,6 @@ from pytest_httpleak.interruptions import pass_on
 native: Any = sys.modules.get("posix", os)
 _fstat, _listdir, _stat = native.fstat, native.listdir, native.stat
 _open, _read, _close = native.open, native.read, native.close
-_get_default_timeout = _socket.getdefaulttimeout
 
 Identity = tuple[int, int]  # device and number of what a descriptor leads to
 
@@ -62,25 +59,6 @@ def is_of_process(fd: int, pid: int) -> bool:
         return b"\nPid:\t%d\n" % pid in b"\n" + _read(about, 4096) + b"\n"
     finally:
         _close(about)
-
-
-@contextmanager
-def borrowed(fd: int) -> Iterator[_socket.socket | None]:
-    """A socket object for what has that descriptor, to ask it something; None where it is none, or would change by that.
-
-    With a default timeout an object makes its descriptor a non-blocking one, for whoever has it, too.
-    """
-    sock = None
-    try:
-        if _get_default_timeout() is None:
-            sock = _socket.socket(fileno=fd)
-    except OSError as error:
-        pass_on(error)
-    try:
-        yield sock
-    finally:
-        if sock is not None:
-            sock.detach()
 
 
 def is_open(fd: int) -> bool:

@@ -45,6 +45,7 @@ _PROTOCOL_CALLS: Final = frozenset(
 
 _sorts: dict[str, int] = {}
 _modules: dict[str, str] = {}  # the module's name for each file that was sorted
+_tests: set[str] = set()
 _user_root: str | None = None
 
 
@@ -54,6 +55,13 @@ def set_user_root(path: str) -> None:
     _user_root = path.rstrip(os.sep) + os.sep
     for filename, module in list(_modules.items()):  # of births that are older, and may still have to be told
         _sorts[filename] = _classify(filename, module)
+
+
+def set_tests(files: set[str]) -> None:
+    """Counts files of tests as user code wherever they lie: `--pyargs` finds them in the folders of installed packages."""
+    _tests.clear()
+    _tests.update(files)
+    _sorts.update(dict.fromkeys(_tests & _modules.keys(), _USER))
 
 
 class Birth:
@@ -257,7 +265,11 @@ def is_installed_file(filename: str) -> bool:
     module = _modules.get(filename, "")
     if module in _STANDARD_CLIENTS:
         return True
-    return any(part in filename for part in _INSTALLED) and module.partition(".")[0] not in HTTP_PACKAGES | _RUNNERS
+    return (
+        filename not in _tests
+        and any(part in filename for part in _INSTALLED)
+        and module.partition(".")[0] not in HTTP_PACKAGES | _RUNNERS
+    )
 
 
 def is_user_module(name: str, filename: str | None) -> bool:
@@ -297,6 +309,8 @@ def _classify(filename: str, module: str) -> int:
     package = module.partition(".")[0]
     if package in _RUNNERS:
         return _RUNNER
+    if filename in _tests:
+        return _USER
     if package in HTTP_PACKAGES or filename.startswith(_PLUGIN):
         return _LIBRARY
     if filename.startswith("<"):  # generated code, frozen modules; a doctest is its author's

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pytest_httpleak.asking import attribute, socket_inside
 from pytest_httpleak.interruptions import pass_on
-from pytest_httpleak.opennumbers import borrowed, fileno
+from pytest_httpleak.opennumbers import fileno
 
 UNIX: Final = getattr(_socket, "AF_UNIX", None)
 
@@ -22,8 +22,6 @@ def describe(sock: Any) -> str:
     family, kind = attribute(sock, "family"), attribute(sock, "type")
     if family in (_socket.AF_INET, _socket.AF_INET6):
         name = _PROTOCOLS.get(kind, str(kind))
-    elif family == UNIX:  # of a class in C, which gives it as a bare number
-        name = "unix socket"
     else:
         name = str(attribute(family, "name", "unknown")).removeprefix("AF_").lower() + " socket"
     own, peer = _ends(sock)
@@ -38,12 +36,6 @@ def describe(sock: Any) -> str:
 def addresses(sock: Any) -> tuple[str, ...]:
     """The addresses by which a socket is known."""
     return tuple(filter(None, _ends(sock)))
-
-
-def of_number(fd: int) -> tuple[str, tuple[str, ...]]:
-    """A socket that is only known by its descriptor: what it is, and its addresses; nothing where it cannot be asked."""
-    with borrowed(fd) as sock:
-        return ("", ()) if sock is None else (describe(sock), addresses(sock))
 
 
 def _ends(sock: Any) -> tuple[str | None, str | None]:

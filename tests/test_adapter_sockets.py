@@ -371,7 +371,7 @@ def test_a_socket_of_c_code_is_told_by_its_addresses(marked: Marked, kept: list[
         for sock in kept:
             sock.close()
     (finding,) = findings
-    what = {"unix": "unix socket, connected", "internet": f"TCP 127.0.0.1:{{}} -> 127.0.0.1:{address[1]}"}[family]
+    what = {"unix": "unix socket", "internet": f"TCP 127.0.0.1:{{}} -> 127.0.0.1:{address[1]}"}[family]
     assert re.sub(r"1:\d+ ->", "1:{} ->", finding.summary.partition(": ")[2]) == what
 
 
@@ -389,8 +389,18 @@ def test_a_bare_number_of_a_socket_is_its_sockets_leak(marked: Marked, kept: lis
         with socket.socket(fileno=socket.socket().detach()) as sock:
             kept.append(sock)
 
+    def wrapping() -> None:
+        number = socket.socket().detach()  # leak: sockets
+        kept.append(socket.socket(fileno=number))
+
+    def wrapping_another() -> None:
+        socket.close(socket.socket().detach())
+        kept.append(socket.socket(fileno=_socket.socket().detach()))  # leak: sockets
+
     marked(leaking)
     socket.close(numbers.pop())
+    marked(wrapping)
+    marked(wrapping_another)
     marked(closing)
     marked(taking_over)
 

@@ -306,7 +306,7 @@ def test_one_request_that_fails_over_and_over_is_noted(
     assert set(noted(trying)) - {"no-timeout"} == names
 
 
-@pytest.mark.parametrize(("number", "names"), [(111, {"unbounded-retry"}), (100, set())])  # counted at every tenth
+@pytest.mark.parametrize(("number", "names"), [(101, {"unbounded-retry"}), (100, set())])
 def test_tasks_of_one_line_by_the_hundred_are_noted(noted: Noted, number: int, names: set[str]) -> None:
     import asyncio
 

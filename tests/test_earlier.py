@@ -85,6 +85,20 @@ def test_a_name_of_a_module_that_is_not_the_users_is_left_alone(
         assert getattr(program, name) is value
 
 
+def test_a_test_of_an_installed_package_is_the_users_own_code(inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = inner.path / "site-packages" / "sdk"
+    (folder / "tests").mkdir(parents=True)
+    (folder / "tests" / "__init__.py").touch()
+    (folder / "__init__.py").write_text("import os\ndef make():\n    return os.pipe()\n", "utf-8")
+    (folder / "tests" / "test_it.py").write_text("import sdk\n\ndef test_leaks():\n    sdk.make()\n", "utf-8")
+    (inner.path / "pytest.ini").write_text("[pytest]\n", "utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(folder.parent), prepend=":")
+    inner.run("--pyargs", "sdk.tests")
+    (finding,) = inner.report["tests"][0]["findings"]
+    assert (finding["created"]["line"], finding["created"]["function"]) == (4, "test_leaks")
+    assert finding["hint"].startswith("close what sdk has opened it for")
+
+
 def test_a_leak_of_a_module_that_a_conftest_has_imported_is_told_at_its_line(inner: Inner) -> None:
     inner.write(
         conftest="import program",

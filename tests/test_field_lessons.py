@@ -788,6 +788,12 @@ def test_a_generator_that_only_the_traceback_of_a_failed_test_keeps_leaves_its_b
             next(lines)
             assert not lines
 
+        def test_in_a_block_of_which_another_is_kept():
+            lines, others = in_a_block(), in_a_block()
+            KEPT.append(others)
+            next(lines), next(others)
+            assert not lines
+
         def test_without_a_block():
             lines = without_a_block()
             next(lines)
@@ -809,6 +815,7 @@ def test_a_generator_that_only_the_traceback_of_a_failed_test_keeps_leaves_its_b
     assert inner.outcomes() == {
         "test_in_a_block": "clean",
         "test_in_a_block_that_is_kept": "leaked",
+        "test_in_a_block_of_which_another_is_kept": "leaked",
         "test_without_a_block": "leaked",
         "test_in_an_async_block": "clean",
         "test_that_passes": "clean",

@@ -527,6 +527,50 @@ def test_what_takes_the_place_of_what_is_still_open_leaks(
     assert inner.outcomes() == {"test_first": "clean", "test_again": outcome}
 
 
+WITH_A_KNOWN_CLIENT = """
+import functools
+import socket
+
+import httpx
+
+KEPT = []
+
+
+class Sdk:
+    def __init__(self):
+        self.client = httpx.Client()
+        self.client.get(URL)
+        self.sock = socket.create_connection(URL.rpartition("/")[2].split(":"))
+
+
+@functools.cache
+def sdk():
+    return Sdk()
+
+
+def again(closes):
+    earlier = sdk()
+    earlier.sock.close()
+    if closes:
+        earlier.client.close()
+    else:
+        KEPT.append(earlier.client)
+    sdk.cache_clear()
+    del earlier
+    sdk()
+"""
+
+
+@pytest.mark.parametrize(("closes", "outcome"), [(False, "leaked"), (True, "clean")])
+def test_a_place_remembers_the_clients_of_known_libraries_that_it_has_kept(
+    inner: Inner, server: str, outcome: str, *, closes: bool
+) -> None:
+    tests = f"import app\n\ndef test_first(): app.sdk()\n\ndef test_again(): app.again({closes})\n"
+    inner.write(app=f"URL = {server!r}\n{WITH_A_KNOWN_CLIENT}", test_it=tests)
+    inner.run("-W", "ignore::ResourceWarning")
+    assert inner.outcomes() == {"test_first": "clean", "test_again": outcome}
+
+
 SETUPS = {
     "fixture": "@pytest.fixture(autouse=True)\ndef fixture():\n    global CLIENT\n    CLIENT = store.Connection()\n",
     "function": "def setup_function():\n    global CLIENT\n    CLIENT = store.Connection()\n",

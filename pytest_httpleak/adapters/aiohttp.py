@@ -23,9 +23,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     # Connectors and checkouts that die open: the collector may take them, and so close the connection, before the response.
     dropped: set[int] = set()
     clients, exchanges = _Clients(module, hooks.watch, dropped), _Exchanges(hooks.watch, dropped)
-    hooks.before(
-        module.ClientSession, "__init__", clients.session_begun
-    )  # which may raise when it has a connector already
+    hooks.before(module.ClientSession, "__init__", clients.session_begun)  # may raise when it has a connector already
     hooks.after(module.ClientSession, "__init__", clients.session_made)
     hooks.before(module.ClientSession, "__del__", clients.session_dies)
     hooks.after(module.BaseConnector, "__init__", clients.connector_born)
@@ -191,10 +189,8 @@ class _Exchanges:
         self._dropped.discard(id(connection))
         connector, protocol = connection._connector, connection._protocol
         pool = self._connectors.get(connector)
-        if (
-            pool is not None and protocol not in connector._acquired
-        ):  # the way through a proxy, which is one with what goes through it
-            pool = None
+        is_of_pool = pool is None or protocol in connector._acquired
+        pool = pool if is_of_pool else None  # else the way through a proxy, which is one with what goes through it
         record = self._connections.get(protocol)
         if record is None:
             record = self._made(connection, pool)

@@ -26,10 +26,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     for cls in {connection_class, getattr(module, "HTTPSConnection", connection_class)}:  # no TLS without `ssl`
         hooks.after(cls, "connect", notes.connected)
     _put_own_way(connection_class, hooks, notes)
-    for name, note in (
-        ("close", notes.closing),
-        ("_close_conn", notes.released),
-    ):  # of those of a pool there is nothing
+    for name, note in (("close", notes.closing), ("_close_conn", notes.released)):
+        # told only while there is a response: none of a pool's is recorded
         hooks.patches.before_while(hooks.wall, response_class, name, note, notes.responses.records)
 
 

@@ -92,8 +92,10 @@ class _Notes:
         for record in found:
             record.inner, record.front = True, "requests"
             record.outer = None if is_lent else of
-        if of is not None:
-            (of.lent.add if is_lent else of.lent.discard)(id(adapter))
+        if is_lent:
+            of.lent.add(id(adapter))
+        elif of is not None:
+            of.lent.discard(id(adapter))  # of an earlier one at that address
 
     def proxied(self, manager: Any, adapter: Any, /, *args: Any, **kwargs: Any) -> None:
         record = self._managers.get(manager)

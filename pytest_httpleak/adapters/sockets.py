@@ -37,21 +37,25 @@ class _Notes:
         self._dying: dict[int, SocketRecord] = watch.dying_sockets
         self._most_dying = _MOST_DYING  # also when the interpreter has cleared this module at its end
         self._accept = getattr(inspect.unwrap(cls.accept), "__code__", None)
-        self._has_core = not issubclass(
-            cls, _socket_module.socket
-        )  # gevent's, for one, whose servers keep the core alone
+        # As gevent's has, for one, whose servers keep the core alone.
+        self._has_core = not issubclass(cls, _socket_module.socket)
 
     def born(self, _: None, sock: Any, /, *args: Any, **kwargs: Any) -> None:
         watch = self._watch
         if watch.making and get_ident() in watch.making:
             return
         record = SocketRecord(sock)
-        if len(args) > _FILENO or kwargs.get("fileno") is not None:
+        is_wrapper = len(args) > _FILENO or kwargs.get("fileno") is not None
+        if is_wrapper:
             record.accepted = _is_called_in(self._accept)
         if self._has_core:
             record.note_core(getattr(sock, "_sock", None))
         self._table.put(sock, record)
         watch.add(record)
+        if is_wrapper:
+            birth, owner, identity = watch.fds.get(record.number, (None, None, None))
+            if birth is not None and owner is record.owner and identity == record.identity:
+                record.birth = birth  # that of the number, which is older than this object
         watch.open_sockets += 1
         self._dying.pop(record.key, None)
 

@@ -10,12 +10,14 @@ import sys
 from typing import Any, Final
 
 from pytest_httpleak.interruptions import pass_on
-from pytest_httpleak.opennumbers import borrowed, native
+from pytest_httpleak.opennumbers import native
 
 # A device and an inode, which tell a descriptor from another one that got the same number later.
 Identity = tuple[int, int]
 
 _UNIX: Final = getattr(_socket, "AF_UNIX", None)
+# Without the flag a default timeout would make the descriptor a non-blocking one, for whoever has it, too.
+_AS_IT_IS: Final = _socket.SOCK_STREAM | getattr(_socket, "SOCK_NONBLOCK", 0)
 _LISTING: Final = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 _HAS_LISTING: Final = os.path.isdir(_LISTING)
 _HAS_COUNT: Final = _HAS_LISTING and sys.platform == "linux"
@@ -144,12 +146,18 @@ def is_of_a_pair(fd: int) -> bool:
     """Whether a descriptor is a socket of the machine's own that has no name at either end: one of a `socketpair`."""
     if _UNIX is None or not is_socket(fd):
         return False
-    with borrowed(fd) as sock:
-        try:
-            return sock is not None and sock.family == _UNIX and not sock.getsockname() and not sock.getpeername()
-        except OSError as error:  # it is not connected
-            pass_on(error)
-            return False
+    try:
+        sock = _socket.socket(-1, _AS_IT_IS, -1, fd)
+    except Exception as error:  # noqa: BLE001  # an audit hook of the program's may forbid it
+        pass_on(error)
+        return False
+    try:
+        return sock.family == _UNIX and not sock.getsockname() and not sock.getpeername()
+    except OSError as error:  # it is not connected
+        pass_on(error)
+        return False
+    finally:
+        sock.detach()
 
 
 def target(fd: int) -> str:
@@ -256,6 +264,38 @@ def _contents(path: str) -> bytes:
         return b""
     finally:
         _close(fd)
+
+
+def sockets() -> dict[int, tuple[str, tuple[str, ...]]]:
+    """The sockets of this process by descriptor, in words and with their addresses, as far as the system tells them."""
+    try:
+        import psutil
+
+        known = psutil.Process().net_connections("all")
+    except Exception as error:  # noqa: BLE001  # as below
+        pass_on(error)
+        return {}
+    return {each.fd: _in_words(each) for each in known}
+
+
+def _in_words(connection: Any) -> tuple[str, tuple[str, ...]]:
+    is_unix = connection.family == _UNIX
+    name = "unix socket" if is_unix else "UDP" if connection.type == _socket.SOCK_DGRAM else "TCP"
+    own, peer = (_address(each) for each in (connection.laddr, connection.raddr))
+    told = f"{name} {own}" if own else name
+    if connection.status == "LISTEN":
+        told += ", listening"
+    elif not is_unix:
+        told += f" -> {peer}" if peer else ", not connected"
+    return told, tuple(filter(None, (own, peer)))
+
+
+def _address(end: Any) -> str:
+    """An address of psutil's: a name, or host and port; empty where there is none."""
+    if not isinstance(end, tuple) or not end:
+        return str(end or "")
+    host, port = end[:2]
+    return (f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}") if port else ""
 
 
 def server_sides() -> frozenset[int]:

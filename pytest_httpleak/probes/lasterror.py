@@ -61,13 +61,18 @@ def is_only_in(thing: object, frames: list[FrameType]) -> bool:
 
     Whatever nothing refers to is kept by code in C: a context variable, what is registered with `atexit`, a function at work.
     """
+    return are_only_in({id(thing): thing}, frames)
+
+
+def are_only_in(things: dict[int, Any], frames: list[FrameType]) -> bool:
+    """The same of some things, by their identities, all of them; not of none."""
     ends = {*map(id, frames), *(id(frame.f_locals) for frame in frames)}
-    ours = {id(frames)}
+    ours = {id(frames), id(things)}
     running: FrameType | None = sys._getframe()
     while running is not None:
         ours.add(id(running))
         running = running.f_back
-    level, seen = {id(thing): thing}, {id(thing)}
+    level, seen = things, set(things)
     gc.unfreeze()
     for _ in range(_LEVELS):
         held: set[int] = set()
@@ -78,7 +83,7 @@ def is_only_in(thing: object, frames: list[FrameType]) -> bool:
             held.update(map(id, gc.get_referents(referrer)))
             if id(referrer) not in ends and id(referrer) not in seen:
                 above[id(referrer)] = referrer
-        if not held.issuperset(level):
+        if not level or not held.issuperset(level):
             return False
         if not above:
             return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import AsyncGeneratorType, CodeType, CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,10 +25,13 @@ _PAUSE: Final = 0.001  # seconds
 
 def pending(loop: Any) -> list[Any]:
     """The pending tasks of a loop that belong to the code under test."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
-        return []
-    return [task for task in asyncio.all_tasks(loop) if not is_infrastructure(task) and not _is_spent(task)]
+    return [task for task in all_of(loop) if not is_infrastructure(task) and not _is_spent(task)]
+
+
+def all_of(loop: Any) -> Collection[Any]:
+    """The pending tasks of a loop, by the function of asyncio's own module: a test may put another in its package."""
+    module = sys.modules.get("asyncio.tasks")
+    return () if module is None else module.all_tasks(loop)
 
 
 def is_infrastructure(task: Any) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.asking import attribute
+from pytest_httpleak.clocks import Real
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.owners import Owner, Taken
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
 CLIENTS_FROM_ONE_LINE: Final = 5
 # More failures from one line within one test, of one and the same request, are tries without a bound.
 TRIES_FROM_ONE_LINE: Final = 20
-# More tasks of one line that are there at once are started without a bound; they are counted again once they are a tenth more.
+# More tasks of one line that are there at once are started without a bound. To count them may cost so many seconds of processor
+# time for each.
 TASKS_FROM_ONE_LINE: Final = 100
-_SHARE: Final = 10
+_FOR_EACH: Final = 5e-6
 # Different notes that are kept to be given again.
 _MOST_KNOWN: Final = 4096
 # Module, path of attributes, and what it is called: defaults that all code in the process shares.
@@ -49,9 +51,9 @@ class Auditing:
         self._watch = watch
         self._before = shared_defaults()
         self._known: dict[_Key, AuditNote] = {}  # by what they say: tests of a suite have the same ones
-        self._crowds: set[tuple[Owner, Site]] = (
-            set()
-        )  # lines that had more tasks at once than should be, and whose they were
+        # Lines that had more tasks at once than should be, and whose they were.
+        self._crowds: set[tuple[Owner, Site]] = set()
+        self._counts = 0  # within this test; the first may cost what it does
         watch.ask_of_tasks = self._count_tasks
         self._wait_for_tasks()
 
@@ -62,23 +64,24 @@ class Auditing:
     def _count_tasks(self) -> None:
         from pytest_httpleak.session import auditnotes  # here, as few tests make so many
 
+        began = Real.thread_time()
         try:
             numbers = auditnotes.tasks_at_once(self._watch)
-        except RuntimeError as error:  # threads of the program's go on making some
+        except Exception as error:  # noqa: BLE001  # threads go on making some, or a loop is somebody's stand-in
             pass_on(error)
             self._wait_for_tasks()
             return
         self._crowds.update(place for place, number in numbers.items() if number > TASKS_FROM_ONE_LINE)
         most = max((number for place, number in numbers.items() if place not in self._crowds), default=0)
-        self._wait_for_tasks(max(TASKS_FROM_ONE_LINE + 1 - most, sum(numbers.values()) // _SHARE, 1))
+        cost = round((Real.thread_time() - began) / _FOR_EACH) if self._counts else 0
+        self._counts += 1
+        self._wait_for_tasks(max(TASKS_FROM_ONE_LINE + 1 - most, cost, 1))
 
     def accept(self) -> None:
         """Take the shared defaults as they are: a fixture of a wider scope has changed them, or put them back."""
         self._before = shared_defaults()
 
-    def notes(
-        self, owner: Owner, tasks_before: int, runs_examples: Callable[[], bool] = lambda: False
-    ) -> tuple[AuditNote, ...]:
+    def notes(self, owner: Owner, runs_examples: Callable[[], bool] = lambda: False) -> tuple[AuditNote, ...]:
         """The notes on what an owner did, each once with the number of times.
 
         What only `runs_examples` has done over and over says nothing of the code.
@@ -90,7 +93,7 @@ class Auditing:
             len(made) > TRIES_FROM_ONE_LINE
             or sum(record.kind is Kind.CLIENTS for record in made) >= CLIENTS_FROM_ONE_LINE
         )
-        has_tasks = bool(self._crowds)
+        has_tasks, self._counts = bool(self._crowds), 0
         self._wait_for_tasks()
         if not (is_changed or has_many or has_tasks):
             return self.counted(owner.notes) if owner.notes else ()
@@ -102,9 +105,9 @@ class Auditing:
             self._before = after
         if has_many and not runs_examples():
             found += [*auditnotes.many_clients(made), *auditnotes.many_tries(made)]
-        if has_tasks and not runs_examples():
-            found += auditnotes.many_tasks(site for of, site in self._crowds if of is owner)
-        self._crowds.clear()
+        if has_tasks:
+            crowds, self._crowds = self._crowds, set()
+            found += () if runs_examples() else auditnotes.many_tasks(site for of, site in crowds if of is owner)
         return (*found, *self.counted(owner.notes))
 
     def counted(self, taken: Sequence[Taken]) -> tuple[AuditNote, ...]:

@@ -11,6 +11,7 @@ from pytest_httpleak.model.findings import Site
 from pytest_httpleak.model.rows import AuditNote
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
+from pytest_httpleak.probes import tasks
 from pytest_httpleak.records import Record
 from pytest_httpleak.session.auditing import (
     CLIENTS_FROM_ONE_LINE,
@@ -88,10 +89,8 @@ def many_tries(records: Iterable[Record]) -> Iterator[AuditNote]:
 
 
 def tasks_at_once(watch: Watch) -> Counter[tuple[Owner, Site]]:
-    """How many tasks of each owner's lines are pending in the running loop."""
-    loop = watch.running_loop()
-    pending = () if loop is None else sys.modules["asyncio"].all_tasks(loop)
-    known = [watch.tasks.get(id(task)) for task in pending]
+    """How many tasks of each owner's lines are pending, in all loops: their births are counted together, too."""
+    known = [watch.tasks.get(id(task)) for loop in watch.open_loops() for task in tasks.all_of(loop)]
     return Counter((each[1], site) for each in known if each is not None and (site := each[0].site()) is not None)
 
 

@@ -242,7 +242,7 @@ class Session:
                     check.findings += findings(self, check, suspects, grace)
             if owner.scope == "function":
                 if self._auditing is not None:
-                    check.notes = self._auditing.notes(owner, check.tasks_before, self.runs_examples)
+                    check.notes = self._auditing.notes(owner, self.runs_examples)
                 self._tests += 1
                 if self._may_have_grown(check):
                     self._look_for_growth(check)

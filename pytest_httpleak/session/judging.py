@@ -43,6 +43,7 @@ _LOOKS_AT_FIRST: Final = 4  # within 15 ms
 _YOUNG: Final = 1  # the generations that a collection takes what is not old from
 _MOST_ASKED_BEFORE: Final = 8  # what lives as long as the process is not made by the dozen
 _TO_SAVE_TIME: Final = 0.3
+_MOST_PLACES: Final = 20  # that are asked about in a failed test, each by a search of the heap
 
 _NOT_KNOWN: Final = "not known: there are too many objects to search, which is why this is only a warning"
 
@@ -333,15 +334,18 @@ def _ending(owner: Owner, suspects: list[Suspect]) -> set[int]:
         return set()
     from pytest_httpleak import withblocks  # here, as most tests do not fail
 
-    return {
-        suspect.key
-        for suspect in suspects
-        if (waiting := withblocks.generators(suspect)) and all(_is_only_in(address, frames) for address in waiting)
-    }
-
-
-def _is_only_in(address: int, frames: list[Any]) -> bool:
-    return lasterror.is_only_in(databases.living((address,)).get(address), frames)
+    waiting: dict[Any, frozenset[int]] = {}  # by line and stack, of which there are fewer than suspects
+    answers: dict[frozenset[int], bool] = {frozenset(): False}
+    ending = set()
+    for suspect in suspects:
+        place = suspect.created, tuple(suspect.stack)
+        if place not in waiting and len(waiting) < _MOST_PLACES:
+            waiting[place] = found = frozenset(withblocks.generators(suspect))
+            if found not in answers:
+                answers[found] = lasterror.are_only_in(databases.living(found), frames)
+        if answers[waiting.get(place, frozenset())]:
+            ending.add(suspect.key)
+    return ending
 
 
 def _is_unborn(suspect: Suspect) -> bool:

@@ -156,17 +156,22 @@ def excused(
     fixture is over, with which what that has put into the class's attributes has to end. `places` are those of the process, with
     what was left to them.
     """
-    kept = _Kept(fixtures, records, unsure, places, test=test, seconds=seconds)
-    kept.is_searched, kept.of_fixture, kept.aside = is_searched, of_fixture, ways.namespace_of(own_class)
+    kept = _Kept(
+        fixtures,
+        records,
+        unsure,
+        places,
+        test=test,
+        seconds=seconds,
+        is_searched=is_searched,
+        of_fixture=of_fixture,
+        aside=ways.namespace_of(own_class),
+    )
     return {suspect.key for suspect in suspects if _is_a_tools_thread(suspect) or kept.has(suspect)}
 
 
 class _Kept:
     """The suspects of one question, each asked about in its turn."""
-
-    is_searched = True
-    of_fixture = False
-    aside: Any = None  # the namespace that keeps nothing
 
     def __init__(
         self,
@@ -177,9 +182,13 @@ class _Kept:
         *,
         test: CodeType | None,
         seconds: float,
+        is_searched: bool,
+        of_fixture: bool,
+        aside: frozenset[int],
     ) -> None:
         self._fixtures, self._records, self._unsure, self._places = fixtures, records, unsure, places
-        self._test, self._seconds = test, seconds
+        self._test, self._seconds, self._is_searched, self._of_fixture = test, seconds, is_searched, of_fixture
+        self._aside = aside
         self._keepers = {id(value): each for each in fixtures for value in each.values_now()}
         self._questions, self._made_by = Questions(), _Makers(fixtures, test, seconds)
         self._given_up: set[Kind] = set()
@@ -196,10 +205,10 @@ class _Kept:
         is_asked = suspect.kind not in self._given_up and suspect.state is not State.COLLECTED
         thing = record.kept_as() if is_asked else None
         keeper, is_known = self._made_by.of(thing, record) if ends else (None, True)
-        if keeper is None and self.of_fixture and thing is not None:
+        if keeper is None and self._of_fixture and thing is not None:
             keeper = _whose_values_contain(thing, self._fixtures)
-        is_climbed = self.is_searched and thing is not None and keeper is None and terms.by_attributes
-        way = ways.Way(packages=packages, ends=ends, in_cells=terms.in_cells, passing=terms.passing, aside=self.aside)
+        is_climbed = self._is_searched and thing is not None and keeper is None and terms.by_attributes
+        way = ways.Way(packages=packages, ends=ends, in_cells=terms.in_cells, passing=terms.passing, aside=self._aside)
         root = _place_of(record, thing, way, codes=codes, seconds=self._seconds) if is_climbed else None
         if root is references.GIVEN_UP:
             self._given_up.add(suspect.kind)
@@ -214,9 +223,9 @@ class _Kept:
         if root is None:
             return False
         self._questions.start_again(suspect)
-        return terms.excuse(root.module, packages) or self._is_a_clients(
-            suspect, record, root, thing, codes=codes, of_clients=terms.of_clients
-        )
+        # Asked of what is excused, too: the place remembers what it has kept.
+        is_a_clients = self._is_a_clients(suspect, record, root, thing, codes=codes, of_clients=terms.of_clients)
+        return terms.excuse(root.module, packages) or is_a_clients
 
     def _is_a_clients(
         self, suspect: Suspect, record: Record, root: Root, thing: object, *, codes: set[CodeType], of_clients: bool

@@ -31,9 +31,24 @@ _WAITING = ("anon_inode:[", "pipe:", "/dev/null")
 
 _UNBORN = (None, None, None)
 
+
 # Files that a database keeps beside the one it was opened with: one cause, told by the first.
 _COMPANIONS = ("-wal", "-shm", "-journal")
 _DELETED = " (deleted)"  # what Linux puts behind the name of a file that has none any more
+
+
+class _Sockets:
+    """What the system tells of sockets: asked once, and only if there is one among the suspects."""
+
+    @functools.cached_property
+    def of_servers(self) -> frozenset[int]:
+        """The descriptors of those that servers of this process have accepted."""
+        return descriptors.server_sides()
+
+    @functools.cached_property
+    def in_words(self) -> dict[int, tuple[str, tuple[str, ...]]]:
+        """By descriptor, what each is, and its addresses."""
+        return descriptors.sockets()
 
 
 def _may_be_a_loops(fd: int) -> bool:
@@ -152,7 +167,7 @@ class Ledger:
 
         Other threads open and close descriptors meanwhile, so `explained` has to be younger than the list.
         """
-        return self._told(unaccounted, explained, functools.cache(descriptors.server_sides))
+        return self._told(unaccounted, explained, _Sockets())
 
     @_walled
     def census(self, explained: set[int]) -> list[tuple[Suspect, int]]:
@@ -168,11 +183,11 @@ class Ledger:
             birth, _, born = fds(fd, _UNBORN)
             place = birth.place() if birth is not None and born == identity else None
             places.setdefault(fd if place is None else (id(place[0]), place[1]), []).append(fd)
-        sides = functools.cache(descriptors.server_sides)  # asked once, and only if there is a socket among them
-        found = [(self._told({same[-1]: listing[same[-1]]}, explained, sides), len(same)) for same in places.values()]
+        sockets = _Sockets()
+        found = [(self._told({same[-1]: listing[same[-1]]}, explained, sockets), len(same)) for same in places.values()]
         return [(suspect, number) for suspects, number in found for suspect in suspects]
 
-    def _told(self, unaccounted: Open, explained: set[int], sides: Callable[[], frozenset[int]]) -> list[Suspect]:
+    def _told(self, unaccounted: Open, explained: set[int], sockets: _Sockets) -> list[Suspect]:
         found: dict[str, Suspect] = {}
         are_open = functools.cache(functools.partial(databases.are_open, self._watch.databases))
         for fd, identity in unaccounted.items():
@@ -184,7 +199,7 @@ class Ledger:
                 self.disown(fd)
                 continue
             is_socket = descriptors.is_socket(fd)
-            if is_socket and fd in sides():
+            if is_socket and fd in sockets.of_servers:
                 continue
             target = descriptors.target(fd)
             if birth is None and (
@@ -192,7 +207,7 @@ class Ledger:
             ):
                 self.disown(fd)
                 continue
-            found[f"{target} {fd}"] = _suspect(fd, target, birth, is_socket=is_socket)
+            found[f"{target} {fd}"] = _suspect(fd, target, birth, sockets if is_socket else None)
         paths = {_name_of(suspect.names[0]) for suspect in found.values()}
         if any(path.endswith(_COMPANIONS) for path in paths):  # also of a database that somebody else has opened
             paths |= {_name_of(descriptors.target(fd)) for fd in descriptors.listing()}
@@ -271,15 +286,15 @@ class Ledger:
         return [(fd, identity) for fd, identity in listed.items() if known(fd) != identity and fd not in _STANDARD]
 
 
-def _suspect(fd: int, target: str, birth: Birth | None, *, is_socket: bool) -> Suspect:
-    from pytest_httpleak import socketends  # here, as a clean run has no suspect
-    from pytest_httpleak.model.findings import Suspect
+def _suspect(fd: int, target: str, birth: Birth | None, sockets: _Sockets | None) -> Suspect:
+    """The suspect for a descriptor; of a socket, `sockets` tells which addresses it has."""
+    from pytest_httpleak.model.findings import Suspect  # here, as a clean run has none
 
-    what, addresses = socketends.of_number(fd) if is_socket else ("", ())
+    what, addresses = ("", ()) if sockets is None else sockets.in_words.get(fd, ("", ()))
     return Suspect(
-        kind=Kind.SOCKETS if is_socket else Kind.FDS,
+        kind=Kind.FDS if sockets is None else Kind.SOCKETS,
         library="os",
-        type="socket" if is_socket else "file descriptor",
+        type="file descriptor" if sockets is None else "socket",
         state=State.OPEN,
         summary=f"fd {fd}: {what or target}",
         key=-1 - fd,

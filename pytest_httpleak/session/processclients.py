@@ -28,14 +28,14 @@ _NAMES_OF_RUNNERS: Final = ("asyncio.runners", "Runner")
 
 
 def is_first(places: dict[str, Place], root: Root, suspect: Suspect, record: Record) -> bool:
-    """Whether a place keeps the first object that it has ever kept, or nothing of the one before it is left.
+    """Whether a place keeps the first object that it has ever kept, or nothing of the one before it is left open.
 
     A cached function keeps one for each of its arguments.
     """
     own = reference(root.own)  # of one object it is always the same
     kept, left = places.get(root.place, (own, {}))
     if kept is not own and not (isinstance(kept, Address) and kept == own):
-        if root.size == 1 and any(not each.is_over() for each in left.values()):
+        if root.size == 1 and any(each.is_open() and not each.is_over() for each in left.values()):
             return False
         left = {}
     if suspect.key >= 0:  # a bare descriptor's record is of this search alone, and keeps what that has seen
