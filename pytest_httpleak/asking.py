@@ -55,13 +55,16 @@ def _out_of_sight(things: tuple[object, ...]) -> Iterator[Any]:
             yield each
 
 
-def _classes() -> list[type]:
-    found: dict[int, type] = {}
-    level: list[Any] = [object]
-    while level:
-        found |= {id(cls): cls for cls in level}
-        level = [each for cls in level for each in type.__subclasses__(cls) if id(each) not in found]
-    return list(found.values())
+def _classes() -> Iterator[type]:
+    """All classes, each once: to one of several bases there are many ways."""
+    seen: set[int] = set()
+    waiting: list[Any] = [object]
+    while waiting:
+        cls = waiting.pop()
+        if id(cls) not in seen:
+            seen.add(id(cls))
+            yield cls
+            waiting += type.__subclasses__(cls)
 
 
 def attributes_of(thing: object) -> dict[str, Any]:

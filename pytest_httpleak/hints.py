@@ -116,7 +116,8 @@ def hint(suspect: Suspect, holder: object = None) -> str:
     through = _through(suspect)
     package = None if through is None else infrastructure.wrapper_of(suspect)
     if through is None or package is None:
-        text = _of_transport(suspect) or _of_the_library(suspect) or suspect.hint or _hint(suspect, holder)
+        special = _of_transport(suspect) or _of_the_library(suspect) or _of_websocket(suspect)
+        text = special or suspect.hint or _hint(suspect, holder)
         return _by_its_class(text, suspect) if suspect.kind is Kind.CLIENTS else text
     return through.format(package) + _if_done(suspect, [package])
 
@@ -141,6 +142,14 @@ def _by_its_class(text: str, suspect: Suspect) -> str:
 
 
 _MAKES_CLIENT: Final = re.compile(r"\bwith [\w.]+\(\) as")
+
+
+def _of_websocket(suspect: Suspect) -> str | None:
+    """What to say of the response of a WebSocket of httpx2's, which has a block of its own."""
+    files = (site.file.replace("\\", "/") for site in suspect.stack)
+    if suspect.kind is not Kind.RESPONSES or not any("/httpx2/websockets/" in file for file in files):
+        return None
+    return f"use `{'async ' if 'aclose' in suspect.hint else ''}with client.websocket(...) as ws:`"
 
 
 def _of_transport(suspect: Suspect) -> str | None:

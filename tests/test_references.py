@@ -765,6 +765,15 @@ def test_a_librarys_own_list_keeps_but_for_those_of_whatever_is_at_work(
     assert (root is not None) is is_kept
 
 
+def test_classes_of_many_bases_are_each_found_once() -> None:
+    level: list[type] = [type("Mixin", (), {}) for _ in range(2)]
+    for _ in range(8):  # to each there are twice as many ways as to those above
+        level = [type("Mixed", tuple(level), {}) for _ in range(2)]
+    found = [id(cls) for cls in asking._classes()]
+    assert id(level[0]) in found
+    assert len(found) == len(set(found))
+
+
 @pytest.mark.parametrize("place", ["module", "module of a module", "class"])
 def test_a_namespace_that_the_collector_does_not_know_is_asked_itself(
     monkeypatch: pytest.MonkeyPatch, program: Any, place: str

@@ -30,7 +30,7 @@ def pending(loop: Any) -> list[Any]:
 
 def all_of(loop: Any) -> Collection[Any]:
     """The pending tasks of a loop, by the function of asyncio's own module: a test may put another in its package."""
-    module = sys.modules.get("asyncio.tasks")
+    module = None if loop is None else sys.modules.get("asyncio.tasks")
     return () if module is None else module.all_tasks(loop)
 
 

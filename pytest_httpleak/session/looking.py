@@ -167,7 +167,12 @@ class Looking:
             from pytest_httpleak.session.threadsuspects import ThreadSuspects
 
             suspects = ThreadSuspects(self._watch).with_holdings(suspects, excused)
-        return self.tasks.with_holdings(suspects, [each for each in suspects if each.key not in excused])
+        suspects = self.tasks.with_holdings(suspects, [each for each in suspects if each.key not in excused])
+        if any(suspect.library == "httpx2" for suspect in suspects):
+            from pytest_httpleak.session import websockets
+
+            suspects = websockets.with_background(suspects)
+        return suspects
 
     def _without_native(self, suspects: list[Suspect], owner: Owner) -> list[Suspect]:
         """The descriptors that remain where code in C may have opened some; asked only where any are suspected."""
