@@ -22,9 +22,12 @@ from pytest_httpleak.adapters import Hooks, Unsupported
 from pytest_httpleak.adapters import httpcore as adapter
 from pytest_httpleak.httpcorepools import PoolRecord
 from pytest_httpleak.httpcorerecords import RequestRecord
+from pytest_httpleak.model.findings import Site, Suspect
+from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.model.pools import PoolState
 from pytest_httpleak.records import Table
 from pytest_httpleak.reports.text import leak_text
+from pytest_httpleak.session import websockets
 from pytest_httpleak.session.core import Session
 
 # What is dropped on purpose makes the interpreter warn, too.
@@ -710,7 +713,7 @@ def test_a_socks_proxy_that_refuses_leaves_its_socket_to_the_garbage_collector(
         marked(leaking)
 
 
-def test_a_websocket_that_is_left_open_leaks_with_its_thread(leaks: Leaks, network: Network) -> None:
+def test_a_websocket_that_is_left_open_is_one_leak_with_its_threads(leaks: Leaks, network: Network) -> None:
     httpx2 = pytest.importorskip("httpx2")
     pytest.importorskip("wsproto")
     if not hasattr(httpx2.Client, "websocket"):
@@ -727,10 +730,30 @@ def test_a_websocket_that_is_left_open_leaks_with_its_thread(leaks: Leaks, netwo
             pass
 
     with httpx2.Client() as client:
-        assert {each.kind.value for each in leaks(leaking)} == {"responses", "threads"}
+        (finding,) = leaks(leaking)
+        assert finding.kind.value == "responses"
+        assert {held.kind.value for held in finding.holds} == {"connections", "sockets", "threads"}
+        assert finding.hint == "use `with client.websocket(...) as ws:`"
         managers[0].__exit__(None, None, None)
         # httpx2 may leave a worker of the session's executor behind when it is closed at once.
         assert {each.kind.value for each in leaks(clean)} <= {"threads"}
+
+
+def suspect_of(kind: Kind, key: int, file: str) -> Suspect:
+    site = Site(f"/usr/lib/python3/site-packages/{file}", 1, "run")
+    return Suspect(kind, "httpx2", str(kind), State.OPEN, f"number {key}", key, site, (site,))
+
+
+def test_what_a_websocket_does_in_the_background_is_held_by_the_first_of_them() -> None:
+    of_it, of_others = "httpx2/websockets/_api.py", "httpx2/_client.py"
+    first, second = (suspect_of(Kind.RESPONSES, key, of_it) for key in (1, 2))
+    task, thread = suspect_of(Kind.TASKS, 3, of_it), suspect_of(Kind.THREADS, 4, of_it)
+    other_task, other_response = suspect_of(Kind.TASKS, 5, of_others), suspect_of(Kind.RESPONSES, 6, of_others)
+    told = websockets.with_background([other_response, first, second, task, thread, other_task])
+    assert [each.owns for each in told] == [set(), {3, 4}, set(), set(), set(), set()]
+    assert [held.summary for held in told[1].holds] == ["number 3", "number 4"]
+    without = [other_response, task, other_task]
+    assert websockets.with_background(without) == without
 
 
 # -- figures -----------------------------------------------------------------------------------------------------------
