@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import Iterable, Iterator, Mapping
-from types import ModuleType
 from typing import Any, Final
 
 from pytest_httpleak.interruptions import pass_on
@@ -34,37 +32,7 @@ def socket_inside(sock: Any) -> Any:
 def referrers_of(things: Iterable[object]) -> list[Any]:
     """What the collector knows to refer to some objects, but for the tuple in which it is asked for them, which 3.13 finds."""
     parts = tuple(things)
-    found = [each for each in gc.get_referrers(*parts) if each is not parts] if parts else []
-    return [*found, *_out_of_sight(parts)] if _HIDES_NAMESPACES else found
-
-
-# The free-threaded build of 3.13 takes modules, classes and their dicts away from the collector when the first thread starts.
-_HIDES_NAMESPACES: Final = sys.version_info[:2] == (3, 13) and "t" in getattr(sys, "abiflags", "")
-
-
-def _out_of_sight(things: tuple[object, ...]) -> Iterator[Any]:
-    """The modules, classes and their dicts that refer to some of these, where the collector does not know them."""
-    wanted = set(map(id, things))
-    modules = list(sys.modules.values())
-    parts = (each for module in modules for each in attributes_of(module).values())
-    namespaces: list[Any] = [*modules, *(each for each in parts if is_a(each, ModuleType)), *_classes()]
-    namespaces += [each for owner in namespaces for each in gc.get_referents(owner) if type(each) is dict]
-    distinct: dict[int, Any] = {id(namespace): namespace for namespace in namespaces}
-    for each in distinct.values():
-        if not gc.is_tracked(each) and not wanted.isdisjoint(map(id, gc.get_referents(each))):
-            yield each
-
-
-def _classes() -> Iterator[type]:
-    """All classes, each once: to one of several bases there are many ways."""
-    seen: set[int] = set()
-    waiting: list[Any] = [object]
-    while waiting:
-        cls = waiting.pop()
-        if id(cls) not in seen:
-            seen.add(id(cls))
-            yield cls
-            waiting += type.__subclasses__(cls)
+    return [each for each in gc.get_referrers(*parts) if each is not parts] if parts else []
 
 
 def attributes_of(thing: object) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import gc
 import itertools
 import queue
 import re
@@ -21,7 +20,6 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from pytest_httpleak import asking
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.probes import makers, references, ways
 
@@ -131,7 +129,6 @@ class Store(MutableMapping[Any, Any]):
 
 LIBRARY = """
 import functools
-import gc
 
 
 class Memo:
@@ -763,32 +760,6 @@ def test_a_librarys_own_list_keeps_but_for_those_of_whatever_is_at_work(
     module.all = {client}
     root = references.process_wide(client, ways.Way(packages=frozenset({name.partition(".")[0]})), seconds=30)
     assert (root is not None) is is_kept
-
-
-def test_classes_of_many_bases_are_each_found_once() -> None:
-    level: list[type] = [type("Mixin", (), {}) for _ in range(2)]
-    for _ in range(8):  # to each there are twice as many ways as to those above
-        level = [type("Mixed", tuple(level), {}) for _ in range(2)]
-    found = [id(cls) for cls in asking._classes()]
-    assert id(level[0]) in found
-    assert len(found) == len(set(found))
-
-
-@pytest.mark.parametrize("place", ["module", "module of a module", "class"])
-def test_a_namespace_that_the_collector_does_not_know_is_asked_itself(
-    monkeypatch: pytest.MonkeyPatch, program: Any, place: str
-) -> None:
-    thing = object()
-    inner = program.inner = types.ModuleType("inner")
-    owner: Any = {"module": program, "module of a module": inner, "class": Settings}[place]
-    monkeypatch.setattr(asking, "_HIDES_NAMESPACES", True)  # as on the free-threaded build of 3.13
-    monkeypatch.setattr(gc, "is_tracked", lambda thing: False)
-    monkeypatch.setattr(gc, "get_referrers", lambda *things: [])
-    before = asking.referrers_of((thing,))
-    owner.client = thing
-    after = asking.referrers_of((thing,))
-    owner.client = None
-    assert [len([each for each in found if "client" in each]) for found in (before, after)] == [0, 1]
 
 
 def test_a_search_that_ends_elsewhere_tells_of_no_object(program: Any) -> None:
