@@ -125,7 +125,8 @@ class Guard:
             items.clear()
         if self.settings.mode is not Mode.MARKED or any(map(self.is_checked, items)):
             self.start()
-        set_tests({str(item.path) for item in items if isinstance(item, pytest.Function)})
+        if self.session.is_on:
+            set_tests({str(item.path) for item in items if isinstance(item, pytest.Function)})
         runs = [impl for impl in self.config.hook.pytest_runtest_protocol.get_hookimpls() if not _is_wrapper(impl)]
         others = [impl for impl in runs if impl.plugin is not hooks and impl.plugin_name != "runner"]
         if others:

@@ -119,11 +119,11 @@ def hint(suspect: Suspect, holder: object = None) -> str:
         special = _of_transport(suspect) or _of_the_library(suspect) or _of_websocket(suspect)
         text = special or suspect.hint or _hint(suspect, holder)
         return _by_its_class(text, suspect) if suspect.kind is Kind.CLIENTS else text
-    return through.format(package) + _if_done(suspect, [package])
+    return through.format(package) + _if_done(suspect)
 
 
-def _if_done(suspect: Suspect, libraries: Sequence[str]) -> str:
-    """Whose fault it is where what should be done is done."""
+def _if_done(suspect: Suspect, libraries: Sequence[str] = ()) -> str:
+    """Whose fault it is where what should be done is done: one of some libraries, or the one that was named before."""
     whose = f"one of {', '.join(libraries)}" if len(libraries) > 1 else "the library itself"
     return (_DROPPED if suspect.state is State.COLLECTED else _LEFT).format(whose)
 
@@ -146,10 +146,14 @@ _MAKES_CLIENT: Final = re.compile(r"\bwith [\w.]+\(\) as")
 
 def _of_websocket(suspect: Suspect) -> str | None:
     """What to say of the response of a WebSocket of httpx2's, which has a block of its own."""
-    files = (site.file.replace("\\", "/") for site in suspect.stack)
-    if suspect.kind is not Kind.RESPONSES or not any("/httpx2/websockets/" in file for file in files):
+    if suspect.kind is not Kind.RESPONSES or not is_of_websocket(suspect):
         return None
     return f"use `{'async ' if 'aclose' in suspect.hint else ''}with client.websocket(...) as ws:`"
+
+
+def is_of_websocket(suspect: Suspect) -> bool:
+    """Whether it was made on the way of a WebSocket of httpx2's."""
+    return any("/httpx2/websockets/" in site.file.replace("\\", "/") for site in suspect.stack)
 
 
 def _of_transport(suspect: Suspect) -> str | None:

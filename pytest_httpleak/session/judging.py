@@ -9,16 +9,17 @@ from itertools import islice
 from types import CodeType
 from typing import Any, Final
 
-from pytest_httpleak import databases, hints, rules
+from pytest_httpleak import hints, rules
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import DOING, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
-from pytest_httpleak.probes import descriptors, lasterror, reactors, references, tasks
+from pytest_httpleak.probes import descriptors, reactors, references, tasks
 from pytest_httpleak.records import Record
-from pytest_httpleak.session.bare import BareRecord, bare_records
+from pytest_httpleak.session import failed
+from pytest_httpleak.session.bare import bare_records
 from pytest_httpleak.session.keeping import (
     SEARCH,
     Questions,
@@ -43,7 +44,6 @@ _LOOKS_AT_FIRST: Final = 4  # within 15 ms
 _YOUNG: Final = 1  # the generations that a collection takes what is not old from
 _MOST_ASKED_BEFORE: Final = 8  # what lives as long as the process is not made by the dozen
 _TO_SAVE_TIME: Final = 0.3
-_MOST_PLACES: Final = 20  # that are asked about in a failed test, each by a search of the heap
 
 _NOT_KNOWN: Final = "not known: there are too many objects to search, which is why this is only a warning"
 
@@ -195,8 +195,8 @@ class Judging:
             records |= bare
             records |= pending_records(self._watch, suspects) if keepers else {}
             closed = {key for key, record in bare.items() if record.is_closed()}
-            closed |= _dying(owner, {key: record for key, record in bare.items() if key not in closed})
-            closed |= _ending(owner, suspects)
+            closed |= failed.dying(owner, {key: record for key, record in bare.items() if key not in closed})
+            closed |= failed.ending(owner, suspects)
             asked = [suspect for suspect in suspects if suspect.key not in closed]
             more = excused(
                 keepers,
@@ -318,34 +318,6 @@ def _doing(suspect: Suspect, records: dict[int, Record]) -> str:
     idents = (claim[1] for claim in suspect.claims if isinstance(claim, tuple) and claim[0] == "thread")
     where = running.describe(next(idents, None))
     return f"{DOING}in {where}" if where else ""
-
-
-def _dying(owner: Owner, bare: dict[int, BareRecord]) -> set[int]:
-    """Of files and databases, those that would be gone if the test had not failed: to drop one is Python's own business."""
-    frames = lasterror.frames(owner.raised) if bare else []
-    things = ((key, record.ref()) for key, record in bare.items()) if frames else ()
-    return {key for key, thing in things if thing is not None and lasterror.is_only_in(thing, frames)}
-
-
-def _ending(owner: Owner, suspects: list[Suspect]) -> set[int]:
-    """What would be closed if the test had not failed: a generator that has entered its `with` block leaves it when dropped."""
-    frames = lasterror.frames(owner.raised) if suspects else []
-    if not frames:
-        return set()
-    from pytest_httpleak import withblocks  # here, as most tests do not fail
-
-    waiting: dict[Any, frozenset[int]] = {}  # by line and stack, of which there are fewer than suspects
-    answers: dict[frozenset[int], bool] = {frozenset(): False}
-    ending = set()
-    for suspect in suspects:
-        place = suspect.created, tuple(suspect.stack)
-        if place not in waiting and len(waiting) < _MOST_PLACES:
-            waiting[place] = found = frozenset(withblocks.generators(suspect))
-            if found not in answers:
-                answers[found] = lasterror.are_only_in(databases.living(found), frames)
-        if answers[waiting.get(place, frozenset())]:
-            ending.add(suspect.key)
-    return ending
 
 
 def _is_unborn(suspect: Suspect) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from pytest_httpleak.hints import is_of_websocket
 from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
@@ -25,11 +26,3 @@ def with_background(suspects: Sequence[Suspect]) -> list[Suspect]:
 
 def _is_open_websocket(suspect: Suspect) -> bool:
     return suspect.kind is Kind.RESPONSES and suspect.state is State.OPEN and is_of_websocket(suspect)
-
-
-def is_of_websocket(suspect: Suspect) -> bool:
-    """Whether it was made on the way of a WebSocket of httpx2's."""
-    return any(_PART in site.file.replace("\\", "/") for site in suspect.stack)
-
-
-_PART: Final = "/httpx2/websockets/"
