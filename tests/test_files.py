@@ -522,6 +522,36 @@ def test_what_code_in_c_opens_has_no_line_not_even_that_of_an_earlier_use_of_its
     assert (finding.kind, finding.created) == (Kind.FDS, None)
 
 
+def test_what_code_in_c_opens_is_not_taken_for_a_file_of_the_same_path_that_had_its_number(
+    marked: Marked, leaks: Leaks, kept: list[Any], path: Path
+) -> None:
+    def leaking() -> None:
+        kept.append(io.FileIO(path))
+        assert kept[1].fileno() == number
+
+    with marked.fixture() as life:
+        kept.append(life.make(lambda: open(path)))
+        number = kept[0].fileno()
+        life.make(kept[0].close)
+        (finding,) = leaks(leaking)
+    assert (finding.kind, finding.created) == (Kind.FDS, None)
+
+
+def test_a_file_that_was_detached_from_its_text_leaks_at_its_own_line(
+    marked: Marked, kept: list[Any], path: Path
+) -> None:
+    def leaking() -> None:
+        text = open(path)  # leak: fds
+        kept.append(text.detach())
+
+    def closing() -> None:
+        text = open(path)
+        text.detach().close()
+
+    marked(leaking)
+    marked(closing)
+
+
 @needs_linux
 def test_a_socket_of_code_in_c_is_a_socket(leaks: Leaks, kept: list[Any], library: Any) -> None:
     (finding,) = leaks(lambda: kept.append(Descriptor(library.socket(2, 1, 0))))
