@@ -213,10 +213,9 @@ class Watch(Answering):
         if self.making and _get_ident() in self.making:
             return
         birth, owner = self._of_descriptor(depth + 1)
+        self.holders.pop(fd, None)  # of an earlier descriptor, maybe to the same file: before another thread asks
         self.give(fd, birth, owner)
-        if holder is None:
-            self.holders.pop(fd, None)  # of an earlier descriptor, maybe to the same file
-        else:
+        if holder is not None:
             self.hold(fd, holder)
         self.births += 1
 
@@ -242,12 +241,17 @@ class Watch(Answering):
             self.holders[fd] = known[2], reference(holder)
 
     def give(self, fd: int, birth: Birth | None, owner: Owner) -> None:
-        """Let `owner` answer for a bare descriptor, as long as it is the one that is open now."""
+        """Let `owner` answer for a bare descriptor, as long as it is the one that is open now.
+
+        Without a birth, it is none of whoever had an earlier one with its number.
+        """
         try:
             status = _fstat(fd)
         except OSError as error:
             pass_on(error)
             return
+        if birth is None:
+            self.holders.pop(fd, None)
         self.fds[fd] = (birth, owner, (status.st_dev, status.st_ino))
         owner.descriptors += 1
 

@@ -485,6 +485,7 @@ def test_a_run_without_a_terminal_writes_its_report(inner: Inner) -> None:
     assert inner.outcomes() == {"test_leaks": "leaked"}
 
 
+@pytest.mark.filterwarnings("ignore:.*use of forkpty:DeprecationWarning")
 def test_the_debugger_is_entered_at_a_leak_and_can_be_left(inner: Inner) -> None:
     if sys.platform == "win32":
         pytest.skip("a terminal of its own is needed")

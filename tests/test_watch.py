@@ -870,6 +870,31 @@ def test_a_descriptor_of_an_owner_that_is_over_is_the_processs(watch: Watch, tes
     assert watch.fds[fd][1] is watch.root
 
 
+def test_a_new_descriptor_is_at_no_time_its_predecessors(watch: Watch, fd: int) -> None:
+    seen: list[Any] = []
+    watch.fds = Noticing(lambda: seen.append(watch.holders.get(fd)))
+    watch.descriptor_made(fd, 2, Thing())
+    watch.descriptor_made(fd, 2, thing := Thing())
+    assert seen == [None, None]
+    assert watch.holders[fd][1]() is thing
+    watch.give(fd, NOWHERE, watch.root)
+    assert watch.holders[fd][1]() is thing
+    watch.give(fd, None, watch.root)
+    assert fd not in watch.holders
+
+
+class Noticing(dict[int, Any]):
+    """Calls a function whenever something is put in."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        super().__init__()
+        self._function = function
+
+    def __setitem__(self, key: int, value: Any) -> None:
+        super().__setitem__(key, value)
+        self._function()
+
+
 def test_a_number_that_is_not_open_is_given_to_nobody(watch: Watch, test: Owner) -> None:
     watch.give(-1, NOWHERE, test)
     assert (watch.fds, test.descriptors) == ({}, 0)

@@ -25,7 +25,11 @@ from pytest_httpleak.owners import Owner
 from pytest_httpleak.session.core import Session
 
 # What is left open on purpose makes the interpreter warn, too.
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+# What forks beside a thread is warned of, which from Python 3.15 on may fail it.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),
+]
 
 anyio = pytest.importorskip("anyio")
 trio = pytest.importorskip("trio")
