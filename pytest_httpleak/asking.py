@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import builtins
 import gc
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from pytest_httpleak.interruptions import pass_on
+
+# The second is of Python 3.15 on.
+MAPPINGS: Final = tuple(getattr(builtins, name) for name in ("dict", "frozendict") if hasattr(builtins, name))
 
 
 def is_a(thing: object, kinds: type | tuple[type, ...]) -> bool:

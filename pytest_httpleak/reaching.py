@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_httpleak.asking import attributes_of, is_a, slots_of
+from pytest_httpleak.asking import MAPPINGS, attributes_of, is_a, slots_of
 from pytest_httpleak.records import Table
 
 
@@ -36,7 +36,7 @@ _WIDEST = 500  # objects looked at on one level; a transport has a dozen attribu
 
 
 def _parts(thing: Any) -> list[object]:
-    if is_a(thing, dict):
+    if is_a(thing, MAPPINGS):
         return list(thing.values())
     if is_a(thing, (list, tuple, set, frozenset)):
         return list(thing)

@@ -9,11 +9,11 @@ from itertools import islice
 from types import BuiltinFunctionType, FunctionType, GeneratorType, MappingProxyType, MethodType, ModuleType
 from typing import Any, Final
 
-from pytest_httpleak.asking import attributes_of, defined_in, is_a, module_of, mro_of
+from pytest_httpleak.asking import MAPPINGS, attributes_of, defined_in, is_a, module_of, mro_of
 
 _OF_THE_INTERPRETER: Final = (FunctionType, MethodType, GeneratorType, BuiltinFunctionType, type)
 _SEQUENCES: Final = (list, tuple, set, frozenset)
-_CONTAINERS: Final = (*_SEQUENCES, dict, MappingProxyType)
+_CONTAINERS: Final = (*_SEQUENCES, *MAPPINGS, MappingProxyType)
 _BASES: Final = ("abc", "builtins", "typing", "unittest")
 _LEVELS: Final = 3
 _MOST_ELEMENTS: Final = 1000
@@ -119,8 +119,8 @@ def _parts(value: Any) -> list[object]:
     """The parts as they are stored, whatever a class of somebody's makes of that."""
     if is_a(value, MappingProxyType):
         value = next((each for each in gc.get_referents(value) if is_a(each, dict)), {})
-    kind = next(kind for kind in (*_SEQUENCES, dict) if is_a(value, kind))
-    return list(islice(dict.values(value) if kind is dict else kind.__iter__(value), _MOST_ELEMENTS))
+    kind = next(kind for kind in (*_SEQUENCES, *MAPPINGS) if is_a(value, kind))
+    return list(islice(kind.values(value) if kind in MAPPINGS else kind.__iter__(value), _MOST_ELEMENTS))
 
 
 def _may_make(value: object) -> bool:

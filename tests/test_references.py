@@ -20,6 +20,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from pytest_httpleak.asking import MAPPINGS
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.probes import makers, references, ways
 
@@ -792,6 +793,14 @@ def test_a_search_that_ends_elsewhere_tells_of_no_object(program: Any) -> None:
 )
 def test_the_path_is_told_in_words(program: Any, place: str, text: str) -> None:
     assert references.held_by(put(program, place), seconds=30) == text
+
+
+@pytest.mark.usefixtures("whole_heap")
+@pytest.mark.parametrize("mapping", MAPPINGS)
+def test_the_entry_of_a_mapping_is_told(program: Any, mapping: type[Any]) -> None:
+    client = Client()
+    program.clients = mapping(a=client)
+    assert references.held_by(client, seconds=30) == "module attribute program.clients['a']"
 
 
 def test_what_nobody_holds_is_held_by_nobody() -> None:

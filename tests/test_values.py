@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 from inner import Inner
 
+from pytest_httpleak.asking import MAPPINGS
+from pytest_httpleak.reaching import reachable
+from pytest_httpleak.records import Record, Table
+from pytest_httpleak.session.holdings import inside
 from pytest_httpleak.values import Values
 
 
@@ -24,6 +28,16 @@ def test_what_is_least_deep_is_seen_beside_ever_so_much() -> None:
     client = Client()
     values = Values([[[[n] * 100 for n in range(100)] for _ in range(100)], client])
     assert values.now() == [client]
+
+
+@pytest.mark.parametrize("mapping", MAPPINGS)
+def test_what_a_mapping_has_is_inside(mapping: type[Any]) -> None:
+    client = Client()
+    assert Values(mapping(a=[client])).now() == [client]
+    assert inside(mapping(a=[client]))[id(client)] is client
+    table, record = Table(), Record()
+    table.put(client, record)
+    assert reachable(mapping(a=mapping(b=client)), table) == [record]
 
 
 class Sorted(list[Client]):

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Container
 from typing import Any, Final
 
-from pytest_httpleak.asking import attributes_of, is_a, mro_of, own_attribute, slots_of
+from pytest_httpleak.asking import MAPPINGS, attributes_of, is_a, mro_of, own_attribute, slots_of
 from pytest_httpleak.coroutines import frame_of
 from pytest_httpleak.probes.fields import has_fields, is_record
 from pytest_httpleak.probes.paths import CACHE, Step, key_text, place_of
@@ -68,7 +68,7 @@ def namespace_of(cls: type | None) -> frozenset[int]:
 
 def steps_from(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
     """How a referrer refers to the objects below: by attribute, item, closure or local variable."""
-    if is_a(referrer, dict):
+    if is_a(referrer, MAPPINGS):
         return _entry_steps(referrer, by_id, way)
     if is_a(referrer, CACHE):  # of what a connection to a database has prepared: its function is the connection
         function = own_attribute(referrer, "__wrapped__")
@@ -91,7 +91,7 @@ def steps_from(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
 
 
 def _entry_steps(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
-    """By which entry a dict refers to what is below; to be a key of it, which is no place of its own, only explains."""
+    """By which entry a mapping refers to what is below; to be a key of it, which is no place of its own, only explains."""
     entries = list(referrer.items())
     found = [(key, by_id[id(value)]) for key, value in entries if id(value) in by_id]
     if not way.is_any:

@@ -8,7 +8,7 @@ from itertools import chain, islice
 from types import BuiltinMethodType, CodeType, FrameType, FunctionType, MethodType, ModuleType, TracebackType
 from typing import Any, Final
 
-from pytest_httpleak.asking import attribute, attributes_of, defined_in, is_a, module_of, mro_of, slots_of
+from pytest_httpleak.asking import MAPPINGS, attribute, attributes_of, defined_in, is_a, module_of, mro_of, slots_of
 
 _DEPTH: Final = 4  # from a subprocess of asyncio's to the file of its pipe
 _MOST: Final = 20_000  # objects in all, the nearest first
@@ -17,7 +17,7 @@ _MOST: Final = 20_000  # objects in all, the nearest first
 _NOTHING: Final = (str, bytes, int, float, type(None), type, ModuleType, FrameType, CodeType, TracebackType)
 _SEQUENCES: Final = (list, tuple, set, frozenset, deque)
 _METHODS: Final = (MethodType, BuiltinMethodType)
-_INSIDE: Final = (dict, *_SEQUENCES, FunctionType, *_METHODS)  # no step further away than who has them
+_INSIDE: Final = (*MAPPINGS, *_SEQUENCES, FunctionType, *_METHODS)  # no step further away than who has them
 
 # Methods by which one knows what many others use, and so hold as little as it is theirs: loops, loggers, test cases, tasks.
 _OF_MANY: Final = ("call_soon_threadsafe", "callHandlers", "contextualize", "doCleanups", "get_coro")
@@ -83,12 +83,11 @@ def _parts(thing: Any) -> Iterator[Any]:
 
 def _elements(thing: Any) -> list[Any]:
     """The elements as they are stored, whatever a class of somebody's makes of that."""
-    if is_a(thing, dict):
-        if dict.__contains__(thing, "__builtins__"):  # all that a module has
-            return []
-        return [*islice(dict.keys(thing), _MOST), *islice(dict.values(thing), _MOST)]
-    kind: Any = next((kind for kind in _SEQUENCES if is_a(thing, kind)), None)
-    return [] if kind is None else [*islice(kind.__iter__(thing), _MOST)]
+    kind: Any = next((kind for kind in (*_SEQUENCES, *MAPPINGS) if is_a(thing, kind)), None)
+    if kind is None or (kind is dict and dict.__contains__(thing, "__builtins__")):  # all that a module has
+        return []
+    items = [*islice(kind.__iter__(thing), _MOST)]
+    return [*items, *islice(kind.values(thing), _MOST)] if kind in MAPPINGS else items
 
 
 def _ended_by(method: Any, words: tuple[str, ...]) -> object | None:
