@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any, Final, get_args
 
-from pytest_httpleak.asking import attribute, defined_in, is_a, module_of, mro_of, own_attribute, slots_of
+from pytest_httpleak.asking import MAPPINGS, attribute, defined_in, is_a, module_of, mro_of, own_attribute, slots_of
 from pytest_httpleak.sites import file_of_class, is_user_class, is_user_module
 
 # Of classes whose objects hand on, or take in, what they have. Whatever can be sent to is a function that has stopped.
@@ -97,7 +97,9 @@ def is_cell(container: Any) -> bool:
     """Whether that has places for what it holds, and no more: a list to which something was added has room for others."""
     if is_a(container, list):
         return bool(list.__sizeof__(container) == list.__sizeof__([None] * len(container)))
-    return is_a(container, tuple) or (is_a(container, dict) and len(container) == 1)
+    if is_a(container, dict):
+        return len(container) == 1
+    return is_a(container, (tuple, *MAPPINGS))
 
 
 def is_by_class(mapping: dict[Any, Any]) -> bool:

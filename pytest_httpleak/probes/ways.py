@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pytest_httpleak.asking import MAPPINGS, attributes_of, is_a, mro_of, own_attribute, slots_of
 from pytest_httpleak.coroutines import frame_of
-from pytest_httpleak.probes.fields import has_fields, is_record
+from pytest_httpleak.probes.fields import has_fields, is_by_class, is_record
 from pytest_httpleak.probes.paths import CACHE, Step, key_text, place_of
 
 _CONTAINERS: Final = (list, tuple, set, frozenset, deque)
@@ -26,10 +26,10 @@ class Way:
     """Which references a search follows, and where it may end.
 
     `is_any` is for one that only explains, and follows them all. Else it follows attributes, and containers of a class
-    or module of `packages` alone; with `in_cells`, one of a module's own has to be a tuple, a list to which nothing was
-    added, or a dict of one place. `ends` are the identities of objects that it may end at, which the answer then gives. It
-    cannot end in the package `passing`, through whose places things only pass, and leads through nothing of `aside`, which has
-    the identities of objects, too.
+    or module of `packages` alone; with `in_cells`, one of a module's own has to be a tuple, a frozendict, a list to
+    which nothing was added, or a dict of one place. `ends` are the identities of objects that it may end at, which the answer
+    then gives. It cannot end in the package `passing`, through whose places things only pass, and leads through nothing of
+    `aside`, which has the identities of objects, too.
     """
 
     __slots__ = ("aside", "ends", "in_cells", "is_any", "packages", "passing")
@@ -97,6 +97,9 @@ def _entry_steps(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
     if not way.is_any:
         found = [(key, below) for key, below in found if not _is_registered(key, below)]
     steps = [Step(referrer, key_text(key), below) for key, below in found[:1]]
+    if steps and not is_a(referrer, dict):  # a frozendict, which has nobody's attributes
+        steps[0].read_as_item()
+        steps[0].contains = not (is_by_class(referrer) or leads_to_class(steps[0].below))
     if way.is_any and not steps:
         steps = [Step(referrer, ", as a key", by_id[id(key)]) for key, _ in entries if id(key) in by_id][:1]
     return steps
