@@ -41,6 +41,12 @@ _BY_MAKER: Final[tuple[tuple[Kind, str, tuple[str, ...] | None, str], ...]] = (
     (Kind.SOCKETS, "asyncio/unix_events.py", ("create_unix_connection",), _TRANSPORT),
     (Kind.SOCKETS, "socketserver.py", None, "use `with` on the server, or call `server.server_close()` in a `finally`"),
     (Kind.TASKS, "asyncio/tasks.py", ("run_coroutine_threadsafe",), _THREADSAFE),
+    (
+        Kind.TASKS,
+        "asyncio/taskgroups.py",
+        ("create_task",),
+        "leave the `async with` block of its group, which waits for it; or cancel the task and await it",
+    ),
     (Kind.THREADS, "concurrent/futures/thread.py", None, EXECUTOR),
     (Kind.THREADS, "concurrent/futures/process.py", None, PROCESS_EXECUTOR),
     (Kind.FDS, "concurrent/futures/process.py", None, PROCESS_EXECUTOR),

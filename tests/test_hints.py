@@ -639,6 +639,18 @@ def test_what_a_library_has_made_of_a_response_is_ended_by_its_own_means(
     assert ("slot" in hint) is is_blocking
 
 
+def test_a_task_of_a_group_ends_with_that(hints_of: Any, loop: Loop) -> None:
+    groups: list[asyncio.TaskGroup] = []
+
+    async def run() -> None:
+        groups.append(asyncio.TaskGroup())
+        await groups[0].__aenter__()
+        groups[0].create_task(asyncio.sleep(60))
+
+    (hint,) = hints_of(lambda: loop.run(run()))
+    assert hint.startswith("leave the `async with` block of its group")
+
+
 def test_what_code_in_c_has_opened_may_be_a_librarys_for_good(hints_of: Any, ending: contextlib.ExitStack) -> None:
     def leaking() -> None:
         ending.callback(os.close, ctypes.CDLL(None).dup(0))

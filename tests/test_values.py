@@ -99,6 +99,7 @@ import types
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
+import anyio.from_thread
 import pytest
 import store
 
@@ -325,6 +326,44 @@ def test_task(facade):
     facade.run(facade.refresh())
 
 
+@pytest.fixture(scope="module")
+def portal():
+    with anyio.from_thread.start_blocking_portal() as portal:
+        yield portal
+        portal.call(portal.stop, True)
+
+
+@pytest.fixture(scope="module", params=[asyncio.TaskGroup, anyio.create_task_group])
+def group(portal, request):
+    with portal.wrap_async_context_manager(portal.call(request.param)) as group:
+        yield group
+        for task in list(group._tasks):
+            portal.call(task.cancel)
+
+
+def test_group(portal, group):
+    def start():
+        if isinstance(group, asyncio.TaskGroup):
+            group.create_task(asyncio.sleep(60))
+        else:
+            group.start_soon(anyio.sleep, 60)
+
+    portal.call(start)
+
+
+def test_portal(portal):
+    portal.start_task_soon(anyio.sleep, 60)
+
+
+def test_leaves_a_task_in_a_group_of_its_own(portal):
+    async def leave():
+        KEPT.append(asyncio.TaskGroup())
+        await KEPT[-1].__aenter__()
+        KEPT[-1].create_task(asyncio.sleep(60))
+
+    portal.call(leave)
+
+
 class TestSetUpClass(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -454,13 +493,14 @@ CLEAN = """
 part_of_a_tuple part_of_a_named_tuple part_of_dicts part_of_a_dict_by_a_method part_of_a_part view_of_an_application class
 cached_method pool_of_a_library thread executor tasks coroutine loop loop_of_a_runner task attribute_of_the_class
 part_of_an_attribute_of_the_class attribute_from_a_fixture attribute_of_the_module
+group[TaskGroup] group[create_task_group] portal
 """.split()
 LEAKED = """
 puts_its_own_into_a_list_of_the_class puts_its_own_on_the_class takes_what_is_made_for_it
 puts_its_own_into_a_part
 puts_its_own_into_a_list_of_a_part leaves_a_task_in_the_fixtures_loop
 hangs_a_task_of_its_own_on_an_object leaves_a_server_in_the_fixtures_loop
-leaves_a_socket_beside_the_fixtures_loop
+leaves_a_socket_beside_the_fixtures_loop leaves_a_task_in_a_group_of_its_own
 """.split()
 
 
