@@ -25,6 +25,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from multiprocessing.shared_memory import SharedMemory
@@ -33,6 +34,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import requests
 from marked import Leaks, Marked
 
 from pytest_httpleak.asking import attribute
@@ -652,6 +654,55 @@ def test_the_file_of_a_handler_that_a_logger_reaches_is_never_a_leak(
             logger.addHandler(queued)
 
     assert leaks(adding) == ()
+
+
+class Sending(logging.Handler):
+    """Sends what is logged in a thread of its own, as those of many services do."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+        self.session = requests.Session()
+        self.jobs: queue.Queue[bool] = queue.Queue()
+        self.thread = threading.Thread(target=self.work)
+        self.thread.start()
+
+    def work(self) -> None:
+        while self.jobs.get():
+            self.session.post(self.url, timeout=10)
+            self.jobs.task_done()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.jobs.put(True)
+
+    def close(self) -> None:
+        self.jobs.put(False)
+        self.thread.join()
+        self.session.close()
+        super().close()
+
+
+def test_what_a_handler_sends_with_is_the_processs_as_long_as_a_logger_writes_to_it(
+    leaks: Leaks, logger: logging.Logger, kept: list[Any], server: str
+) -> None:
+    def add() -> None:
+        handler = Sending(f"{server}/ok")
+        logger.addHandler(handler)
+        logger.warning("sent")
+        handler.jobs.join()
+
+    def piling_up() -> None:
+        add()
+
+    def taking_off() -> None:
+        add()
+        kept.append(logger.handlers[-1])
+        logger.removeHandler(kept[-1])
+
+    both = {Kind.THREADS, Kind.CLIENTS}
+    assert {finding.kind for finding in leaks(taking_off)} == both
+    assert leaks(add) == ()
+    assert {finding.kind for finding in leaks(piling_up)} == both
 
 
 def test_handlers_that_each_test_adds_to_a_logger_leak(leaks: Leaks, logger: logging.Logger, tmp_path: Path) -> None:

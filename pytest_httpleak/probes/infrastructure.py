@@ -228,13 +228,18 @@ def _shared_memory() -> set[int]:
 
 
 def _logging(handlers: Table, owner: Any) -> Iterator[int]:
-    piled_up = {id(handler) for logger in _loggers() for handler in _piled_up(logger, handlers, owner)}
-    for handler in _attached():
-        for name in ("stream", "sock", "socket") if id(handler) not in piled_up else ():
+    for handler in lasting_handlers(handlers, owner):
+        for name in ("stream", "sock", "socket"):
             part = attribute(handler, name)
             fd = None if part is None or part is sys.stdout or part is sys.stderr else _fileno(part)
             if fd is not None:
                 yield fd
+
+
+def lasting_handlers(handlers: Table, owner: Any) -> list[Any]:
+    """The handlers of loggers that are there for the process, with what they have open: all but what an owner has piled up."""
+    piled_up = {id(handler) for logger in _loggers() for handler in _piled_up(logger, handlers, owner)}
+    return [handler for handler in _attached() if id(handler) not in piled_up]
 
 
 def _piled_up(logger: Any, handlers: Table, owner: Any) -> Iterator[Any]:

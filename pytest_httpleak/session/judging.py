@@ -16,7 +16,7 @@ from pytest_httpleak.model.findings import DOING, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
-from pytest_httpleak.probes import descriptors, reactors, references, tasks
+from pytest_httpleak.probes import descriptors, infrastructure, reactors, references, tasks
 from pytest_httpleak.records import Record
 from pytest_httpleak.session import failed
 from pytest_httpleak.session.bare import bare_records
@@ -208,6 +208,7 @@ class Judging:
                 is_searched=is_searched,
                 of_fixture=owner.scope != "function",
                 places=self._watch.left_to_places,
+                handlers=lambda: infrastructure.lasting_handlers(self._watch.table("handlers"), owner),
                 own_class=None if any(each.cls is owner.cls for each in keepers) else owner.cls,
             )
             return closed | more

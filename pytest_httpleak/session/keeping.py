@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from types import CodeType
@@ -146,6 +147,7 @@ def excused(
     of_fixture: bool = False,
     own_class: type | None = None,
     places: dict[str, Place],
+    handlers: Callable[[], list[Any]] = list,
 ) -> set[int]:
     """Keys of suspects that live as long as the process: first-use globals, and clients in an attribute of their own.
 
@@ -154,7 +156,7 @@ def excused(
     `test` is the code of the function that is judged. Where the heap may not be searched, only fixtures are asked. One that
     is over may have made it for another that gives a list, and ends what is in that. `own_class` is the class of tests whose
     fixture is over, with which what that has put into the class's attributes has to end. `places` are those of the process, with
-    what was left to them.
+    what was left to them. `handlers` are those that loggers write to for good: what they have is the process's.
     """
     kept = _Kept(
         fixtures,
@@ -166,6 +168,7 @@ def excused(
         is_searched=is_searched,
         of_fixture=of_fixture,
         aside=ways.namespace_of(own_class),
+        handlers=handlers,
     )
     return {suspect.key for suspect in suspects if _is_a_tools_thread(suspect) or kept.has(suspect)}
 
@@ -185,13 +188,18 @@ class _Kept:
         is_searched: bool,
         of_fixture: bool,
         aside: frozenset[int],
+        handlers: Callable[[], list[Any]],
     ) -> None:
         self._fixtures, self._records, self._unsure, self._places = fixtures, records, unsure, places
         self._test, self._seconds, self._is_searched, self._of_fixture = test, seconds, is_searched, of_fixture
-        self._aside = aside
+        self._aside, self._ask_for_handlers = aside, handlers
         self._keepers = {id(value): each for each in fixtures for value in each.values_now()}
         self._questions, self._made_by = Questions(), _Makers(fixtures, test, seconds)
         self._given_up: set[Kind] = set()
+
+    @functools.cached_property
+    def _handlers(self) -> dict[int, Any]:
+        return {id(handler): handler for handler in self._ask_for_handlers()}
 
     def has(self, suspect: Suspect) -> bool:
         """Whether somebody who lives longer keeps it; a wider fixture answers for it from then on."""
@@ -208,8 +216,14 @@ class _Kept:
         if keeper is None and self._of_fixture and thing is not None:
             keeper = _whose_values_contain(thing, self._fixtures)
         is_climbed = self._is_searched and thing is not None and keeper is None and terms.by_attributes
-        way = ways.Way(packages=packages, ends=ends, in_cells=terms.in_cells, passing=terms.passing, aside=self._aside)
-        root = _place_of(record, thing, way, codes=codes, seconds=self._seconds) if is_climbed else None
+        if is_climbed:
+            places = {} if _is_taken(suspect) else {**self._handlers, **ends}
+            way = ways.Way(
+                packages=packages, ends=places, in_cells=terms.in_cells, passing=terms.passing, aside=self._aside
+            )
+            root = _place_of(record, thing, way, codes=codes, seconds=self._seconds)
+        else:
+            root = None
         if root is references.GIVEN_UP:
             self._given_up.add(suspect.kind)
         if suspect.kind in self._given_up or (root is None and not is_known):
@@ -223,6 +237,8 @@ class _Kept:
         if root is None:
             return False
         self._questions.start_again(suspect)
+        if id(root.end) in self._handlers:
+            return True
         # Asked of what is excused, too: the place remembers what it has kept.
         is_a_clients = self._is_a_clients(suspect, record, root, thing, codes=codes, of_clients=terms.of_clients)
         return terms.excuse(root.module, packages) or is_a_clients
