@@ -236,6 +236,10 @@ PLACES: dict[str, Callable[[Client], dict[str, Any]]] = {
     "closure": lambda client: {"client": lambda: client},
     "closure over an app": lambda client: {"client": over(App(client))},
     "closure over a list": lambda client: {"client": over([client])},
+    "closure over singletons": lambda client: {"client": over({App: App(client)})},
+    "object by default": lambda client: {"client": lambda app=App(client): app},  # noqa: B008
+    "object by named default": lambda client: {"client": lambda *, app=App(client): app},  # noqa: B008
+    "dict by default": lambda client: {"client": lambda *, kept={"a": client}: kept},
     "default": lambda client: {"client": lambda kept=(client,): kept},
     "attribute of a function": lambda client: (
         setattr(function := lambda: None, "client", client) or {"client": function}
@@ -330,9 +334,12 @@ class Cached:
         "results in a store",
         "results of a closure",
         "result of a future",
+        "closure over singletons",
+        "object by default",
+        "object by named default",
     ],
 )
-def test_an_attribute_is_a_owneras_long_lived_as_the_process(program: Any, place: str) -> None:
+def test_an_attribute_is_a_place_as_long_lived_as_the_process(program: Any, place: str) -> None:
     assert references.process_wide(put(program, place)) is not None
 
 
@@ -351,6 +358,7 @@ def test_an_attribute_is_a_owneras_long_lived_as_the_process(program: Any, place
         "closure over a list",
         "closure over an app",
         "default",
+        "dict by default",
         "namespace with a dict",
         "list in a partial",
         "dict in a partial",
@@ -470,7 +478,7 @@ def test_the_cache_of_a_function_that_a_call_has_made_lasts_where_it_is_kept(
 
 
 @pytest.mark.parametrize("cache", CACHES)
-def test_the_cache_of_a_function_that_a_call_has_made_is_no_ownerof_its_own(cache: Callable[[Any], Any]) -> None:
+def test_the_cache_of_a_function_that_a_call_has_made_is_no_place_of_its_own(cache: Callable[[Any], Any]) -> None:
     local_client = cache(lambda name: Client())
     assert references.process_wide(local_client("a")) is None
 
@@ -547,7 +555,7 @@ def test_what_a_class_made_by_a_call_keeps_lasts_where_that_is_kept(program: Any
 
 
 @pytest.mark.parametrize("make", LASTING_MAKERS)
-def test_a_class_made_by_a_call_is_no_ownerof_its_own(make: Callable[[Any], Any]) -> None:
+def test_a_class_made_by_a_call_is_no_place_of_its_own(make: Callable[[Any], Any]) -> None:
     client = Client()
     kept = make(client)
     assert references.process_wide(client) is None
@@ -690,14 +698,14 @@ def test_what_is_asked_of_keepers_keeps_nothing_alive() -> None:
     assert reference() is None
 
 
-def test_a_ownerof_the_process_is_no_keeper(program: Any) -> None:
+def test_a_place_of_the_process_is_no_keeper(program: Any) -> None:
     client = Client()
     program.clients = [client]
     keeper = Keeper(program=program)
     assert makers.Inside([keeper]).keeper(client, CODES, seconds=60) == (None, True)
 
 
-def test_the_module_of_the_owneris_told(program: Any) -> None:
+def test_the_module_of_the_place_is_told(program: Any) -> None:
     root = references.process_wide(put(program, "app"))
     assert root is not None
     assert (root.module, root.text) == ("program", "module attribute program.app.client")
@@ -789,6 +797,9 @@ def test_a_search_that_ends_elsewhere_tells_of_no_object(program: Any) -> None:
         ("closure", "module attribute program.client, variable 'client'"),
         ("closure over a list", "module attribute program.client, variable 'thing'[0]"),
         ("attribute of a function", "module attribute program.client.client"),
+        ("object by default", "module attribute program.client, default of 'app'.client"),
+        ("object by named default", "module attribute program.client, default of 'app'.client"),
+        ("dict by default", "module attribute program.client, default of 'kept'['a']"),
     ],
 )
 def test_the_path_is_told_in_words(program: Any, place: str, text: str) -> None:

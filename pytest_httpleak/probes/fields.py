@@ -46,7 +46,12 @@ def is_record(values: tuple[Any, ...], value: object) -> bool:
 
 
 def may_be_field(owner: object, container: object) -> bool:
-    """Whether a container has arguments of a `functools.partial`, what a stack ends, made up attributes, or kept results."""
+    """Whether a container has arguments, what a stack ends, made up attributes, or kept results.
+
+    Arguments are those of a `functools.partial`, and what a function takes where it is given none.
+    """
+    if is_a(owner, types.FunctionType) and is_default(owner, container):
+        return True
     if is_a(owner, functools.partial):
         return is_a(container, (tuple, dict))
     if is_stack(owner):
@@ -54,6 +59,11 @@ def may_be_field(owner: object, container: object) -> bool:
     if is_memo(owner):
         return is_a(container, dict) or is_mapping(container)
     return is_a(container, dict) and _is_namespace(owner)
+
+
+def is_default(function: Any, container: object) -> bool:
+    """Whether a container has the defaults of a function's parameters."""
+    return container is function.__defaults__ or container is function.__kwdefaults__
 
 
 def _is_namespace(thing: object) -> bool:

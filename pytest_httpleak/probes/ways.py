@@ -10,11 +10,12 @@ import sys
 import types
 from collections import deque
 from collections.abc import Container
+from itertools import chain
 from typing import Any, Final
 
 from pytest_httpleak.asking import MAPPINGS, attributes_of, is_a, mro_of, own_attribute, slots_of
 from pytest_httpleak.coroutines import frame_of
-from pytest_httpleak.probes.fields import has_fields, is_by_class, is_record
+from pytest_httpleak.probes.fields import has_fields, is_by_class, is_default, is_record
 from pytest_httpleak.probes.paths import CACHE, Step, key_text, place_of
 
 _CONTAINERS: Final = (list, tuple, set, frozenset, deque)
@@ -81,7 +82,7 @@ def steps_from(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
     if is_a(referrer, (types.CellType, types.FunctionType)) or _is_closure(referrer):
         parts = [by_id[id(part)] for part in gc.get_referents(referrer) if id(part) in by_id]
         if not way.is_any and is_a(referrer, types.CellType):  # what a closure leads to may be anything at all
-            parts = [part for part in parts if part.below is None or _is_made_by_call(part)]
+            parts = [part for part in parts if part.below is None or _is_made_by_call(part) or _is_of_singletons(part)]
         return [Step(referrer, _variable(referrer, part), part) for part in parts][:1]
     if is_a(referrer, _CONTAINERS):
         return _item_steps(referrer, by_id, way)
@@ -171,12 +172,20 @@ def _item_steps(container: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
 
 
 def _variable(function: Any, below: Step) -> str:
-    """The name of the variable by which a function's closure holds what is below."""
-    cell = None if below.below is None else below.below.thing
-    if not is_a(function, types.FunctionType) or below.thing is not function.__closure__ or cell is None:
+    """The name of the variable by which a function's closure holds what is below, or of the parameter whose default it is."""
+    if not is_a(function, types.FunctionType) or below.below is None:
         return ""
-    names = zip(function.__closure__ or (), function.__code__.co_freevars, strict=True)
-    return next((f", variable {name!r}" for each, name in names if each is cell), "")
+    inner, code = below.below.thing, function.__code__
+    if below.thing is function.__closure__:
+        names = zip(below.thing, code.co_freevars, strict=True)
+        return next((f", variable {name!r}" for each, name in names if each is inner), "")
+    if not is_default(function, below.thing):
+        return ""
+    below.text = ""
+    of_places = zip(reversed(function.__defaults__ or ()), reversed(code.co_varnames[: code.co_argcount]), strict=False)
+    of_names = ((each, name) for name, each in (function.__kwdefaults__ or {}).items())
+    found = (name for each, name in chain(of_places, of_names) if each is inner)
+    return next((f", default of {name!r}" for name in found), "")
 
 
 def _attribute_steps(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
@@ -202,6 +211,11 @@ def _unnamed(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
 def _is_made_by_call(step: Step | None) -> bool:
     """Whether a step is a class or a cached function, on a way that would have ended at any other."""
     return step is not None and is_a(step.thing, (type, CACHE))
+
+
+def _is_of_singletons(step: Step) -> bool:
+    """Whether a step is a dict that has one place for each of some classes, as a decorator keeps their only instances."""
+    return is_a(step.thing, dict) and not step.contains
 
 
 def leads_to_class(step: Step | None) -> bool:
