@@ -47,6 +47,7 @@ class Guard:
         self.session.let_go = self._let_go
         self.session.block_begins = lambda: self._register("BlockHooks")
         self.session.code_of_test = self._code_of_test
+        self.session.item = lambda: self.fixtures.during
         self.session.runs_examples = self._runs_examples
         self.trend = self._new_trend()
         self.is_worker = hasattr(config, "workerinput")
@@ -177,10 +178,20 @@ class Guard:
         original: Callable[[], None] = item.teardown
 
         def teardown() -> None:
+            if attribute(item, "_explicit_tearDown") is None:
+                try:
+                    self.end_test(item)
+                finally:
+                    original()
+                return
+            instance = attribute(
+                item, "_instance"
+            )  # of unittest: with `--pdb` its own is still to come, and lets this go
             try:
-                self.end_test(item)
-            finally:
                 original()
+            finally:
+                self.end_test(item)
+                del instance
 
         item.__dict__["teardown"] = teardown
 

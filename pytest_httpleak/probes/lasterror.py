@@ -64,10 +64,13 @@ def is_only_in(thing: object, frames: list[FrameType]) -> bool:
     return are_only_in({id(thing): thing}, frames)
 
 
-def are_only_in(things: dict[int, Any], frames: list[FrameType]) -> bool:
-    """The same of some things, by their identities, all of them; not of none."""
-    ends = {*map(id, frames), *(id(frame.f_locals) for frame in frames)}
-    ours = {id(frames), id(things)}
+def are_only_in(things: dict[int, Any], kept: list[Any], passing: Collection[Any] = ()) -> bool:
+    """The same of some things, by their identities, all of them; not of none.
+
+    What is `kept` may be other objects than frames, too; what is `passing` refers to things, and keeps none.
+    """
+    ends = {*map(id, kept), *(id(frame.f_locals) for frame in kept if is_a(frame, FrameType))}
+    ours = {id(kept), id(things), id(passing), *map(id, passing)}
     running: FrameType | None = sys._getframe()
     while running is not None:
         ours.add(id(running))

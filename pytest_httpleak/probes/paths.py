@@ -236,7 +236,9 @@ def is_ended(thing: Any) -> bool:
     """Whether a frame is that of a function which has returned or raised: only a traceback or the like keeps it."""
     if not is_a(thing, types.FrameType) or thing.f_code.co_flags & _SUSPENDED:
         return False
-    for running in sys._current_frames().values():
+    others = sys._current_frames()
+    others.pop(threading.get_ident(), None)  # this one, which would refer to itself, and keep all that its callers have
+    for running in (sys._getframe().f_back, *others.values()):
         frame: types.FrameType | None = running
         while frame is not None:
             if frame is thing:

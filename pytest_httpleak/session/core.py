@@ -60,6 +60,7 @@ class Session:
         self.seconds = 0.0
         self.is_last = False  # the test that is running: after it, fixtures of all scopes are torn down
         self.code_of_test: Callable[[], CodeType | None] = lambda: None  # of the function of the test that is running
+        self.item: Callable[[], Any] = lambda: None  # the test that is running, as the test runner knows it
         # Whether the test's function is called over and over, as hypothesis does.
         self.runs_examples: Callable[[], bool] = lambda: False
         self.let_go: Callable[[], object] = lambda: None  # of what only the test runner keeps, before a leak is judged

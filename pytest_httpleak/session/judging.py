@@ -18,7 +18,7 @@ from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import descriptors, infrastructure, reactors, references, tasks
 from pytest_httpleak.records import Record
-from pytest_httpleak.session import failed
+from pytest_httpleak.session import failed, testcases
 from pytest_httpleak.session.bare import bare_records
 from pytest_httpleak.session.keeping import (
     SEARCH,
@@ -52,12 +52,19 @@ class Judging:
     """Tells what is leaked from what is only late, only unrecorded, or may live as long as the process."""
 
     def __init__(
-        self, watch: Watch, ledger: Ledger, looking: Looking, code_of_test: Callable[[], CodeType | None]
+        self,
+        watch: Watch,
+        ledger: Ledger,
+        looking: Looking,
+        *,
+        code_of_test: Callable[[], CodeType | None],
+        item: Callable[[], Any],
     ) -> None:
         self._watch = watch
         self._ledger = ledger
         self._looking = looking
         self._code_of_test = code_of_test
+        self._item = item
         self.unsure: set[int] = set()  # keys of suspects of whom there was no time to find out what keeps them
 
     def causes(
@@ -197,6 +204,8 @@ class Judging:
             closed = {key for key, record in bare.items() if record.is_closed()}
             closed |= failed.dying(owner, {key: record for key, record in bare.items() if key not in closed})
             closed |= failed.ending(owner, suspects)
+            item = self._item() if owner.scope == "function" else None
+            closed |= testcases.dying(item, suspects, records, owner.raised) if item is not None else set()
             asked = [suspect for suspect in suspects if suspect.key not in closed]
             more = excused(
                 keepers,

@@ -167,6 +167,9 @@ def _pipes(record: Any, thread: Any) -> Iterator[int]:
 def _codes(thread: Suspect) -> set[CodeType]:
     """The functions that a thread is in, of the user's and of installed libraries, but for tools'."""
     current = sys._current_frames()
+    current.pop(
+        threading.get_ident(), None
+    )  # this one, which would refer to itself, and keep all that its callers have
     codes = set()
     for claim in thread.claims:
         frame = current.get(claim[1]) if isinstance(claim, tuple) and claim[0] == "thread" else None

@@ -27,7 +27,9 @@ def findings(session: Session, check: Check, suspects: list[Suspect], grace: flo
     settings = check.settings
     if suspects and check.owner.scope == _TEST:  # with others the test goes on, or another is set up
         session.safely(session.let_go)
-    judging = Judging(session.watch, session.ledger, session.looking, session.code_of_test)
+    judging = Judging(
+        session.watch, session.ledger, session.looking, code_of_test=session.code_of_test, item=session.item
+    )
     causes = judging.causes(check.owner, suspects, grace, check.tasks_before, settings.kinds) if suspects else []
     files = {site.file: session.relative(site.file) for suspect in causes for site in suspect.stack}
     counted, ignored = rules.split_ignored(causes, settings.ignore, files)

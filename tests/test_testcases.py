@@ -1,0 +1,125 @@
+"""What the instance of a `unittest.TestCase` keeps is dropped with it: what Python ends then itself is no leak."""
+
+from inner import Inner
+
+CASES = """
+import multiprocessing
+import os
+import socket
+import threading
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+KEPT = []
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+class Manager:
+    def __init__(self, case):
+        self.case = case
+        self.executor = ThreadPoolExecutor(1)
+        self.executor.submit(int).result()
+
+
+class TestDropped(unittest.TestCase):
+    def test_executor(self):
+        self.manager = Manager(self)
+
+    def test_queue(self):
+        self.queue = multiprocessing.Queue()
+        self.queue.put(1)
+        self.queue.get()
+
+    def test_pipes(self):
+        self.queue = multiprocessing.SimpleQueue()
+
+    def test_file(self):
+        self.file = open(os.devnull)
+
+
+class TestKept(unittest.TestCase):
+    def test_executor(self):
+        self.manager = Manager(self)
+        KEPT.append(self)
+
+    def test_file(self):
+        self.file = open(os.devnull)
+        KEPT.append(self)
+
+    def test_file_of_its_class(self):
+        type(self).file = open(os.devnull)
+
+    def test_bare_number(self):
+        self.number = os.open(os.devnull, os.O_RDONLY)
+
+    def test_socket(self):
+        self.socket = socket.socket()
+
+    def test_thread(self):
+        self.thread = threading.Thread(target=STOP.wait)
+        self.thread.start()
+
+    def test_executor_at_work(self):
+        self.executor = ThreadPoolExecutor(1)
+        self.executor.submit(STOP.wait)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.file.close()
+
+
+STOP = threading.Event()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stop():
+    yield
+    STOP.set()
+"""
+
+
+def test_what_is_dropped_with_a_case_is_as_if_a_variable_had_it(inner: Inner) -> None:
+    inner.write(test_a=CASES)
+    inner.run("-k", "TestDropped", "--httpleak-grace=0.1")
+    assert inner.outcomes() == dict.fromkeys(("test_executor", "test_queue", "test_pipes", "test_file"), "clean")
+
+
+def test_what_stays_is_a_leak(inner: Inner) -> None:
+    inner.write(test_a=CASES)
+    inner.run("-k", "TestKept", "--httpleak-grace=0.1")
+    names = "executor file file_of_its_class bare_number socket thread executor_at_work".split()
+    assert inner.outcomes() == {f"test_{name}": "leaked" for name in names}
+
+
+def test_nothing_is_kept_alive_by_looking_for_it(inner: Inner) -> None:
+    after = """
+class TestLater(unittest.TestCase):
+    def test_threads(self):
+        assert not any(thread.name.startswith("QueueFeeder") for thread in threading.enumerate())
+"""
+    inner.write(test_a=f"import gc\ngc.disable()\n{CASES}\n{after}")
+    inner.run("-k", "(TestDropped and test_queue) or TestLater", "--httpleak-grace=0.1")
+    assert inner.outcomes() == {"test_queue": "clean", "test_threads": "clean"}
+
+
+def test_what_unittest_tears_down_after_the_debugger_is_no_leak(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+        import socket
+        import unittest
+
+        class TestCase(unittest.TestCase):
+            def setUp(self):
+                self.sock = socket.socket()
+
+            def tearDown(self):
+                self.sock.close()
+
+            def test_it(self):
+                pass
+        """
+    )
+    inner.run("--pdb")
+    assert inner.outcomes() == {"test_it": "clean"}
