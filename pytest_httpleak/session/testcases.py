@@ -16,7 +16,7 @@ from pytest_httpleak.records import Record
 from pytest_httpleak.session.keeping import is_idle_worker
 
 _BEGINNING: Final = "_bootstrap"  # the method that the system calls for each thread
-_MOST: Final = 50  # that are asked about, each by a search of the heap
+_MOST: Final = 10  # that are asked about, each by a search of the heap
 
 
 def dying(item: Any, suspects: list[Suspect], records: dict[int, Record], raised: Collection[int]) -> set[int]:
@@ -26,11 +26,19 @@ def dying(item: Any, suspects: list[Suspect], records: dict[int, Record], raised
     """
     asked = [suspect.key for suspect in suspects if _is_closed_when_dropped(suspect, records)]
     ends = _ends(item, lasterror.frames(raised)) if asked else []
-    passing = list(_of_running_threads()) if ends else []
-    things = ((key, records[key].ref()) for key in asked[:_MOST]) if ends else ()
-    return {
-        key for key, thing in things if thing is not None and lasterror.are_only_in({id(thing): thing}, ends, passing)
-    }
+    if not ends:
+        return set()
+    passing = list(_of_running_threads())
+    if lasterror.are_only_in(_things(asked, records), ends, passing):  # most often it is all of them, or the only one
+        return set(asked)
+    one_by_one = asked[:_MOST] if len(asked) > 1 else []
+    return {key for key in one_by_one if lasterror.are_only_in(_things([key], records), ends, passing)}
+
+
+def _things(keys: list[int], records: dict[int, Record]) -> dict[int, Any]:
+    """The workers, and what has the descriptors, by their identities; none where that is not known of one."""
+    things = [records[key].ref() for key in keys]
+    return {} if any(thing is None for thing in things) else {id(thing): thing for thing in things}
 
 
 def _is_closed_when_dropped(suspect: Suspect, records: dict[int, Record]) -> bool:
