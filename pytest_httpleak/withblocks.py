@@ -13,6 +13,7 @@ from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.probes import infrastructure
 from pytest_httpleak.sites import HTTP_PACKAGES, is_user_file, place_at
+from pytest_httpleak.standardhints import by_maker
 
 if TYPE_CHECKING:
     import dis
@@ -44,7 +45,14 @@ _DROPPED: Final = (
     "the `with` block there closes it once it is left: if it was, the library itself has dropped it: upgrade {}"
 )
 _OWN_CLOSE: Final = "its own `close()` does not call `super().close()`"
-_RAISED: Final = "; if the call raised before, whatever raised there, as a hook, has to close the response itself"
+_OF_HOOKS: Final = "; a hook that raises, or gives another response in its place, has to close this one itself"
+_HANDED_ON: Final = (
+    "close each response that this function does not return, by `{}`; what it returns, the `with` block there closes"
+)
+_MADE_AGAIN: Final = (
+    "the `with` block there closes only what it has at its end: within the block it was connected again: call `close()` "
+    "before that"
+)
 # Whose clients may be used again once they are closed.
 _REUSABLE: Final = ("requests", "urllib3")
 
@@ -57,6 +65,8 @@ def hint(suspect: Suspect, *, closes: bool = True) -> str | None:
     entered, stack = _entered_at(suspect, closes=closes)
     if not entered:
         return None
+    if suspect.kind is Kind.SOCKETS and suspect.state is State.COLLECTED and by_maker(suspect) is not None:
+        return _MADE_AGAIN
     if entered in _STACKING:
         return _OF_ASYNC_STACK if "async" in entered else _OF_STACK
     text = _of_generators(stack, is_dropped=suspect.state is State.COLLECTED)
@@ -68,8 +78,17 @@ def hint(suspect: Suspect, *, closes: bool = True) -> str | None:
     if suspect.kind is Kind.CLIENTS and suspect.state is State.OPEN and suspect.library in _REUSABLE:
         is_stock = suspect.type.startswith(f"{suspect.library}.")
         return _USED_AGAIN if is_stock else f"{_USED_AGAIN}; or {_OWN_CLOSE}"
-    is_of_hooks = suspect.kind is Kind.RESPONSES and suspect.library == "requests"
-    return _DROPPED.format(suspect.library) + (_RAISED if is_of_hooks else "")
+    if suspect.kind is not Kind.RESPONSES:
+        return _DROPPED.format(suspect.library)
+    if stack[0] != suspect.created:  # in a middleware, an adapter or a transport of the user's own
+        return _HANDED_ON.format(_closed_by(suspect))
+    return _DROPPED.format(suspect.library) + (_OF_HOOKS if suspect.library == "requests" else "")
+
+
+def _closed_by(response: Suspect) -> str:
+    if "aclose" in response.hint:
+        return "await response.aclose()"
+    return "response.release()" if response.library == "aiohttp" else "response.close()"
 
 
 def generators(suspect: Suspect) -> list[int]:

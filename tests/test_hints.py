@@ -349,6 +349,37 @@ def test_a_client_of_the_standard_library_is_closed_by_its_own_means(
     assert hint.startswith(expected)
 
 
+def test_what_is_connected_again_within_its_block_is_closed_before(hints_of: Any, ending: contextlib.ExitStack) -> None:
+    listener = ending.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+    def greet() -> None:
+        for _ in range(2):
+            connection = listener.accept()[0]
+            ending.callback(connection.close)
+            connection.sendall(b"220 welcome\r\n")
+        ending.callback(connection.close)
+        connection.recv(100)
+        connection.sendall(b"221 bye\r\n")
+
+    server = threading.Thread(target=greet)
+    server.start()
+
+    def connecting(*, closes: bool) -> None:
+        address = listener.getsockname()
+        with smtplib.SMTP(*address[:2]) as client:
+            if closes:
+                client.close()
+            client.connect(*address[:2])
+
+    (hint,) = hints_of(lambda: connecting(closes=False))
+    server.join()
+    assert "within the block it was connected again" in hint
+    server = threading.Thread(target=greet)
+    server.start()
+    assert hints_of(lambda: connecting(closes=True)) == set()
+    server.join()
+
+
 @pytest.mark.parametrize(
     ("path", "expected"),
     [

@@ -23,7 +23,11 @@ STACK = "close the stack that it was entered by, best with `with contextlib.Exit
 LATER_STACK = "close the stack that it was entered by, best with `async with contextlib.AsyncExitStack() as stack:`"
 DROPPED = (
     "the `with` block there closes it once it is left: if it was, the library itself has dropped it: upgrade requests; "
-    "if the call raised before, whatever raised there, as a hook, has to close the response itself"
+    "a hook that raises, or gives another response in its place, has to close this one itself"
+)
+HANDED_ON = (
+    "close each response that this function does not return, by `response.close()`; "
+    "what it returns, the `with` block there closes"
 )
 
 # A library that notes where it was when it made something.
@@ -245,7 +249,7 @@ def before_the_block_through_an_adapter(client: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "expected"), [(by_block_through_an_adapter, DROPPED), (before_the_block_through_an_adapter, None)]
+    ("function", "expected"), [(by_block_through_an_adapter, HANDED_ON), (before_the_block_through_an_adapter, None)]
 )
 def test_an_adapter_of_the_users_own_that_hands_on_enters_nothing(
     client: Any, births: list[sites.Birth], function: Callable[[Any], None], expected: str | None
