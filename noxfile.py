@@ -12,17 +12,18 @@ nox.options.sessions = ["pytests", "libraries"]
 nox.options.default_venv_backend = "venv"
 
 PARALLEL = ["-q", "-n", "4"]
-PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.15"]
 PYTESTS = {"8.2": "pytest==8.2.*", "8.4": "pytest==8.4.*", "9.0": "pytest==9.0.*", "latest": "pytest"}
 TESTED = tomllib.loads(Path(__file__).with_name("pyproject.toml").read_text())["tool"]["pytest-httpleak"]["tested"]
 LIBRARIES = [
     nox.param(name, age, id=f"{name.partition(',')[0]}-{age}") for name in TESTED for age in ("oldest", "newest")
 ]
 OF_PYTEST = "verdict guard confirming gate api settings_marker settings_run runners field_lessons".split()
-# Releases without wheels for a newer Python, and the first that have them.
+# Releases without wheels for a newer Python, or that cannot be imported there, and the first for which that is mended.
 OLDEST_ON = {
     "3.13": {"aiohttp==3.9.5": "aiohttp==3.10.5"},
-    "3.14": {"aiohttp==3.9.5": "aiohttp==3.13.0"},
+    "3.14": {"aiohttp==3.9.5": "aiohttp==3.13.0", "httpcore==1.0.3": "httpcore==1.0.8"},
+    "3.15": {"aiohttp==3.9.5": "aiohttp==3.14.4", "httpcore==1.0.3": "httpcore==1.0.8"},
 }
 
 

@@ -36,13 +36,14 @@ def close(guard: Guard, run: Run, *, is_partial: bool, is_split: bool) -> tuple[
     if guard.baseline is not None:
         lines += _compared(guard, guard.baseline, run, failed, is_partial=is_partial, is_split=is_split)
     stale = _stale(guard, run, is_split=is_split)
+    strict = guard.settings.strict_tolerances and any(stale.values())
     if stale:
-        lines += ["httpleak: tolerances that are wider than needed:", *_listed(list(stale))]
+        fails = ", which fails the run (httpleak_strict_tolerances)" if strict else ""
+        lines += [f"httpleak: tolerances that are wider than needed{fails}:", *_listed(list(stale))]
     if guard.settings.github:
         lines += _github(run, failed)
     if failed:
         return [*lines, *failed], pytest.ExitCode.USAGE_ERROR
-    strict = guard.settings.strict_tolerances and any(stale.values())
     return lines, pytest.ExitCode.TESTS_FAILED if strict else None
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.probes import infrastructure
-from pytest_httpleak.sites import HTTP_PACKAGES, is_user_file, place_at
+from pytest_httpleak.sites import HTTP_PACKAGES, is_user_file, lines_before, place_at
 from pytest_httpleak.standardhints import by_maker
 
 if TYPE_CHECKING:
@@ -174,7 +174,9 @@ def _handed(created: Site, call: dis.Instruction) -> str:
         return ""
     if positions.lineno is None or positions.col_offset is None:
         return ""
-    text = _line(created.file, positions.lineno).encode()[positions.col_offset :].decode(errors="replace")
+    place = place_at(created)
+    before = 0 if place is None else lines_before(place[0])
+    text = _line(created.file, before + positions.lineno).encode()[positions.col_offset :].decode(errors="replace")
     found = _HANDED.match(text)
     return "" if found is None else found[1]
 

@@ -143,7 +143,7 @@ STRICT_TOLERANCES = Option(
     form=values.TRUTH,
     ini="httpleak_strict_tolerances",
     default="false",
-    help="fail a test that leaks less than it tolerates, so that tolerances shrink with the leaks",
+    help="fail the run where a test leaks less than it tolerates, so that tolerances shrink with the leaks",
 )
 GITHUB = Option(
     form=values.TRUTH,
