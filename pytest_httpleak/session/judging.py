@@ -18,7 +18,7 @@ from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import descriptors, infrastructure, reactors, references, tasks
 from pytest_httpleak.records import Record
-from pytest_httpleak.session import failed, testcases
+from pytest_httpleak.session import dropped
 from pytest_httpleak.session.bare import bare_records
 from pytest_httpleak.session.keeping import (
     SEARCH,
@@ -202,10 +202,9 @@ class Judging:
             records |= bare
             records |= pending_records(self._watch, suspects) if keepers else {}
             closed = {key for key, record in bare.items() if record.is_closed()}
-            closed |= failed.dying(owner, {key: record for key, record in bare.items() if key not in closed})
-            closed |= failed.ending(owner, suspects)
             item = self._item() if owner.scope == "function" else None
-            closed |= testcases.dying(item, suspects, records, owner.raised) if item is not None else set()
+            unclosed = {key: record for key, record in bare.items() if key not in closed}
+            closed |= dropped.dying(owner, suspects, unclosed, records, item) | dropped.ending(owner, suspects)
             asked = [suspect for suspect in suspects if suspect.key not in closed]
             more = excused(
                 keepers,

@@ -1,4 +1,4 @@
-"""What the instance of a `unittest.TestCase` keeps is dropped with it: what Python ends then itself is no leak."""
+"""What only a traceback or the instance of a `unittest.TestCase` keeps is dropped: what Python ends then itself is no leak."""
 
 from inner import Inner
 
@@ -84,6 +84,33 @@ def test_what_is_dropped_with_a_case_is_as_if_a_variable_had_it(inner: Inner) ->
     inner.write(test_a=CASES)
     inner.run("-k", "TestDropped", "--httpleak-grace=0.1")
     assert inner.outcomes() == dict.fromkeys(("test_executor", "test_queue", "test_pipes", "test_file"), "clean")
+
+
+def test_so_it_is_with_what_only_the_traceback_of_a_failed_test_keeps(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+        import multiprocessing
+        from concurrent.futures import ThreadPoolExecutor
+
+        KEPT = []
+
+        def used(executor):
+            executor.submit(int).result()
+            return executor
+
+        def test_dropped():
+            executor, queue = used(ThreadPoolExecutor(1)), multiprocessing.Queue()
+            queue.put(1)
+            queue.get()
+            raise ValueError
+
+        def test_kept():
+            KEPT.append(used(ThreadPoolExecutor(1)))
+            raise ValueError
+        """
+    )
+    inner.run("--httpleak-grace=0.1").assert_outcomes(failed=2)
+    assert inner.outcomes() == {"test_dropped": "clean", "test_kept": "leaked"}
 
 
 def test_what_stays_is_a_leak(inner: Inner) -> None:
