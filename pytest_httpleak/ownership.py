@@ -16,7 +16,7 @@ from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.owners import Owner, Taken, TaskRecord
 from pytest_httpleak.patches import Patches, Wall
-from pytest_httpleak.records import Address, Record, Table, reference
+from pytest_httpleak.records import Address, Record, Table, reference, reference_to_holder
 from pytest_httpleak.sites import Birth, capture
 
 _fstat, _getframe, _get_ident = os.fstat, sys._getframe, threading.get_ident
@@ -238,7 +238,7 @@ class Watch(Answering):
         """Note, without keeping it alive, the object through which a known descriptor is used."""
         known = self.fds.get(fd)
         if known is not None:
-            self.holders[fd] = known[2], reference(holder)
+            self.holders[fd] = known[2], reference_to_holder(holder)
 
     def give(self, fd: int, birth: Birth | None, owner: Owner) -> None:
         """Let `owner` answer for a bare descriptor, as long as it is the one that is open now.

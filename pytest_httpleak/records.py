@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -59,6 +60,32 @@ def reference(thing: object) -> Callable[[], Any] | Address:
         return weakref.ref(thing)
     except TypeError:
         return Address(id(thing), type(thing))
+
+
+class FileReference:
+    """A weak reference to a file, which may be detached from the object that it was opened as; None once it is closed."""
+
+    __slots__ = ("_opened", "_raw")
+
+    def __init__(self, opened: object, raw: io.FileIO) -> None:
+        self._opened = weakref.ref(opened)
+        self._raw = weakref.ref(raw)
+
+    def __call__(self) -> Any:
+        raw = self._raw()
+        if raw is None or raw.closed:
+            return None
+        opened = self._opened()
+        return raw if opened is None else opened
+
+
+def reference_to_holder(thing: Any) -> Callable[[], Any] | Address:
+    """The same as `reference`, of an object that has a descriptor."""
+    raw = thing.buffer if type(thing) is io.TextIOWrapper else thing
+    kind = type(raw)
+    if kind is io.BufferedReader or kind is io.BufferedWriter or kind is io.BufferedRandom:
+        raw = raw.raw
+    return FileReference(thing, raw) if type(raw) is io.FileIO else reference(thing)
 
 
 WEBSOCKET: Final = (

@@ -2,7 +2,6 @@
 
 import _socket
 import contextlib
-import io
 import os
 import selectors
 import socket
@@ -140,20 +139,6 @@ def test_a_poller_is_anothers_where_the_selector_that_had_its_number_is_closed_o
         assert not descriptors.is_anothers(number, selector)
 
 
-def test_a_file_is_anothers_where_the_object_that_had_its_number_is_closed_or_gone(tmp_path: Path) -> None:
-    path = tmp_path / "a file"
-    with path.open("w") as closed:
-        assert not descriptors.is_anothers(closed.fileno(), closed)
-    with io.FileIO(path) as opened:
-        assert descriptors.is_anothers(opened.fileno(), closed)
-        assert descriptors.is_anothers(opened.fileno(), None)
-
-
-def test_a_file_that_was_detached_has_its_number_still(tmp_path: Path) -> None:
-    with contextlib.ExitStack() as stack:
-        file = (tmp_path / "a file").open("w")
-        buffer = stack.enter_context(file.detach())
-        without_a_file = io.BufferedReader(io.FileIO(buffer.fileno(), closefd=False))
-        without_a_file.detach()
-        assert not descriptors.is_anothers(buffer.fileno(), file)
-        assert not descriptors.is_anothers(buffer.fileno(), None)
+def test_what_has_an_identity_of_its_own_is_anothers_only_by_that(tmp_path: Path) -> None:
+    with (tmp_path / "a file").open("w") as file:
+        assert not descriptors.is_anothers(file.fileno(), None)

@@ -539,19 +539,30 @@ def test_what_code_in_c_opens_is_not_taken_for_a_file_of_the_same_path_that_had_
     assert (finding.kind, finding.created) == (Kind.FDS, None)
 
 
-def test_a_file_that_was_detached_from_its_text_leaks_at_its_own_line(
-    marked: Marked, kept: list[Any], path: Path
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("mode", ["r", "rb", "wb", "r+b"])
+def test_a_file_that_was_detached_leaks_at_its_own_line(
+    marked: Marked, kept: list[Any], path: Path, mode: str, times: int
 ) -> None:
+    def detached(file: Any) -> Any:
+        return detached_as_often(file, times if mode == "r" else 1)
+
     def leaking() -> None:
-        text = open(path)  # leak: fds
-        kept.append(text.detach())
+        file = open(path, mode)  # leak: fds
+        kept.append(detached(file))
 
     def closing() -> None:
-        text = open(path)
-        text.detach().close()
+        file = open(path, mode)
+        detached(file).close()
 
     marked(leaking)
     marked(closing)
+
+
+def detached_as_often(file: Any, times: int) -> Any:
+    for _ in range(times):
+        file = file.detach()
+    return file
 
 
 @needs_linux

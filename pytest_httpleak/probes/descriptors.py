@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import _socket  # the class in C, which nobody watches
-import gc
-import io
 import os
 import re
 import stat
 import sys
 from typing import Any, Final
 
-from pytest_httpleak.asking import is_a
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.opennumbers import native
 
@@ -21,9 +18,6 @@ Identity = tuple[int, int]
 _UNIX: Final = getattr(_socket, "AF_UNIX", None)
 # Without the flag a default timeout would make the descriptor a non-blocking one, for whoever has it, too.
 _AS_IT_IS: Final = _socket.SOCK_STREAM | getattr(_socket, "SOCK_NONBLOCK", 0)
-# Which tell whether they are closed: files, maps, connections of `multiprocessing`.
-_CLOSED: Final = ("_io", "mmap", "multiprocessing.connection")
-_BUFFERS: Final = frozenset(map(id, (io.BufferedReader, io.BufferedWriter, io.BufferedRandom)))
 _LISTING: Final = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 _HAS_LISTING: Final = os.path.isdir(_LISTING)
 _HAS_COUNT: Final = _HAS_LISTING and sys.platform == "linux"
@@ -199,39 +193,18 @@ def is_of_loaded_code(fd: int) -> bool:
 
 
 def is_anothers(fd: int, thing: Any) -> bool:
-    """Whether the object that had a number is closed, or gone, so that another one has it, though it is of the same file.
-
-    All pollers have one identity.
-    """
-    if thing is not None:
-        return _is_closed(thing)
-    return target(fd).startswith("anon_inode:") or not _is_handed_on(fd)
+    """Whether the object that had a number is closed, or gone, so that another one has it: all pollers have one identity."""
+    is_over = thing is None or (type(thing).__module__ == "selectors" and _is_closed(thing))
+    return is_over and target(fd).startswith("anon_inode:")
 
 
-def _is_closed(thing: Any) -> bool:
+def _is_closed(selector: Any) -> bool:
     try:
-        if type(thing).__module__ in _CLOSED:
-            return bool(thing.closed)
-        if type(thing).__module__ == "selectors":
-            thing.fileno()
-    except Exception as error:  # noqa: BLE001  # each sort has an error of its own for that; one is of what is detached
+        selector.fileno()
+    except Exception as error:  # noqa: BLE001  # each sort has an error of its own for that
         pass_on(error)
-        return not is_a(thing, io.IOBase)
+        return True
     return False
-
-
-def _is_handed_on(fd: int) -> bool:
-    """Whether a file was detached from the object that it was opened as: its number is with its buffer."""
-    gc.unfreeze()  # see probes.references
-    return any(id(type(each)) in _BUFFERS and _has(each, fd) for each in gc.get_objects())
-
-
-def _has(buffer: Any, fd: int) -> bool:
-    try:
-        return type(buffer.raw) is io.FileIO and bool(buffer.fileno() == fd)
-    except ValueError as error:  # closed, or without a file
-        pass_on(error)
-        return False
 
 
 def is_new_and_no_link(fd: int) -> bool:

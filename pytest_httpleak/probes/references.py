@@ -94,7 +94,7 @@ def _climb(thing: object, way: Way, seconds: float) -> Root | None:
             part = _part(step, owners, seen, way)
             if part is not None and _may_lead_on(part, module_of(part.thing), way):
                 if id(part.thing) in way.ends and not part.contains:
-                    return Root(module_of(part.thing), part.path(), part.thing)
+                    return Root(module_of(part.thing), part.path(), part.thing, through=part.classes())
                 above.append(part)
                 last = last or (_last(part) if way.is_any else None)
                 fallback = fallback or (_nearest(part) if way.is_any else None)

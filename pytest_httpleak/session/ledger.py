@@ -11,7 +11,7 @@ from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import descriptors
-from pytest_httpleak.records import Address
+from pytest_httpleak.records import Address, FileReference
 from pytest_httpleak.sites import Birth
 
 if TYPE_CHECKING:
@@ -252,7 +252,8 @@ class Ledger:
         known = self._watch.holders.get(fd)
         if known is None or known[0] != identity or isinstance(known[1], Address):
             return False
-        return descriptors.is_anothers(fd, known[1]())
+        thing = known[1]()
+        return thing is None if type(known[1]) is FileReference else descriptors.is_anothers(fd, thing)
 
     def _unaccounted(self, owner: Owner) -> Open:
         """What `owner` has opened and left open: by the births, and by a listing where the gate has moved."""
