@@ -189,14 +189,15 @@ class Guard:
                 finally:
                     original()
                 return
-            instance = attribute(
-                item, "_instance"
-            )  # of unittest: with `--pdb` its own is still to come, and lets this go
+            # Of unittest: with `--pdb` its own is still to come, and lets go of the instance before it is time.
+            instance = attribute(item, "_instance")
             try:
                 original()
             finally:
-                self.end_test(item)
+                item.__dict__["_instance"] = instance
                 del instance
+                self.end_test(item)
+                item.__dict__.pop("_instance", None)
 
         item.__dict__["teardown"] = teardown
 

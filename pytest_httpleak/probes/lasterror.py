@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import math
 import sys
 from collections.abc import Collection
 from types import FrameType
 from typing import Any, Final
 
 from pytest_httpleak.asking import attribute, is_a, module_of, referrers_of
+from pytest_httpleak.clocks import Real
 from pytest_httpleak.databases import living
 from pytest_httpleak.interruptions import frames_of
 
@@ -64,17 +66,23 @@ def is_only_in(thing: object, frames: list[FrameType]) -> bool:
     return are_only_in({id(thing): thing}, frames)
 
 
-def are_only_in(things: dict[int, Any], kept: list[Any], passing: Collection[Any] = ()) -> bool:
-    """The same of some things, by their identities, all of them; not of none.
+def are_only_in(
+    things: dict[int, Any],
+    kept: list[Any],
+    *,
+    passing: Collection[Any] = (),
+    outside: Collection[int] = (),
+    until: float = math.inf,
+) -> bool:
+    """The same of some things, by their identities, all of them; not of none, nor where it cannot be told in time.
 
-    What is `kept` may be other objects than frames, too; what is `passing` refers to things, and keeps none.
+    What is `kept` may be other objects than frames, too. What is `passing` refers to things, and keeps none; `outside` are
+    identities of what is kept elsewhere, where the collector does not look. `until` is a time of the thread's own, in seconds.
     """
-    ends = {*map(id, kept), *(id(frame.f_locals) for frame in kept if is_a(frame, FrameType))}
-    ours = {id(kept), id(things), id(passing), *map(id, passing)}
-    running: FrameType | None = sys._getframe()
-    while running is not None:
-        ours.add(id(running))
-        running = running.f_back
+    ends = {*map(id, kept)}
+    if sys.version_info < (3, 13):  # from then on it is another one each time, and nothing refers to it
+        ends.update(id(frame.f_locals) for frame in kept if is_a(frame, FrameType))
+    ours = {id(kept), id(things), id(passing), *map(id, passing), *_running()}
     level, seen = things, set(things)
     gc.unfreeze()
     for _ in range(_LEVELS):
@@ -86,15 +94,27 @@ def are_only_in(things: dict[int, Any], kept: list[Any], passing: Collection[Any
             held.update(map(id, gc.get_referents(referrer)))
             if id(referrer) not in ends and id(referrer) not in seen:
                 above[id(referrer)] = referrer
-        if not level or not held.issuperset(level):
+        if not level or not held.issuperset(level) or any(key in outside for key in level):
             return False
         if not above:
             return True
         seen.update(above)
         if len(seen) > _MOST_PARTS:
             return False
+        if Real.thread_time() > until:
+            return False
         level = above
     return False
+
+
+def _running() -> set[int]:
+    """The identities of the frames that have led here."""
+    found = set()
+    frame = sys._getframe().f_back
+    while frame is not None:
+        found.add(id(frame))
+        frame = frame.f_back
+    return found
 
 
 def _referrers(level: dict[int, Any]) -> list[Any]:

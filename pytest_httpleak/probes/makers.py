@@ -23,12 +23,11 @@ def codes_of(birth: Birth | None, test: CodeType | None) -> set[CodeType]:
 
     The test's own is none of them. What has only run the code of others has made nothing either: a runner of loops, a test
     client, any function that has called back into one of the test's own, or from another file into one of the test's. A
-    task's or thread's are those that were at work where it was made, too. A group of tasks makes those that it is asked for,
-    and ends with them: asyncio's or anyio's.
+    task's or thread's are those that were at work where it was made, too.
     """
     stack = [] if birth is None else [*birth.codes(), *(code for frames in birth.within for code, _ in frames)]
     library = itertools.takewhile(lambda code: not is_user_file(code.co_filename), stack)
-    codes = {code for code in library if code.co_qualname in _OF_GROUPS or is_installed_file(code.co_filename)}
+    codes = {code for code in library if is_installed_file(code.co_filename)}
     users = [code for code in stack if is_user_file(code.co_filename)]
     if users:
         of = test or users[-1]
@@ -37,9 +36,6 @@ def codes_of(birth: Birth | None, test: CodeType | None) -> set[CodeType]:
         own = f"{of.co_qualname}.<locals>."
         codes.update(itertools.takewhile(lambda code: not code.co_qualname.startswith(own), users))
     return codes - {test}
-
-
-_OF_GROUPS: Final = ("TaskGroup.create_task", "TaskGroup._spawn")
 
 
 class Methods:

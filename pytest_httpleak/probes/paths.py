@@ -12,6 +12,7 @@ import types
 from typing import Any, Final, NamedTuple
 
 from pytest_httpleak.asking import attribute, is_a, module_of, mro_of, own_attribute
+from pytest_httpleak.probes.frames import of_others
 
 CACHE: Final = type(functools.lru_cache(lambda: None))
 _LONGEST_KEY: Final = 60
@@ -236,15 +237,12 @@ def is_ended(thing: Any) -> bool:
     """Whether a frame is that of a function which has returned or raised: only a traceback or the like keeps it."""
     if not is_a(thing, types.FrameType) or thing.f_code.co_flags & _SUSPENDED:
         return False
-    others = sys._current_frames()
-    others.pop(threading.get_ident(), None)  # this one, which would refer to itself, and keep all that its callers have
-    for running in (sys._getframe().f_back, *others.values()):
-        frame: types.FrameType | None = running
-        while frame is not None:
-            if frame is thing:
-                return False
-            frame = frame.f_back
-    return True
+    if any(frame is thing for frame in of_others()):
+        return False
+    own = sys._getframe().f_back
+    while own is not None and own is not thing:
+        own = own.f_back
+    return own is None
 
 
 _SUSPENDED: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR

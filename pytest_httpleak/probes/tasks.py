@@ -8,13 +8,14 @@ from collections.abc import Collection, Iterator
 from types import AsyncGeneratorType, CodeType, CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_httpleak.asking import is_a
+from pytest_httpleak.asking import attribute, is_a, mro_of, referrers_of
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.coroutines import awaits, frame_of
 from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Site
+    from pytest_httpleak.sites import Birth
 
 _TURNS: Final = 20  # of a loop between two pauses, so that a chain of callbacks needs no pause for each
 _WATCHERS: Final = frozenset((("sse_starlette.sse", "_shutdown_watcher"),))
@@ -185,3 +186,23 @@ def _is_group_of(thing: Any, task: Any) -> bool:
         return False
     scope = getattr(thing, "cancel_scope", None)  # of anyio's
     return getattr(thing, "_parent_task", None) is task or getattr(scope, "_host_task", None) is task
+
+
+# By class and module, and by the functions of theirs that make a task.
+_GROUPS: Final = (("TaskGroup", "asyncio.taskgroups"), ("TaskGroup", "anyio._backends._asyncio"))
+_OF_GROUPS: Final = ("TaskGroup.create_task", "TaskGroup._spawn")
+
+
+def group_of(task: Any, birth: Birth) -> Any:
+    """The group, asyncio's or anyio's, that has made a task and has it yet; None where there is none."""
+    if not any(code.co_qualname in _OF_GROUPS for code in birth.codes()):
+        return None
+    sets = [each for each in referrers_of([task]) if type(each) is set]
+    owners = referrers_of(sets)
+    owners += referrers_of([each for each in owners if type(each) is dict])
+    return next((each for each in owners if _is_group(each) and any(each._tasks is part for part in sets)), None)
+
+
+def _is_group(thing: Any) -> bool:
+    is_one = any((cls.__name__, cls.__module__) in _GROUPS for cls in mro_of(type(thing)))
+    return is_one and attribute(thing, "_tasks") is not None

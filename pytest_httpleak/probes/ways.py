@@ -5,8 +5,6 @@ from __future__ import annotations
 import _socket  # the class in C, which nobody watches
 import functools
 import gc
-import inspect
-import sys
 import types
 from collections import deque
 from collections.abc import Container
@@ -16,6 +14,7 @@ from typing import Any, Final
 from pytest_httpleak.asking import MAPPINGS, attributes_of, is_a, mro_of, own_attribute, slots_of
 from pytest_httpleak.coroutines import frame_of
 from pytest_httpleak.probes.fields import has_fields, is_by_class, is_default, is_record
+from pytest_httpleak.probes.frames import locals_of
 from pytest_httpleak.probes.paths import CACHE, Step, key_text, place_of
 
 _CONTAINERS: Final = (list, tuple, set, frozenset, deque)
@@ -109,25 +108,8 @@ def _entry_steps(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
 def _local_steps(referrer: Any, frame: types.FrameType, before: str, by_id: dict[int, Step]) -> list[Step]:
     """By which variable of its a function refers to what is below; one that it shares with a function inside is in a cell."""
     cells = {id(step.below.thing): step for step in by_id.values() if step.below and is_a(step.thing, types.CellType)}
-    found = [(name, by_id.get(id(value)) or cells.get(id(value))) for name, value in _locals_of(frame)]
+    found = [(name, by_id.get(id(value)) or cells.get(id(value))) for name, value in locals_of(frame)]
     return [Step(referrer, f"{before} variable {name!r}", below) for name, below in found if below is not None][:1]
-
-
-def _locals_of(frame: types.FrameType) -> list[tuple[str, Any]]:
-    """The variables of a function, and their values.
-
-    Before Python 3.13 a frame keeps what it was asked for, and so whatever the function itself has let go of since; what
-    `locals()` has given to somebody stays as it is.
-    """
-    found = frame.f_locals
-    values = list(found.items())
-    is_copy = type(found) is dict and frame.f_code.co_flags & inspect.CO_OPTIMIZED
-    if is_copy and sys.getrefcount(found) <= _OF_FRAME_AND_OURS:
-        found.clear()
-    return values
-
-
-_OF_FRAME_AND_OURS: Final = 3  # the frame's, the variable's, and the argument's
 
 
 def _steps_of_suspended(referrer: Any, by_id: dict[int, Step]) -> list[Step]:

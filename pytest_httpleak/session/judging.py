@@ -18,12 +18,12 @@ from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import descriptors, infrastructure, reactors, references, tasks
 from pytest_httpleak.records import Record
-from pytest_httpleak.session import dropped
 from pytest_httpleak.session.bare import bare_records
+from pytest_httpleak.session.dropped import Dropped
+from pytest_httpleak.session.excusing import excused
 from pytest_httpleak.session.keeping import (
     SEARCH,
     Questions,
-    excused,
     is_idle_worker,
     keepers_of,
     may_be_excused,
@@ -65,6 +65,7 @@ class Judging:
         self._looking = looking
         self._code_of_test = code_of_test
         self._item = item
+        self._dropped: Dropped | None = None  # as one is judged
         self.unsure: set[int] = set()  # keys of suspects of whom there was no time to find out what keeps them
 
     def causes(
@@ -202,9 +203,6 @@ class Judging:
             records |= bare
             records |= pending_records(self._watch, suspects) if keepers else {}
             closed = {key for key, record in bare.items() if record.is_closed()}
-            item = self._item() if owner.scope == "function" else None
-            unclosed = {key: record for key, record in bare.items() if key not in closed}
-            closed |= dropped.dying(owner, suspects, unclosed, records, item) | dropped.ending(owner, suspects)
             asked = [suspect for suspect in suspects if suspect.key not in closed]
             more = excused(
                 keepers,
@@ -219,10 +217,17 @@ class Judging:
                 handlers=lambda: infrastructure.lasting_handlers(self._watch.table("handlers"), owner),
                 own_class=None if any(each.cls is owner.cls for each in keepers) else owner.cls,
             )
-            return closed | more
+            rest = [suspect for suspect in asked if suspect.key not in more]
+            gone = self._dropped_of(owner)
+            return closed | more | gone.dying(rest, records) | gone.ending(rest)
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._looking.wall.note(error)
             return set()
+
+    def _dropped_of(self, owner: Owner) -> Dropped:
+        if self._dropped is None:
+            self._dropped = Dropped(owner, self._item() if owner.scope == "function" else None)
+        return self._dropped
 
     def _lasting(self, owner: Owner, suspects: list[Suspect], tasks_before: int) -> list[Suspect]:
         """The same suspects without descriptors that another thread has just opened and nobody has recorded yet."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _io
 import gc
-import sys
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from types import CodeType
@@ -16,7 +15,7 @@ from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.ownership import Watch
-from pytest_httpleak.probes import infrastructure, tasks
+from pytest_httpleak.probes import frames, infrastructure, tasks
 from pytest_httpleak.probes.holders import Holders
 from pytest_httpleak.processrecords import managed_by
 from pytest_httpleak.records import Address, Record
@@ -166,18 +165,12 @@ def _pipes(record: Any, thread: Any) -> Iterator[int]:
 
 def _codes(thread: Suspect) -> set[CodeType]:
     """The functions that a thread is in, of the user's and of installed libraries, but for tools'."""
-    current = sys._current_frames()
-    current.pop(
-        threading.get_ident(), None
-    )  # this one, which would refer to itself, and keep all that its callers have
-    codes = set()
-    for claim in thread.claims:
-        frame = current.get(claim[1]) if isinstance(claim, tuple) and claim[0] == "thread" else None
-        while frame is not None:
-            if is_user_frame(frame) or infrastructure.package_of(frame.f_code.co_filename):
-                codes.add(frame.f_code)
-            frame = frame.f_back
-    return codes
+    idents = {claim[1] for claim in thread.claims if isinstance(claim, tuple) and claim[0] == "thread"}
+    return {
+        frame.f_code
+        for frame in frames.of_others(only=idents)
+        if is_user_frame(frame) or infrastructure.package_of(frame.f_code.co_filename)
+    }
 
 
 def _handles(thread: Any) -> list[Any]:
