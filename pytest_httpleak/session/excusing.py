@@ -136,6 +136,8 @@ class _Kept:
         codes: set[CodeType],
     ) -> Root | None:
         """The place of the process, fixture or handler that keeps something, as a search of the heap finds it."""
+        if suspect.kind is Kind.THREADS and id(_served_by(thing)) in self._handlers:
+            return Root("", "", _served_by(thing))
         ends = {} if _is_taken(suspect) else {**self._handlers, **self._keepers}
         way = ways.Way(packages=packages, ends=ends, in_cells=terms.in_cells, passing=terms.passing, aside=self._aside)
         return _place_of(record, thing, way, codes=codes, seconds=self._seconds)
@@ -182,7 +184,7 @@ def _place_of(record: Record, thing: object, way: ways.Way, *, codes: set[CodeTy
     if root is not None and record.place():  # it has led to the object that has the number of a descriptor
         return root._replace(through=(*root.through, type(thing)))
     root = root or unseen.place_of(thing, way.packages, codes if record.kind is Kind.FDS else set())
-    served = attribute(attribute(thing, "_target"), "__self__") if record.kind is Kind.THREADS else None
+    served = _served_by(thing) if record.kind is Kind.THREADS else None
     if root is not None or served is None:
         return root
     root = references.process_wide(served, way, seconds=seconds)
@@ -194,6 +196,11 @@ def _place_of(record: Record, thing: object, way: ways.Way, *, codes: set[CodeTy
     # Of a client alone: who has the object that serves has not started the thread.
     is_a_librarys = root.end is None and is_installed_file(file_of_class(root.through[0]) or "")
     return root._replace(module="") if is_a_librarys else None
+
+
+def _served_by(thread: object) -> object:
+    """The object whose method a thread runs; None where it runs a function."""
+    return attribute(attribute(thread, "_target"), "__self__")
 
 
 def _makers(birth: Birth | None, terms: Terms) -> frozenset[str]:
