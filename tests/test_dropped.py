@@ -5,6 +5,7 @@ from inner import Inner
 CASES = """
 import multiprocessing
 import os
+import queue
 import socket
 import threading
 import unittest
@@ -38,6 +39,14 @@ class TestDropped(unittest.TestCase):
     def test_file(self):
         self.file = open(os.devnull)
 
+    def test_sockets(self):
+        self.one, self.other = multiprocessing.Pipe()
+
+    def test_that_fails(self):
+        self.file = open(os.devnull)
+        self.manager = Manager(self)
+        raise ValueError
+
 
 class TestKept(unittest.TestCase):
     def test_executor(self):
@@ -50,6 +59,16 @@ class TestKept(unittest.TestCase):
 
     def test_file_of_its_class(self):
         type(self).file = open(os.devnull)
+
+    def test_file_that_a_thread_has(self):
+        self.file = open(os.devnull)
+        DONE.put(self.file)
+        while not HAS.is_set():
+            pass
+
+    def test_one_of_many(self):
+        self.files = [open(os.devnull) for _ in range(5)]
+        KEPT.append(self.files[3])
 
     def test_bare_number(self):
         self.number = os.open(os.devnull, os.O_RDONLY)
@@ -71,19 +90,32 @@ class TestKept(unittest.TestCase):
 
 
 STOP = threading.Event()
+HAS = threading.Event()
+DONE = queue.Queue()
+
+
+def work():
+    file = DONE.get()
+    HAS.set()
+    STOP.wait()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def stop():
+    thread = threading.Thread(target=work)
+    thread.start()
     yield
     STOP.set()
+    DONE.put(None)
+    thread.join()
 """
 
 
 def test_what_is_dropped_with_a_case_is_as_if_a_variable_had_it(inner: Inner) -> None:
     inner.write(test_a=CASES)
     inner.run("-k", "TestDropped", "--httpleak-grace=0.1")
-    assert inner.outcomes() == dict.fromkeys(("test_executor", "test_queue", "test_pipes", "test_file"), "clean")
+    names = "executor queue pipes file sockets that_fails".split()
+    assert inner.outcomes() == {f"test_{name}": "clean" for name in names}
 
 
 def test_so_it_is_with_what_only_the_traceback_of_a_failed_test_keeps(inner: Inner) -> None:
@@ -117,7 +149,10 @@ def test_what_stays_is_a_leak(inner: Inner) -> None:
     inner.write(test_a=CASES)
     inner.run("-k", "TestKept", "--httpleak-grace=0.1")
     names = "executor file file_of_its_class bare_number socket thread executor_at_work".split()
+    names += ["file_that_a_thread_has", "one_of_many"]
     assert inner.outcomes() == {f"test_{name}": "leaked" for name in names}
+    (many,) = (row for row in inner.report["tests"] if row["nodeid"].endswith("one_of_many"))
+    assert [finding["count"] for finding in many["findings"]] == [1]
 
 
 def test_nothing_is_kept_alive_by_looking_for_it(inner: Inner) -> None:
@@ -131,7 +166,7 @@ class TestLater(unittest.TestCase):
 """
     inner.write(test_a=f"import gc\ngc.disable()\n{CASES}\n{after}")
     result = inner.run("-k", "(TestDropped and test_queue) or TestLater", "--httpleak-grace=0.1")
-    result.assert_outcomes(passed=2, deselected=10)
+    result.assert_outcomes(passed=2, deselected=14)
 
 
 def test_what_unittest_tears_down_after_the_debugger_is_no_leak(inner: Inner) -> None:
@@ -148,7 +183,7 @@ def test_what_unittest_tears_down_after_the_debugger_is_no_leak(inner: Inner) ->
                 self.sock.close()
 
             def test_it(self):
-                pass
+                self.file = open(__file__)
         """
     )
     inner.run("--pdb")

@@ -716,6 +716,50 @@ def test_what_a_handler_sends_with_is_the_processs_as_long_as_a_logger_writes_to
     assert {finding.kind for finding in leaks(piling_up)} == both
 
 
+class Last(logging.Handler):
+    """Keeps what was logged last."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.last = record
+
+
+def test_what_a_handler_was_last_given_to_log_is_not_the_handlers(
+    leaks: Leaks, logger: logging.Logger, ending: contextlib.ExitStack
+) -> None:
+    def logging_it() -> None:
+        logger.addHandler(Last())
+        stop = threading.Event()
+        thread = threading.Thread(target=stop.wait)
+        thread.start()
+        ending.callback(thread.join)
+        ending.callback(stop.set)
+        logger.warning("started %s", thread)
+
+    assert [finding.kind for finding in leaks(logging_it)] == [Kind.THREADS]
+
+
+def test_a_thread_of_a_handlers_own_is_the_handlers_though_it_keeps_it_nowhere(
+    leaks: Leaks, logger: logging.Logger, ending: contextlib.ExitStack
+) -> None:
+    class Working(logging.Handler):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stop = threading.Event()
+            thread = threading.Thread(target=self.work)
+            thread.start()
+            ending.callback(thread.join)
+            ending.callback(self.stop.set)
+
+        def work(self) -> None:
+            self.stop.wait()
+
+    def leaving() -> None:
+        Working()
+
+    assert leaks(lambda: logger.addHandler(Working())) == ()
+    assert [finding.kind for finding in leaks(leaving)] == [Kind.THREADS]
+
+
 def test_handlers_that_each_test_adds_to_a_logger_leak(leaks: Leaks, logger: logging.Logger, tmp_path: Path) -> None:
     def start() -> None:
         for name in ("app", "errors"):

@@ -364,6 +364,17 @@ def test_leaves_a_task_in_a_group_of_its_own(portal):
     portal.call(leave)
 
 
+def test_leaves_a_task_in_a_group_of_anyios_of_its_own(portal):
+    async def leave():
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.sleep, 60)
+            started.set()
+
+    started = threading.Event()
+    KEPT.append(portal.start_task_soon(leave))
+    started.wait(10)
+
+
 class TestSetUpClass(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -501,6 +512,7 @@ puts_its_own_into_a_part
 puts_its_own_into_a_list_of_a_part leaves_a_task_in_the_fixtures_loop
 hangs_a_task_of_its_own_on_an_object leaves_a_server_in_the_fixtures_loop
 leaves_a_socket_beside_the_fixtures_loop leaves_a_task_in_a_group_of_its_own
+leaves_a_task_in_a_group_of_anyios_of_its_own
 """.split()
 
 
