@@ -364,15 +364,41 @@ def test_leaves_a_task_in_a_group_of_its_own(portal):
     portal.call(leave)
 
 
-def test_leaves_a_task_in_a_group_of_anyios_of_its_own(portal):
-    async def leave():
+@pytest.fixture
+def begin(portal):
+    def begin(job):
+        portal.start_task_soon(job)
+        started.wait(10)
+
+    started = begin.started = threading.Event()
+    return begin
+
+
+def test_job_with_a_group_of_its_own(begin):
+    async def job():
         async with anyio.create_task_group() as group:
             group.start_soon(anyio.sleep, 60)
-            started.set()
+            begin.started.set()
 
-    started = threading.Event()
-    KEPT.append(portal.start_task_soon(leave))
-    started.wait(10)
+    begin(job)
+
+
+def test_job_that_waits_for_others_with_a_socket(begin):
+    async def job():
+        with udp():
+            begin.started.set()
+            await asyncio.gather(asyncio.sleep(60), asyncio.sleep(60))
+
+    begin(job)
+
+
+def test_leaves_a_task_beside_a_job(begin):
+    async def job():
+        KEPT.append(asyncio.create_task(asyncio.sleep(60)))
+        begin.started.set()
+        await asyncio.sleep(60)
+
+    begin(job)
 
 
 class TestSetUpClass(unittest.TestCase):
@@ -504,7 +530,7 @@ CLEAN = """
 part_of_a_tuple part_of_a_named_tuple part_of_dicts part_of_a_dict_by_a_method part_of_a_part view_of_an_application class
 cached_method pool_of_a_library thread executor tasks coroutine loop loop_of_a_runner task attribute_of_the_class
 part_of_an_attribute_of_the_class attribute_from_a_fixture attribute_of_the_module
-group[TaskGroup] group[create_task_group] portal
+group[TaskGroup] group[create_task_group] portal job_with_a_group_of_its_own job_that_waits_for_others_with_a_socket
 """.split()
 LEAKED = """
 puts_its_own_into_a_list_of_the_class puts_its_own_on_the_class takes_what_is_made_for_it
@@ -512,7 +538,7 @@ puts_its_own_into_a_part
 puts_its_own_into_a_list_of_a_part leaves_a_task_in_the_fixtures_loop
 hangs_a_task_of_its_own_on_an_object leaves_a_server_in_the_fixtures_loop
 leaves_a_socket_beside_the_fixtures_loop leaves_a_task_in_a_group_of_its_own
-leaves_a_task_in_a_group_of_anyios_of_its_own
+leaves_a_task_beside_a_job
 """.split()
 
 
@@ -530,6 +556,41 @@ def test_what_objects_of_wider_fixtures_make_is_theirs_and_what_tests_put_there_
     outcomes |= dict.fromkeys((f"test_{name}" for name in LEAKED), "leaked")
     inner.judge("-W", "ignore", **outcomes)
     assert inner.report["fixtures"] == []
+
+
+def test_a_group_of_a_wider_fixture_does_not_answer_for_another_within_it(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+        import anyio
+        import pytest
+
+        KEPT = []
+
+        @pytest.fixture(scope="module")
+        def anyio_backend():
+            return "asyncio"
+
+        @pytest.fixture(scope="module")
+        async def group():
+            async with anyio.create_task_group() as group:
+                yield group
+                group.cancel_scope.cancel()
+
+        @pytest.mark.anyio
+        async def test_given(group):
+            group.start_soon(anyio.sleep, 60)
+
+        @pytest.mark.anyio
+        async def test_left(group):
+            own = anyio.create_task_group()
+            KEPT.append(own)
+            await own.__aenter__()
+            own.start_soon(anyio.sleep, 60)
+            await anyio.sleep(0)
+        """
+    )
+    inner.run("-p", "anyio")
+    assert inner.outcomes() == {"test_given": "clean", "test_left": "leaked"}
 
 
 def test_a_fixture_answers_for_what_its_objects_have_made_and_not_ended(inner: Inner, store: Any) -> None:

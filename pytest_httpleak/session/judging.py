@@ -217,12 +217,24 @@ class Judging:
                 handlers=lambda: infrastructure.lasting_handlers(self._watch.table("handlers"), owner),
                 own_class=None if any(each.cls is owner.cls for each in keepers) else owner.cls,
             )
+            more |= self._ending_with_jobs([each for each in asked if each.key in more], asked, records)
             rest = [suspect for suspect in asked if suspect.key not in more]
             gone = self._dropped_of(owner)
             return closed | more | gone.dying(rest, records) | gone.ending(rest)
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._looking.wall.note(error)
             return set()
+
+    def _ending_with_jobs(self, kept: list[Suspect], asked: list[Suspect], records: dict[int, Record]) -> set[int]:
+        """Keys of what ends with the tasks that a wider fixture has been given: that answers for it, too."""
+        jobs = [each for each in kept if each.kind is Kind.TASKS and each.key in records]
+        ending = set()
+        for job in self._looking.tasks.with_holdings(jobs, asked) if jobs else ():
+            keeper = self._watch.tasks[job.key][1] if job.key in self._watch.tasks else None
+            for key in job.owns & records.keys() if keeper is not None else ():
+                records[key].belong_to(keeper)
+                ending.add(key)
+        return ending
 
     def _dropped_of(self, owner: Owner) -> Dropped:
         if self._dropped is None:
