@@ -19,7 +19,8 @@ from pytest_httpleak.records import Record
 from pytest_httpleak.session.keeping import is_idle_worker
 
 _SECONDS: Final = 2.0  # of processor time, for all that one owner has left
-_BEGINNING: Final = "_bootstrap"  # the method that the system calls for each thread
+# The methods that are called for each thread: by the system, and from Python 3.14 on by code in C within the first.
+_BEGINNINGS: Final = ("_bootstrap", "run")
 _MOST_PLACES: Final = 20  # that are asked about in a failed test, each by a search of the heap
 
 
@@ -105,7 +106,7 @@ def _passing() -> list[Any]:
     """What refers to threads as long as they run."""
     active = attribute(threading, "_active", {})
     methods = (each for each in referrers_of([*active.values()]) if is_a(each, MethodType))
-    return [active, *(each for each in methods if each.__name__ == _BEGINNING)]
+    return [active, *(each for each in methods if each.__name__ in _BEGINNINGS)]
 
 
 def _in_variables(but: set[int | None]) -> set[int]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from pytest_httpleak import databases
+from pytest_httpleak.clocks import Real
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
@@ -30,6 +32,9 @@ _STANDARD = range(3)
 _WAITING = ("anon_inode:[", "pipe:", "/dev/null")
 
 _UNBORN = (None, None, None)
+
+# How often, and after how many seconds each time, it is looked whether another thread has recorded what it has opened.
+_LOOKS, _PAUSE = 20, 0.001
 
 
 # Files that a database keeps beside the one it was opened with: one cause, told by the first.
@@ -253,7 +258,17 @@ class Ledger:
         if known is None or known[0] != identity or isinstance(known[1], Address):
             return False
         thing = known[1]()
-        return thing is None if type(known[1]) is FileReference else descriptors.is_anothers(fd, thing)
+        if type(known[1]) is not FileReference:
+            return descriptors.is_anothers(fd, thing)
+        return thing is None and not self._is_opened_anew(fd, known)
+
+    def _is_opened_anew(self, fd: int, known: Any) -> bool:
+        """Whether another thread has just opened that file again: it has its number before it is recorded."""
+        for _ in range(_LOOKS if _thread._count() else 0):
+            Real.sleep(_PAUSE)
+            if self._watch.holders.get(fd) is not known:
+                return True
+        return False
 
     def _unaccounted(self, owner: Owner) -> Open:
         """What `owner` has opened and left open: by the births, and by a listing where the gate has moved."""
