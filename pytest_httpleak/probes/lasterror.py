@@ -58,14 +58,6 @@ def _of_setup_and_teardown() -> list[Any]:
     return errors
 
 
-def is_only_in(thing: object, frames: list[FrameType]) -> bool:
-    """Whether `thing` is kept, in the end, by nothing but variables of these frames.
-
-    Whatever nothing refers to is kept by code in C: a context variable, what is registered with `atexit`, a function at work.
-    """
-    return are_only_in({id(thing): thing}, frames)
-
-
 def are_only_in(
     things: dict[int, Any],
     kept: list[Any],
@@ -74,9 +66,10 @@ def are_only_in(
     outside: Collection[int] = (),
     until: float = math.inf,
 ) -> bool:
-    """The same of some things, by their identities, all of them; not of none, nor where it cannot be told in time.
+    """Whether some things, by their identities, are all held, in the end, by nothing but what is `kept`.
 
-    What is `kept` may be other objects than frames, too. What is `passing` refers to things, and keeps none; `outside` are
+    Not so of none, nor where it cannot be told in time. Whatever nothing refers to is kept by code in C: a context variable, what
+    is registered with `atexit`, a function at work. What is `passing` refers to things, and keeps none; `outside` are
     identities of what is kept elsewhere, where the collector does not look. `until` is a time of the thread's own, in seconds.
     """
     ends = {*map(id, kept)}

@@ -36,7 +36,6 @@ _UNBORN = (None, None, None)
 # How often, and after how many seconds each time, it is looked whether another thread has recorded what it has opened.
 _LOOKS, _PAUSE = 20, 0.001
 
-
 # Files that a database keeps beside the one it was opened with: one cause, told by the first.
 _COMPANIONS = ("-wal", "-shm", "-journal")
 _DELETED = " (deleted)"  # what Linux puts behind the name of a file that has none any more
