@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from pytest_httpleak.asking import attribute
 
+_PROMPT: Final = len(">>> ")
 
-def places(items: Iterable[object]) -> dict[str, tuple[str, int]]:
-    """By the name of each example, its file and first line; of tests of other sorts, and of texts without a file, none.
+_places: dict[str, tuple[str, int]] = {}
+
+
+def set_tests(items: Iterable[object]) -> None:
+    """Notes the examples of all tests that are doctests; of a text without a file it knows none.
 
     Nor of files of one name, as the `index.rst` of a documentation's folders: their examples have the same names.
     """
-    found: dict[str, tuple[str, int]] = {}
+    _places.clear()
     ambiguous = set()
     for item in items:
         test: Any = attribute(item, "dtest")
@@ -21,6 +25,18 @@ def places(items: Iterable[object]) -> dict[str, tuple[str, int]]:
         if isinstance(file, str) and isinstance(first, int):
             for number, example in enumerate(test.examples):
                 name, place = f"<doctest {test.name}[{number}]>", (file, first + example.lineno + 1)
-                if found.setdefault(name, place) != place:
+                if _places.setdefault(name, place) != place:
                     ambiguous.add(name)
-    return {name: place for name, place in found.items() if name not in ambiguous}
+    for name in ambiguous:
+        del _places[name]
+
+
+def place_of(file: str, line: int) -> tuple[str, int]:
+    """File and line of a line of an example; of any other, the same as they were given."""
+    name, first = _places.get(file, (file, 1))
+    return name, first + line - 1
+
+
+def text_of(file: str, text: str) -> str:
+    """A line of a file without what stands there before the text that was compiled: the prompt of an example."""
+    return text.lstrip()[_PROMPT:] if file in _places else text

@@ -18,7 +18,7 @@ from pytest_httpleak.results import CLEAN, ROW, Results
 from pytest_httpleak.session.checks import Check
 from pytest_httpleak.session.core import Session
 from pytest_httpleak.settings import Mode, RunSettings, Settings, is_marked, settings_for, with_later_marks
-from pytest_httpleak.sites import set_examples, set_tests
+from pytest_httpleak.sites import set_tests
 from pytest_httpleak.widerfixtures import WiderFixtures
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Guard:
             if no_functions:
                 from pytest_httpleak import doctests  # here, as most runs have none
 
-                set_examples(doctests.places(no_functions))
+                doctests.set_tests(no_functions)
         runs = [impl for impl in self.config.hook.pytest_runtest_protocol.get_hookimpls() if not _is_wrapper(impl)]
         others = [impl for impl in runs if impl.plugin is not hooks and impl.plugin_name != "runner"]
         if others:

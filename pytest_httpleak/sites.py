@@ -46,7 +46,6 @@ _PROTOCOL_CALLS: Final = frozenset(
 _sorts: dict[str, int] = {}
 _modules: dict[str, str] = {}  # the module's name for each file that was sorted
 _tests: set[str] = set()
-_examples: dict[str, tuple[str, int]] = {}
 _user_root: str | None = None
 
 
@@ -63,12 +62,6 @@ def set_tests(files: set[str]) -> None:
     _tests.clear()
     _tests.update(files)
     _sorts.update(dict.fromkeys(_tests & _modules.keys(), _USER))
-
-
-def set_examples(places: dict[str, tuple[str, int]]) -> None:
-    """Says by the names that doctest gives to its examples in which file each stands, and at which line it begins."""
-    _examples.clear()
-    _examples.update(places)
 
 
 class Birth:
@@ -352,17 +345,12 @@ _MOST_TOLD: Final = 4096
 
 
 def _site_of(code: CodeType, instruction: int) -> Site:
-    from pytest_httpleak.model.findings import Site  # here, as a clean run tells no place
+    from pytest_httpleak import doctests  # here, as a clean run tells no place
+    from pytest_httpleak.model.findings import Site
 
     line = code.co_firstlineno
     for start, end, number in code.co_lines():
         if start <= instruction < end and number is not None:
             line = number
             break
-    file, _ = _examples.get(code.co_filename, (code.co_filename, 1))
-    return Site(file, line + lines_before(code), code.co_name)
-
-
-def lines_before(code: CodeType) -> int:
-    """How many lines of its file are before the text that a code was compiled from: none but for a doctest."""
-    return _examples.get(code.co_filename, ("", 1))[1] - 1
+    return Site(*doctests.place_of(code.co_filename, line), code.co_name)

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from types import AsyncGeneratorType, CodeType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
+from pytest_httpleak import doctests
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.probes import infrastructure
-from pytest_httpleak.sites import HTTP_PACKAGES, is_user_file, lines_before, place_at
+from pytest_httpleak.sites import HTTP_PACKAGES, is_user_file, place_at
 from pytest_httpleak.standardhints import by_maker
 
 if TYPE_CHECKING:
@@ -175,9 +176,9 @@ def _handed(created: Site, call: dis.Instruction) -> str:
     if positions.lineno is None or positions.col_offset is None:
         return ""
     place = place_at(created)
-    before = 0 if place is None else lines_before(place[0])
-    text = _line(created.file, before + positions.lineno).encode()[positions.col_offset :].decode(errors="replace")
-    found = _HANDED.match(text)
+    name = created.file if place is None else place[0].co_filename
+    text = doctests.text_of(name, _line(*doctests.place_of(name, positions.lineno)))
+    found = _HANDED.match(text.encode()[positions.col_offset :].decode(errors="replace"))
     return "" if found is None else found[1]
 
 

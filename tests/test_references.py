@@ -206,6 +206,14 @@ def put(program: Any, place: str) -> Any:
     return client
 
 
+def _with_variables(client: Client) -> Callable[[], App]:
+    def function(app: App = App(client)) -> App:  # noqa: B008
+        found = other = app
+        return found or other
+
+    return function
+
+
 PLACES: dict[str, Callable[[Client], dict[str, Any]]] = {
     "nowhere": lambda client: {},
     "module": lambda client: {"client": client},
@@ -239,6 +247,7 @@ PLACES: dict[str, Callable[[Client], dict[str, Any]]] = {
     "closure over singletons": lambda client: {"client": over({App: App(client)})},
     "object by default": lambda client: {"client": lambda app=App(client): app},  # noqa: B008
     "object by named default": lambda client: {"client": lambda *, app=App(client): app},  # noqa: B008
+    "object by default among variables": lambda client: {"client": _with_variables(client)},
     "dict by default": lambda client: {"client": lambda *, kept={"a": client}: kept},
     "default": lambda client: {"client": lambda kept=(client,): kept},
     "attribute of a function": lambda client: (
@@ -337,6 +346,7 @@ class Cached:
         "closure over singletons",
         "object by default",
         "object by named default",
+        "object by default among variables",
     ],
 )
 def test_an_attribute_is_a_place_as_long_lived_as_the_process(program: Any, place: str) -> None:
@@ -799,6 +809,7 @@ def test_a_search_that_ends_elsewhere_tells_of_no_object(program: Any) -> None:
         ("attribute of a function", "module attribute program.client.client"),
         ("object by default", "module attribute program.client, default of 'app'.client"),
         ("object by named default", "module attribute program.client, default of 'app'.client"),
+        ("object by default among variables", "module attribute program.client, default of 'app'.client"),
         ("dict by default", "module attribute program.client, default of 'kept'['a']"),
     ],
 )

@@ -16,7 +16,7 @@ from marked import Leaks
 
 from pytest_httpleak import sites, withblocks
 from pytest_httpleak.model.facts import replace
-from pytest_httpleak.model.findings import Suspect
+from pytest_httpleak.model.findings import Site, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 
 STACK = "close the stack that it was entered by, best with `with contextlib.ExitStack() as stack:`"
@@ -71,12 +71,17 @@ def births() -> list[sites.Birth]:
     return []
 
 
+def client_of(library: str, births: list[sites.Birth]) -> Any:
+    """A session of an installed library."""
+    namespace: dict[str, Any] = {"__name__": f"{library}.sessions", "note": lambda: births.append(sites.capture(2))}
+    exec(compile(LIBRARY, f"/usr/lib/python3/site-packages/{library}/sessions.py", "exec"), namespace)
+    return namespace["Session"]()
+
+
 @pytest.fixture
 def client(births: list[sites.Birth]) -> Any:
-    """A session of an installed library."""
-    namespace: dict[str, Any] = {"__name__": "requests.sessions", "note": lambda: births.append(sites.capture(2))}
-    exec(compile(LIBRARY, "/usr/lib/python3/site-packages/requests/sessions.py", "exec"), namespace)
-    return namespace["Session"]()
+    """One of a library whose sessions may be used again."""
+    return client_of("requests", births)
 
 
 @pytest.fixture
@@ -282,6 +287,42 @@ def test_of_a_client_of_the_users_own_its_close_may_be_to_blame(client: Any, bir
     own = replace(stock, type="program.Session")
     assert str(withblocks.hint(own)).endswith("; or its own `close()` does not call `super().close()`")
     assert str(withblocks.hint(stock)).endswith("opens it again")
+
+
+def test_a_library_without_hooks_is_not_said_to_have_them(births: list[sites.Birth]) -> None:
+    by_block(client_of("httpx", births))
+    suspect = replace(suspect_of(births[0]), library="httpx")
+    assert withblocks.hint(suspect) == DROPPED.partition(";")[0].replace("requests", "httpx")
+
+
+@pytest.mark.parametrize(
+    ("library", "own_hint", "closing"),
+    [
+        ("requests", "", "response.close()"),
+        ("aiohttp", "", "response.release()"),
+        ("httpx", "call `await response.aclose()`", "await response.aclose()"),
+        ("httpx", "call `response.close()`", "response.close()"),
+    ],
+)
+def test_what_is_handed_on_is_closed_by_the_means_of_its_library(
+    births: list[sites.Birth], library: str, own_hint: str, closing: str
+) -> None:
+    by_block_through_an_adapter(client_of(library, births))
+    suspect = replace(suspect_of(births[0]), library=library, hint=own_hint)
+    assert withblocks.hint(suspect) == HANDED_ON.replace("response.close()", closing)
+
+
+@pytest.mark.parametrize(("state", "is_again"), [(State.COLLECTED, True), (State.OPEN, False)])
+def test_only_what_was_dropped_was_made_again_within_its_block(
+    client: Any, births: list[sites.Birth], state: State, *, is_again: bool
+) -> None:
+    by_block(client)
+    suspect = suspect_of(births[0], Kind.SOCKETS, state)
+    maker = Site("/usr/lib/python3/smtplib.py", 1, "connect")
+    suspect = replace(suspect, library="socket", stack=(maker, *suspect.stack))
+    hint = withblocks.hint(suspect)
+    assert (hint is not None) is is_again
+    assert hint is None or "within the block it was connected again" in hint
 
 
 @pytest.mark.parametrize("kind", [Kind.SOCKETS, Kind.FDS, Kind.THREADS])
