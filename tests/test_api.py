@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import http.client
 import os
 import re
@@ -34,6 +35,12 @@ def check(session: Session) -> Iterator[Check]:
 
 
 @pytest.fixture
+def without_garbage() -> None:
+    """What earlier tests have left to the garbage collector is not to be closed by it while a test counts."""
+    gc.collect()
+
+
+@pytest.fixture
 def leakcheck(session: Session, check: Check) -> LeakCheck:
     """The interface as a test has it."""
     return LeakCheck(session, check)
@@ -43,6 +50,7 @@ def opened(kept: list[Any], number: int = 1) -> None:
     kept += [socket.socket() for _ in range(number)]
 
 
+@pytest.mark.usefixtures("without_garbage")
 class TestSnapshot:
     def test_the_difference_is_what_was_added(self, leakcheck: LeakCheck, kept: list[Any]) -> None:
         before = leakcheck.snapshot()
