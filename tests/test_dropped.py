@@ -1,4 +1,4 @@
-"""What only a traceback or the instance of a `unittest.TestCase` keeps is dropped: what Python ends then itself is no leak."""
+"""What only a traceback, a fixture's value or a `unittest.TestCase` keeps is dropped: what Python ends then itself is no leak."""
 
 from inner import Inner
 
@@ -143,6 +143,116 @@ def test_so_it_is_with_what_only_the_traceback_of_a_failed_test_keeps(inner: Inn
     )
     inner.run("--httpleak-grace=0.1").assert_outcomes(failed=2)
     assert inner.outcomes() == {"test_dropped": "clean", "test_kept": "leaked"}
+
+
+VALUES = """
+import os
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+KEPT = []
+STOP = threading.Event()
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+class Service:
+    def __init__(self):
+        self.me = self
+        self.file = open(os.devnull)
+        self.executor = ThreadPoolExecutor(1)
+        self.executor.submit(int).result()
+
+
+@pytest.fixture
+def file():
+    return open(os.devnull)
+
+
+@pytest.fixture
+def service():
+    return Service()
+
+
+@pytest.fixture
+def executor(service):
+    yield service.executor
+
+
+@pytest.fixture(scope="module")
+def of_the_module():
+    yield Service()
+
+
+@pytest.fixture
+def sock():
+    return socket.create_server(("127.0.0.1", 0))
+
+
+@pytest.fixture(scope="module")
+def kept_for_the_module():
+    KEPT.append(open(os.devnull))
+    yield KEPT[-1]
+    STOP.set()
+
+
+def test_file(file):
+    pass
+
+
+def test_service(service):
+    pass
+
+
+def test_executor(executor):
+    pass
+
+
+def test_asked_for(request):
+    request.getfixturevalue("file")
+
+
+def test_of_the_module(of_the_module):
+    pass
+
+
+def test_kept(file):
+    KEPT.append(file)
+
+
+def test_kept_by_the_test_itself(request, file):
+    request.node.mine = file
+
+
+def test_whose_values_are_kept(request, file):
+    KEPT.append(request.node.funcargs)
+
+
+def test_kept_at_work(executor):
+    executor.submit(STOP.wait)
+
+
+def test_socket(sock):
+    pass
+
+
+def test_kept_for_the_module(kept_for_the_module):
+    pass
+"""
+
+
+def test_what_only_pytest_has_as_the_value_of_a_fixture_is_dropped_with_it(inner: Inner) -> None:
+    inner.write(test_a=VALUES)
+    inner.run("--httpleak-grace=0.1", "-k", "not kept and not socket").assert_outcomes(passed=5, deselected=6)
+
+
+def test_the_value_of_a_fixture_that_stays_or_was_to_be_closed_is_a_leak(inner: Inner) -> None:
+    inner.write(test_a=VALUES)
+    inner.run("--httpleak-grace=0.1", "-k", "kept or socket").assert_outcomes(passed=1, failed=5, errors=1)
+    names = "kept kept_by_the_test_itself whose_values_are_kept kept_at_work socket".split()
+    assert inner.outcomes() == {f"test_{name}": "leaked" for name in names} | {"test_kept_for_the_module": "clean"}
 
 
 def test_what_stays_is_a_leak(inner: Inner) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from types import FrameType
 from typing import Any, Final
 
@@ -47,15 +47,27 @@ def frames(raised: Collection[int] = ()) -> list[FrameType]:
 def _of_setup_and_teardown() -> list[Any]:
     """The errors that pytest has in hand while it tears down; `sys` has only that of the test's own function."""
     errors: list[Any] = []
+    for frame in _tearing_down():
+        parts = [*frame.f_locals.values(), attribute(frame.f_locals.get("self"), "cached_result")]
+        for _ in range(_PAIRED):
+            errors += [part for part in parts if is_a(part, BaseException)]
+            parts = [each for part in parts if is_a(part, (list, tuple)) for each in part]
+    return errors
+
+
+def result_of_fixture() -> Any:
+    """What the fixture that is being torn down has given, with how pytest knows it; None where there is none."""
+    frame = next(_tearing_down(), None)
+    return None if frame is None else attribute(frame.f_locals.get("self"), "cached_result")
+
+
+def _tearing_down() -> Iterator[FrameType]:
+    """The functions of pytest's that are at it, innermost first."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_globals.get("__name__") in _TEARING_DOWN and frame.f_code.co_name in ("finish", "teardown_exact"):
-            parts = [*frame.f_locals.values(), attribute(frame.f_locals.get("self"), "cached_result")]
-            for _ in range(_PAIRED):
-                errors += [part for part in parts if is_a(part, BaseException)]
-                parts = [each for part in parts if is_a(part, (list, tuple)) for each in part]
+            yield frame
         frame = frame.f_back
-    return errors
 
 
 def are_only_in(

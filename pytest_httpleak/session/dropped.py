@@ -1,4 +1,4 @@
-"""What is there only until the test runner lets go: of a failed test's traceback, of the instance of a `unittest.TestCase`."""
+"""What is there only until the test runner lets go: of a failed test's traceback, of fixtures' values, of a `TestCase`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Dropped:
     """What one owner has left, and would be gone, or will be, if nobody had looked."""
 
     def __init__(self, owner: Owner, item: Any) -> None:
-        """`item` is the test that is judged, as the test runner knows it; None where it is no test."""
+        """`item` is the test that has just run, as the test runner knows it; None where there is none."""
         self._owner, self._item = owner, item
 
     @functools.cached_property
@@ -37,13 +37,24 @@ class Dropped:
 
     @functools.cached_property
     def _ends(self) -> list[Any]:
-        """What will be let go of: the frames, and the instance of a test of unittest's, if nobody else keeps that."""
+        """What will be let go of: the frames, the fixtures' values, and the instance of a test of unittest's."""
+        return [*self._frames, *self._values(), *self._instance()]
+
+    def _values(self) -> list[Any]:
+        """What the test has by the names of its fixtures, and what a wider fixture has given: pytest drops both."""
+        values = attribute(self._item, "funcargs")
+        found: list[Any] = [values] if is_a(values, dict) and values and self._has_alone(values) else []
+        result = None if self._owner.scope in ("function", "block") else lasterror.result_of_fixture()
+        return found if result is None else [*found, result]
+
+    def _instance(self) -> list[Any]:
         case, instance = attribute(sys.modules.get("unittest"), "TestCase"), attribute(self._item, "_instance")
-        if not is_a(case, type) or not is_a(instance, case):
-            return self._frames
-        if not lasterror.are_only_in({id(instance): instance}, [*self._frames, self._item, self._item.__dict__]):
-            return self._frames
-        return [*self._frames, instance, object.__getattribute__(instance, "__dict__")]
+        if not is_a(case, type) or not is_a(instance, case) or not self._has_alone(instance):
+            return []
+        return [instance, object.__getattribute__(instance, "__dict__")]
+
+    def _has_alone(self, thing: Any) -> bool:
+        return lasterror.are_only_in({id(thing): thing}, [*self._frames, self._item, self._item.__dict__])
 
     def dying(self, suspects: list[Suspect], records: dict[int, Record]) -> set[int]:
         """Keys of descriptors and workers: to drop a file is Python's own business, and so is an idle executor or queue."""
