@@ -346,8 +346,56 @@ def test_a_task_factory_that_makes_something_else_is_let_be(marked: Marked, loop
     marked(clean)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="a task tells its context from Python 3.12 on")
-def test_a_task_that_is_made_directly_leaks_without_a_line(leaks: Leaks, loop: Loop) -> None:
+class OwnTask(asyncio.Task[None]):
+    """A class of tasks that the user has written."""
+
+
+until_3_14 = pytest.mark.skipif(sys.version_info >= (3, 14), reason="from Python 3.14 on nothing tells of such tasks")
+
+
+@pytest.mark.parametrize(
+    "cls", [pytest.param(asyncio.Task, marks=until_3_14), OwnTask], ids=["of asyncio", "of the user"]
+)
+@pytest.mark.parametrize("waiting", [beat, lambda: asyncio.sleep(60)], ids=["the user's", "the library's"])
+def test_a_task_that_is_made_by_its_class_leaks(
+    marked: Marked, loop: Loop, cls: type[asyncio.Task[None]], waiting: Callable[[], Any]
+) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            cls(waiting(), loop=loop.loop)  # leak: tasks
+
+        loop.run(main())
+
+    marked(leaking)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+@until_3_14
+def test_so_does_one_that_begins_at_once(marked: Marked, loop: Loop) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            asyncio.Task(beat(), loop=loop.loop, eager_start=True)  # leak: tasks
+
+        loop.run(main())
+
+    marked(leaking)
+
+
+@pytest.mark.parametrize("cls", [asyncio.Task, OwnTask])
+def test_a_task_that_is_made_by_its_class_and_awaited_is_clean(
+    marked: Marked, loop: Loop, cls: type[asyncio.Task[None]]
+) -> None:
+    def clean() -> None:
+        async def main() -> None:
+            await cls(asyncio.sleep(0), loop=loop.loop)
+
+        loop.run(main())
+
+    marked(clean)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="until Python 3.14 its line is known")
+def test_a_task_of_the_users_coroutine_that_is_made_by_its_class_leaks_without_a_line(leaks: Leaks, loop: Loop) -> None:
     def leaking() -> None:
         async def main() -> None:
             asyncio.Task(beat(), loop=loop.loop)
@@ -355,23 +403,15 @@ def test_a_task_that_is_made_directly_leaks_without_a_line(leaks: Leaks, loop: L
         loop.run(main())
 
     (finding,) = leaks(leaking)
-    assert finding.kind.value == "tasks"
-    assert finding.created is None
+    assert (finding.kind.value, finding.created) == ("tasks", None)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="a task tells its context from Python 3.12 on")
-def test_a_task_of_a_class_of_the_tests_own_leaks_without_a_line(leaks: Leaks, loop: Loop) -> None:
-    class Task(asyncio.Task[None]):
-        pass
-
-    def leaking() -> None:
-        async def main() -> None:
-            Task(asyncio.sleep(60), loop=loop.loop)
-
-        loop.run(main())
-
-    (finding,) = leaks(leaking)
-    assert finding.kind.value == "tasks"
+def test_the_set_of_all_tasks_is_left_as_it_was_found(session: Session) -> None:
+    name = "_scheduled_tasks" if hasattr(asyncio.tasks, "_scheduled_tasks") else "_all_tasks"
+    known = getattr(asyncio.tasks, name)
+    assert "add" in vars(known)
+    session.stop()
+    assert "add" not in vars(known)
 
 
 FIRST_MET = """
@@ -414,10 +454,21 @@ def test_what_a_task_makes_that_nobody_saw_being_made_belongs_to_its_maker(marke
     marked(leaking)
 
 
+OWN_WAY = """
+import asyncio
+
+def start(coroutine, loop):
+    return asyncio.Task(coroutine, loop=loop)
+"""
+
+
 def test_a_library_may_make_tasks_in_a_way_of_its_own(marked: Marked, loop: Loop) -> None:
+    library: dict[str, Any] = {"__name__": "library"}
+    exec(compile(OWN_WAY, "/usr/lib/python3/site-packages/library.py", "exec"), library)
+
     def clean() -> None:
         async def main() -> None:
-            asyncio.Task(asyncio.sleep(60), loop=loop.loop)
+            library["start"](asyncio.sleep(60), loop.loop)
 
         loop.run(main())
 

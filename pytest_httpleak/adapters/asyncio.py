@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from types import ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ from pytest_httpleak.looprecords import record_loops
 from pytest_httpleak.opennumbers import is_of_process, open_numbers
 from pytest_httpleak.patches import Wall
 from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS, Recorder
+from pytest_httpleak.sites import is_user_frame
 from pytest_httpleak.socketrecords import is_being_closed, record_of
 from pytest_httpleak.wrappers import hide_in, unseen
 
@@ -34,6 +36,7 @@ _UVLOOP_OPENERS = (
     "subprocess_exec",
     "subprocess_shell",
 )
+_ALL_TASKS = ("_scheduled_tasks", "_all_tasks")  # the latter in Python 3.11
 _STANDARD_STREAMS = (0, 1, 2)
 _PROCESS_WATCHERS = ("PidfdChildWatcher", "_PidfdChildWatcher")  # the latter from Python 3.14 on
 
@@ -48,6 +51,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         return
     record_loops(module.BaseEventLoop, hooks)
     _tasks(module.BaseEventLoop, hooks)
+    _tasks_by_class(module.tasks, hooks)
     _transports(module, hooks)
     _processes(module, hooks)
     watch: Any = hooks.watch
@@ -164,6 +168,34 @@ def _plain_creation(watch: Any, wall: Wall, original: Any, create_task: Any) -> 
         return task
 
     return create_plain_task
+
+
+def _tasks_by_class(module: Any, hooks: Hooks) -> None:
+    """Record what the user's code makes by `asyncio.Task` itself: its class puts it into a set, until Python 3.14.
+
+    How a library makes its own tasks is its business.
+    """
+    watch: Any = hooks.watch
+    wall = hooks.wall
+
+    def make(original: Any) -> Any:
+        @unseen
+        def add(task: Any) -> None:
+            __tracebackhide__ = True
+            original(task)
+            try:
+                if is_user_frame(sys._getframe(1)) and wall.on and watch.on:
+                    coro = task.get_coro()
+                    if id(coro) not in watch.sent:  # by a factory of the user's, whose caller is the one to name
+                        watch.task_made(task, coro)
+            except Exception as error:  # noqa: BLE001  # this is the wall
+                wall.fall(error)
+
+        return add
+
+    for name in _ALL_TASKS:
+        if type(getattr(module, name, None)) is weakref.WeakSet:
+            hooks.patches.replace(getattr(module, name), "add", make)
 
 
 def _transports(module: ModuleType, hooks: Hooks) -> None:
