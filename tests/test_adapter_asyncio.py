@@ -353,9 +353,8 @@ class OwnTask(asyncio.Task[None]):
 until_3_14 = pytest.mark.skipif(sys.version_info >= (3, 14), reason="from Python 3.14 on nothing tells of such tasks")
 
 
-@pytest.mark.parametrize(
-    "cls", [pytest.param(asyncio.Task, marks=until_3_14), OwnTask], ids=["of asyncio", "of the user"]
-)
+@until_3_14
+@pytest.mark.parametrize("cls", [asyncio.Task, OwnTask])
 @pytest.mark.parametrize("waiting", [beat, lambda: asyncio.sleep(60)], ids=["the user's", "the library's"])
 def test_a_task_that_is_made_by_its_class_leaks(
     marked: Marked, loop: Loop, cls: type[asyncio.Task[None]], waiting: Callable[[], Any]
@@ -395,10 +394,13 @@ def test_a_task_that_is_made_by_its_class_and_awaited_is_clean(
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="until Python 3.14 its line is known")
-def test_a_task_of_the_users_coroutine_that_is_made_by_its_class_leaks_without_a_line(leaks: Leaks, loop: Loop) -> None:
+@pytest.mark.parametrize(("cls", "waiting"), [(asyncio.Task, beat), (OwnTask, lambda: asyncio.sleep(60))])
+def test_a_task_of_the_users_coroutine_or_class_leaks_without_a_line(
+    leaks: Leaks, loop: Loop, cls: type[asyncio.Task[None]], waiting: Callable[[], Any]
+) -> None:
     def leaking() -> None:
         async def main() -> None:
-            asyncio.Task(beat(), loop=loop.loop)
+            cls(waiting(), loop=loop.loop)
 
         loop.run(main())
 
