@@ -52,6 +52,7 @@ class Owner:
         "grace",
         "inside",
         "left",
+        "left_tasks",
         "name",
         "noted",
         "notes",
@@ -73,6 +74,7 @@ class Owner:
         self.records: list[Record] = []
         self.inside: list[Owner] = []  # blocks that are set aside with a wider fixture, until it is torn down
         self.left: list[Suspect] = []  # what ended with its loop: pending tasks, what generators had open
+        self.left_tasks: dict[int, Record] | None = None  # by key: such tasks, which may be kept after their end
         self.notes: list[Taken] = []  # audit notes
         self.noted = 0  # all that were taken, of the same as well
         self.raised: tuple[int, ...] = ()  # addresses of errors that have ended it: somebody else may keep them
@@ -105,6 +107,11 @@ class Owner:
     def values_now(self) -> list[object]:
         """The objects through which a fixture that is set up may make something."""
         return [] if self.values is None else self.values.now()
+
+    def leave(self, suspects: list[Suspect], tasks: dict[int, Record] | None) -> None:
+        """Take what ended with its loop."""
+        self.left += suspects
+        self.left_tasks = {**(self.left_tasks or {}), **(tasks or {})}
 
     def keep(self, record: Record) -> None:
         """Take a record; now and then forget those of which nothing can be said any more."""
@@ -167,12 +174,12 @@ class Peaks:
 
 
 class TaskRecord(Record):
-    """A task, for the highest number pending at once; leaked tasks are found by asking their loops."""
+    """A task that may be over: for the highest number pending at once, or as it was left; its loop tells which are pending."""
 
     kind = Kind.TASKS
     LIBRARY = "asyncio"
 
-    def __init__(self, task: Any, birth: Birth) -> None:
+    def __init__(self, task: Any, birth: Birth | None) -> None:
         super().__init__()
         self.ref = weakref.ref(task)
         self.birth = birth

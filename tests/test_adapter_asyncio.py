@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from inner import Inner
 from loops import Loop
 from marked import Leaks, Marked, expected, seen
 
@@ -406,6 +407,40 @@ def test_a_task_of_the_users_coroutine_or_class_leaks_without_a_line(
 
     (finding,) = leaks(leaking)
     assert (finding.kind.value, finding.created) == ("tasks", None)
+
+
+def test_what_keeps_a_task_is_told_also_once_its_runner_has_cancelled_it(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+        import asyncio
+        import unittest
+
+        KEPT = []
+        LOOP = asyncio.new_event_loop()
+
+        async def keep():
+            KEPT.append(asyncio.create_task(asyncio.sleep(60)))
+            await asyncio.sleep(0)
+
+        async def drop():
+            asyncio.create_task(asyncio.sleep(60))
+            await asyncio.sleep(0)
+
+        class TestCase(unittest.IsolatedAsyncioTestCase):
+            async def test_kept(self): await keep()
+            async def test_dropped(self): await drop()
+
+        def test_kept_pending(): LOOP.run_until_complete(keep())
+        def teardown_module(): LOOP.close()
+        """
+    )
+    inner.run("--httpleak-grace=0.05")
+    found = {row["nodeid"].rpartition("::")[2]: row["findings"][0] for row in inner.report["tests"]}
+    assert {name: finding["held_by"] for name, finding in found.items()} == {
+        "test_kept": "module attribute test_a.KEPT[0]",
+        "test_dropped": None,
+        "test_kept_pending": "module attribute test_a.KEPT[1]",
+    }
 
 
 def test_the_set_of_all_tasks_is_left_as_it_was_found(session: Session) -> None:

@@ -59,6 +59,6 @@ class Block:
             for record in list(owner.records):
                 if record.owner is owner:
                     record.belong_to(heir)
-            heir.left += owner.left
+            heir.leave(owner.left, owner.left_tasks)
             watch.pass_on(owner, heir)
         self._session.drop(self.check)

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pytest_httpleak.model.kinds import Kind
-from pytest_httpleak.owners import Owner
+from pytest_httpleak.owners import Owner, TaskRecord
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import tasks
 from pytest_httpleak.records import Record
@@ -61,7 +61,7 @@ class LoopEnds:
             suspects = self._looking.tasks.with_holdings(
                 suspects, self._looking.look(owner, self._watch.births_of_tasks)
             )
-            owner.left += suspects
+            owner.leave(suspects, {id(task): TaskRecord(task, birth) for task, birth, of in waiting if of is owner})
             self._watch.forget_tasks(task for task, _, of in waiting if of is owner)
         if by_runner and opened:
             self._closed_with(loop, opened)
