@@ -244,7 +244,7 @@ class ResponseRecord(Record):
 
     def _holds(self) -> tuple[Held, ...]:
         pool = None if self.pool is None else self.pool()
-        place = "" if pool is None else f"a connection of {_figures(pool)}"
+        place = "" if pool is None else f"a connection of {self._figures(pool)}"
         held = (Held(Kind.CONNECTIONS, place or f"the connection to {self.connection.origin}"),)
         return held if self.socket is None else (*held, self.socket.held())
 
@@ -274,18 +274,20 @@ class ResponseRecord(Record):
         return self.suspect(
             State.OPEN,
             type_name(pool),
-            f"slot of {self.method} {self.url} [{self.status}], a response closed unread, in {_figures(pool)}",
+            f"slot of {self.method} {self.url} [{self.status}], a response closed unread, in {self._figures(pool)}",
             kind=Kind.CONNECTIONS,
             names=(self.url,),
             hint=_RELEASE,
         )
 
-
-def _figures(pool: Any) -> str:
-    if pool.pool is None:
-        return f"the closed pool of {origin_of(pool)}"
-    items = queued(pool)
-    idle = sum(1 for item in items if fileno(getattr(item, "sock", None)) >= 0)
-    size = pool.pool.maxsize
-    limit = f", max {size}" if pool.block else f", room for {size}"
-    return f"the pool of {origin_of(pool)} ({max(0, size - len(items))} checked out, {idle} idle{limit})"
+    def _figures(self, pool: Any) -> str:
+        if pool.pool is None:
+            return f"the closed pool of {origin_of(pool)}"
+        items = queued(pool)
+        idle = sum(1 for item in items if fileno(getattr(item, "sock", None)) >= 0)
+        size = pool.pool.maxsize
+        record = self.connection.pools.get(pool)
+        state = None if record is None else record.state()  # which knows of those that the pool has no room for
+        out = max(0, size - len(items)) if state is None else state.active + state.connecting
+        limit = f", max {size}" if pool.block else f", room for {size}"
+        return f"the pool of {origin_of(pool)} ({out} checked out, {idle} idle{limit})"

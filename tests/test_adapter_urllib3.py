@@ -80,6 +80,17 @@ def test_a_response_that_is_kept_unread_leaks(marked: Marked, kept: list[Any], s
     assert [held.kind for held in finding.holds] == ["connections", "sockets"]
 
 
+def test_a_connection_for_which_the_pool_has_no_room_is_counted_as_out(
+    marked: Marked, kept: list[Any], shared: Any, server: str
+) -> None:
+    def leaking() -> None:
+        kept.extend(shared.request("GET", f"{server}/ok", preload_content=False) for _ in range(2))  # leak: responses
+        kept[0].read()
+
+    (finding,) = marked(leaking)
+    assert finding.holds[0].summary == f"a connection of the pool of {server} (1 checked out, 1 idle, room for 1)"
+
+
 class OwnWay(urllib3.HTTPConnectionPool):
     """A pool of the user's that has a way of its own to get a connection."""
 
