@@ -35,6 +35,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import requests
 import urllib3
 from inner import Inner
 from loops import Loop
@@ -556,6 +557,25 @@ def test_a_librarys_database_is_closed_through_the_library(inner: Inner, monkeyp
 def test_a_response_is_asked_for_with_the_verb_that_was_used(request_line: str, verb: str) -> None:
     made = Suspect(Kind.RESPONSES, "requests", "requests.Response", State.OPEN, request_line, 1, None, ())
     assert hint(made).startswith(f"use `with session.{verb}(..., stream=True) as response:`")
+
+
+def test_what_a_session_sends_is_told_as_sent(hints_of: Any, ending: contextlib.ExitStack, server: str) -> None:
+    session = ending.enter_context(requests.Session())
+
+    def leaking() -> None:
+        prepared = session.prepare_request(requests.Request("GET", f"{server}/big"))
+        ending.callback(session.send(prepared, stream=True).close)
+
+    (hint,) = hints_of(leaking)
+    assert hint.startswith("use `with session.send(..., stream=True) as response:`")
+
+
+def test_what_an_opener_opens_is_told_as_its(hints_of: Any, ending: contextlib.ExitStack, server: str) -> None:
+    def leaking() -> None:
+        ending.callback(urllib.request.build_opener().open(f"{server}/big").close)
+
+    (hint,) = hints_of(leaking)
+    assert hint.startswith("use `with opener.open(...) as response:`")
 
 
 def test_what_urlopen_has_ftplib_open_is_closed_by_what_urlopen_returns() -> None:
