@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import queue
@@ -823,6 +824,26 @@ def test_the_entry_of_a_mapping_is_told(program: Any, mapping: type[Any]) -> Non
     client = Client()
     program.clients = mapping(a=client)
     assert references.held_by(client, seconds=30) == "module attribute program.clients['a']"
+
+
+@pytest.mark.usefixtures("whole_heap")
+def test_that_a_loop_is_the_current_one_says_less_than_who_has_it(program: Any, ending: contextlib.ExitStack) -> None:
+    policy = asyncio.events._get_event_loop_policy if sys.version_info >= (3, 14) else asyncio.get_event_loop_policy
+    current: Any = policy()._local  # type: ignore[attr-defined]
+
+    def end() -> None:
+        current._loop.close()
+        current._loop = None
+
+    program.runner = App(asyncio.new_event_loop())
+    asyncio.set_event_loop(program.runner.client)
+    ending.callback(end)
+    assert references.held_by(program.runner.client, seconds=30) == "module attribute program.runner.client"
+    del program.runner
+    assert (
+        references.held_by(current._loop, seconds=30)
+        == "module attribute asyncio.events._event_loop_policy._local._loop"
+    )
 
 
 def test_what_nobody_holds_is_held_by_nobody() -> None:

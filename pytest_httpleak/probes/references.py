@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import functools
 import gc
+import sys
 import threading
 import types
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, Final
 
-from pytest_httpleak.asking import is_a, module_of, referrers_of
+from pytest_httpleak.asking import attribute, is_a, module_of, referrers_of
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.probes.fields import (
     is_by_class,
@@ -64,8 +65,18 @@ def process_wide(thing: object, way: Way | None = None, *, seconds: float = 5.0)
 
 def held_by(thing: object, *, seconds: float = 0.3) -> str | None:
     """What still refers to `thing`, in words: `module attribute app.api._last`; None if that cannot be told in time."""
-    root = _climb(thing, Way(is_any=True), seconds)
+    current = _as_current_loop(thing)
+    root = _climb(thing, Way(is_any=True, aside=current), seconds)
+    if root is None and current:
+        root = _climb(thing, Way(is_any=True), seconds)
     return None if root is None or root is GIVEN_UP else root.text
+
+
+def _as_current_loop(thing: object) -> frozenset[int]:
+    """The identity of where asyncio has a loop as the current one, which says least of all that may refer to it."""
+    current = attribute(attribute(sys.modules.get("asyncio.events"), "_event_loop_policy"), "_local")
+    is_current = attribute(current, "_loop", None) is thing
+    return frozenset((id(attribute(current, "__dict__")),)) if is_current else frozenset()
 
 
 def _climb(thing: object, way: Way, seconds: float) -> Root | None:
