@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import weakref
 from types import ModuleType
@@ -51,7 +52,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         return
     record_loops(module.BaseEventLoop, hooks)
     _tasks(module.BaseEventLoop, hooks)
-    _tasks_by_class(module.tasks, hooks)
+    _tasks_by_class(module, hooks)
     _transports(module, hooks)
     _processes(module, hooks)
     watch: Any = hooks.watch
@@ -177,14 +178,18 @@ def _tasks_by_class(module: Any, hooks: Hooks) -> None:
     """
     watch: Any = hooks.watch
     wall = hooks.wall
+    stock = attribute(inspect.unwrap(module.BaseEventLoop.create_task), "__code__")  # which makes nearly all
 
     def make(original: Any) -> Any:
         @unseen
         def add(task: Any) -> None:
             __tracebackhide__ = True
             original(task)
+            frame = sys._getframe(1)
+            if frame.f_code is stock:
+                return
             try:
-                if is_user_frame(sys._getframe(1)) and wall.on and watch.on:
+                if wall.on and watch.on and is_user_frame(frame):
                     coro = task.get_coro()
                     if id(coro) not in watch.sent:  # by a factory of the user's, whose caller is the one to name
                         watch.task_made(task, coro)
@@ -194,8 +199,8 @@ def _tasks_by_class(module: Any, hooks: Hooks) -> None:
         return add
 
     for name in _ALL_TASKS:
-        if type(getattr(module, name, None)) is weakref.WeakSet:
-            hooks.patches.replace(getattr(module, name), "add", make)
+        if type(getattr(module.tasks, name, None)) is weakref.WeakSet:
+            hooks.patches.replace(getattr(module.tasks, name), "add", make)
 
 
 def _transports(module: ModuleType, hooks: Hooks) -> None:
