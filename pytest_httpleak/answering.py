@@ -46,6 +46,7 @@ class Answering:
         self.keepers: list[Owner] = []  # wider fixtures that are set up: their values make what they need when asked
         self.tasks: dict[int, TaskOrigin] = {}
         self.sent: dict[int, TaskOrigin] = {}  # by coroutine: tasks that are about to be made
+        self.making_tasks: list[Any] = []  # the tasks, or None, that make such as may run before they are made
         self.borrowed: dict[int, list[Worker]] = {}
         self.making: set[int] = set()  # threads that make a loop: what that opens for itself is no business of its own
         # Functions that make the task which their caller asks for; no set, as the hash of a code object is dear.

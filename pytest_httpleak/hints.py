@@ -239,7 +239,11 @@ def _of_response(suspect: Suspect) -> str:
     if any(file.endswith("/urllib/request.py") for file in files):
         if suspect.state is State.COLLECTED and _UNAUTHORIZED.search(suspect.summary):
             return _ASKED_FOR_PASSWORD
-        text = URLOPEN.replace("urlopen(", "opener.open(") if _called(suspect) == "open" else URLOPEN
+        text = (
+            URLOPEN.replace("urlopen(", "opener.open(")
+            if _has_called(suspect, "urllib/request.py", "open")
+            else URLOPEN
+        )
         return _HTTP_ERROR if _NOT_FINE.search(suspect.summary) else text
     text = _CLOSE_RESPONSE.get(suspect.library, _BY_KIND[Kind.RESPONSES])
     name = "requests" if any(file.endswith("/requests/api.py") for file in files) else "session"
@@ -248,16 +252,18 @@ def _of_response(suspect: Suspect) -> str:
 
 def _verb(suspect: Suspect) -> str:
     """The method of a session that sends such a request, or one that was made before."""
-    if _called(suspect) == "send":
+    if _has_called(suspect, "requests/sessions.py", "send"):
         return "send"
     verb = suspect.summary.partition(" ")[0].lower()
     return verb if verb in _VERBS else "get"
 
 
-def _called(suspect: Suspect) -> str:
-    """The function that the user's line has called; empty where that is not known."""
+def _has_called(suspect: Suspect, file: str, function: str) -> bool:
+    """Whether the user's line has called a function of a library itself, and is not what stands in its place."""
     inside = [*itertools.takewhile(lambda site: site != suspect.created, suspect.stack)]
-    return inside[-1].function if 0 < len(inside) < len(suspect.stack) else ""
+    if suspect.created is None or not 0 < len(inside) < len(suspect.stack) or suspect.created.function == function:
+        return False
+    return inside[-1].function == function and inside[-1].file.replace("\\", "/").endswith(f"/{file}")
 
 
 _VERBS: Final = frozenset("delete head options patch post put".split())

@@ -172,18 +172,38 @@ class Watch(Answering):
                     return
         self.task_made(task, coro, 5)
 
+    def task_at_work(self) -> Any:
+        """The task that is run right now; None outside of any."""
+        loop = self.running_loop()
+        return None if loop is None else self.current_task(loop)
+
+    def task_of_class_made(self, task: Any, cls: Any) -> None:
+        """The same as `task_made` for a task that the user makes by its class, which may not be ready to be asked itself.
+
+        Not where a task factory of the user's does so: whoever has called that is named.
+        """
+        making = self.making_tasks
+        if making and making[-1] is self.task_at_work():
+            return
+        self._meet(cls.get_loop(task))
+        birth, owner = self._origin(4)
+        self._note_task(task, birth, owner, cls.get_coro(task))
+
     def task_made(self, task: Any, coro: object, depth: int = 4) -> None:
         """Note the birth and the owner of an asyncio task; by its identity alone, since tasks are many and short.
 
         The coroutine that it runs need not be `coro`: task factories and wrappers put others around it.
         """
-        self._meet(task)
+        self._meet(task.get_loop() if hasattr(task, "get_loop") else None)
         sent = self.sent.pop(id(coro), None) if self.sent else None
         birth, owner = sent[:2] if sent else self._origin(depth)
         if not birth.is_users() and self.is_in_a_librarys_task():
             owner = self.root
         # Not asked of a task that is over: an eager one has no coroutine left, at which Python 3.12.1 crashes.
         runs = task.get_coro() if hasattr(task, "get_coro") and not task.done() else coro
+        self._note_task(task, birth, owner, runs)
+
+    def _note_task(self, task: Any, birth: Birth, owner: Owner, runs: object) -> None:
         self.tasks[id(task)] = (birth, self.root if owner.over else owner, id(runs))
         self.births_of_tasks += 1
         if self.births_of_tasks >= self.asked_at:
@@ -192,9 +212,8 @@ class Watch(Answering):
         if self.peaking and (birth.is_users() or self.running_loop() is not None):
             self.opened(TaskRecord(task, birth))
 
-    def _meet(self, task: Any) -> None:
+    def _meet(self, loop: Any) -> None:
         """Know the loop of a task, which may be older than the watch: that of `asyncio.run()` around a checked block."""
-        loop = task.get_loop() if hasattr(task, "get_loop") else None
         known = self.loops.get(id(loop))
         if loop is not None and (known is None or known() is not loop):
             self.loops[id(loop)] = weakref.ref(loop)

@@ -416,6 +416,7 @@ def test_what_keeps_a_task_is_told_also_once_its_runner_has_cancelled_it(inner: 
         import unittest
 
         KEPT = []
+        OTHERS = []
         LOOP = asyncio.new_event_loop()
 
         async def keep():
@@ -429,18 +430,90 @@ def test_what_keeps_a_task_is_told_also_once_its_runner_has_cancelled_it(inner: 
         class TestCase(unittest.IsolatedAsyncioTestCase):
             async def test_kept(self): await keep()
             async def test_dropped(self): await drop()
+            async def test_dropped_beside_another(self):
+                await drop()
+                OTHERS.append(asyncio.create_task(asyncio.sleep(60)))
 
         def test_kept_pending(): LOOP.run_until_complete(keep())
         def teardown_module(): LOOP.close()
         """
     )
     inner.run("--httpleak-grace=0.05")
-    found = {row["nodeid"].rpartition("::")[2]: row["findings"][0] for row in inner.report["tests"]}
-    assert {name: finding["held_by"] for name, finding in found.items()} == {
-        "test_kept": "module attribute test_a.KEPT[0]",
-        "test_dropped": None,
-        "test_kept_pending": "module attribute test_a.KEPT[1]",
+    found = {
+        row["nodeid"].rpartition("::")[2]: sorted(str(finding["held_by"]) for finding in row["findings"])
+        for row in inner.report["tests"]
     }
+    assert found == {
+        "test_kept": ["module attribute test_a.KEPT[0]"],
+        "test_dropped": ["None"],
+        "test_dropped_beside_another": ["None", "module attribute test_a.OTHERS[0]"],
+        "test_kept_pending": ["module attribute test_a.KEPT[1]"],
+    }
+
+
+class Unready(asyncio.Task[None]):
+    """One that cannot be asked until its constructor is through."""
+
+    def __init__(self, coroutine: Any, **kwargs: Any) -> None:
+        super().__init__(coroutine, **kwargs)
+        self.ready = True
+
+    def get_coro(self) -> Any:
+        assert self.ready
+        return super().get_coro()
+
+    def get_loop(self) -> Any:
+        assert self.ready
+        return super().get_loop()
+
+    def done(self) -> bool:
+        return self.ready and super().done()
+
+
+class NoTask:
+    """What stands in for a task, as third parties may write one."""
+
+    def __init__(self) -> None:
+        asyncio._register_task(self)  # type: ignore[arg-type]
+        asyncio._unregister_task(self)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("make", [lambda: Unready(asyncio.sleep(0)), NoTask], ids=["unready", "no task"])
+def test_what_calls_itself_a_task_is_not_asked_by_its_own_methods(
+    marked: Marked, loop: Loop, session: Session, make: Callable[[], Any]
+) -> None:
+    def clean() -> None:
+        async def main() -> None:
+            make()
+            await asyncio.sleep(0)
+
+        loop.run(main())
+
+    marked(clean)
+    assert not any(wall.error for wall in session.watch.walls)
+
+
+def test_a_task_of_a_factory_that_wraps_is_counted_once(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+        import asyncio
+
+        async def wrapped(coroutine):
+            return await coroutine
+
+        def factory(loop, coroutine, **kwargs):
+            return asyncio.Task(wrapped(coroutine), loop=loop, **kwargs)
+
+        def test_a(httpleak):
+            async def main():
+                asyncio.get_running_loop().set_task_factory(factory)
+                await asyncio.gather(*(asyncio.create_task(asyncio.sleep(0)) for _ in range(3)))
+
+            asyncio.run(main())
+            assert httpleak.peak("tasks") == 4
+        """
+    )
+    inner.run().assert_outcomes(passed=1)
 
 
 def test_the_set_of_all_tasks_is_left_as_it_was_found(session: Session) -> None:

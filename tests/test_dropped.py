@@ -147,13 +147,17 @@ def test_so_it_is_with_what_only_the_traceback_of_a_failed_test_keeps(inner: Inn
 
 VALUES = """
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 KEPT = []
+PROCESSES = []
 STOP = threading.Event()
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -189,6 +193,23 @@ def of_the_module():
 @pytest.fixture
 def sock():
     return socket.create_server(("127.0.0.1", 0))
+
+
+class Number:
+    def __init__(self):
+        self.fd = os.open(os.devnull, os.O_RDONLY)
+
+
+@pytest.fixture
+def number():
+    return Number()
+
+
+@pytest.fixture
+def process():
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    PROCESSES.append(process.pid)
+    return process
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +251,19 @@ def test_whose_values_are_kept(request, file):
     KEPT.append(request.node.funcargs)
 
 
+def test_kept_number(number):
+    pass
+
+
+def test_kept_by_a_process_that_runs(process):
+    pass
+
+
+def test_processes_end():
+    for pid in PROCESSES:
+        os.kill(pid, signal.SIGKILL)
+
+
 def test_kept_at_work(executor):
     executor.submit(STOP.wait)
 
@@ -245,14 +279,47 @@ def test_kept_for_the_module(kept_for_the_module):
 
 def test_what_only_pytest_has_as_the_value_of_a_fixture_is_dropped_with_it(inner: Inner) -> None:
     inner.write(test_a=VALUES)
-    inner.run("--httpleak-grace=0.1", "-k", "not kept and not socket").assert_outcomes(passed=5, deselected=6)
+    inner.run("--httpleak-grace=0.1", "-k", "not kept and not socket").assert_outcomes(passed=6, deselected=8)
 
 
 def test_the_value_of_a_fixture_that_stays_or_was_to_be_closed_is_a_leak(inner: Inner) -> None:
     inner.write(test_a=VALUES)
-    inner.run("--httpleak-grace=0.1", "-k", "kept or socket").assert_outcomes(passed=1, failed=5, errors=1)
-    names = "kept kept_by_the_test_itself whose_values_are_kept kept_at_work socket".split()
-    assert inner.outcomes() == {f"test_{name}": "leaked" for name in names} | {"test_kept_for_the_module": "clean"}
+    inner.run("--httpleak-grace=0.1", "-k", "kept or socket or processes").assert_outcomes(passed=2, failed=7, errors=1)
+    names = "kept kept_by_the_test_itself whose_values_are_kept kept_at_work socket kept_number".split()
+    names.append("kept_by_a_process_that_runs")
+    clean = ("test_kept_for_the_module", "test_processes_end")
+    assert inner.outcomes() == {f"test_{name}": "leaked" for name in names} | dict.fromkeys(clean, "clean")
+
+
+def test_after_a_block_nothing_is_dropped(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+        import os
+        import unittest
+        import pytest
+        from pytest_httpleak import LeakError, no_leaks
+
+        @pytest.fixture
+        def files():
+            files = []
+            yield files
+            with pytest.raises(LeakError), no_leaks():
+                files.append(open(os.devnull))
+            files.pop().close()
+
+        def test_it(files):
+            with pytest.raises(LeakError), no_leaks():
+                files.append(open(os.devnull))
+            files.pop().close()
+
+        class TestCase(unittest.TestCase):
+            def test_it(self):
+                with pytest.raises(LeakError), no_leaks():
+                    self.file = open(os.devnull)
+                self.file.close()
+        """
+    )
+    inner.run("--httpleak-grace=0.1").assert_outcomes(passed=2)
 
 
 def test_what_stays_is_a_leak(inner: Inner) -> None:

@@ -570,6 +570,27 @@ def test_what_a_session_sends_is_told_as_sent(hints_of: Any, ending: contextlib.
     assert hint.startswith("use `with session.send(..., stream=True) as response:`")
 
 
+def test_what_an_adapter_of_the_users_sends_is_told_as_the_sessions(
+    hints_of: Any, ending: contextlib.ExitStack, server: str
+) -> None:
+    class Adapter(requests.adapters.HTTPAdapter):
+        def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+            return super().send(*args, **kwargs)
+
+    class Session(requests.Session):
+        def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+            return super().send(*args, **kwargs)
+
+    session = ending.enter_context(Session())
+    session.mount("http://", Adapter())
+
+    def leaking() -> None:
+        ending.callback(session.get(f"{server}/big", stream=True).close)
+
+    (hint,) = hints_of(leaking)
+    assert hint.startswith("use `with session.get(..., stream=True) as response:`")
+
+
 def test_what_an_opener_opens_is_told_as_its(hints_of: Any, ending: contextlib.ExitStack, server: str) -> None:
     def leaking() -> None:
         ending.callback(urllib.request.build_opener().open(f"{server}/big").close)

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks
-from pytest_httpleak.asking import attribute
+from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.looprecords import record_loops
 from pytest_httpleak.opennumbers import is_of_process, open_numbers
 from pytest_httpleak.patches import Wall
@@ -131,6 +131,8 @@ def _creation(watch: Any, wall: Wall, original: Any) -> Any:
 
 
 def _making_at_once(watch: Any, wall: Wall) -> Any:
+    """How to make what may run before it is made; the maker's task, or None, is in `watch.making_tasks` for as long."""
+
     @unseen
     def made_at_once(original: Any, loop: Any, coro: Any, kwargs: Any) -> Any:
         """Make a task that may run before it is returned, or be something else."""
@@ -141,9 +143,11 @@ def _making_at_once(watch: Any, wall: Wall) -> Any:
         except Exception as error:  # noqa: BLE001  # this is the wall
             wall.fall(error)
         task = None
+        watch.making_tasks.append(watch.task_at_work())
         try:
             task = original(loop, coro, **kwargs)
         finally:
+            watch.making_tasks.pop()
             if not hasattr(task, "get_coro"):
                 watch.sent.pop(id(coro), None)
         return task
@@ -178,6 +182,7 @@ def _tasks_by_class(module: Any, hooks: Hooks) -> None:
     """
     watch: Any = hooks.watch
     wall = hooks.wall
+    cls = module.Task
     stock = attribute(inspect.unwrap(module.BaseEventLoop.create_task), "__code__")  # which makes nearly all
 
     def make(original: Any) -> Any:
@@ -189,10 +194,8 @@ def _tasks_by_class(module: Any, hooks: Hooks) -> None:
             if frame.f_code is stock:
                 return
             try:
-                if wall.on and watch.on and is_user_frame(frame):
-                    coro = task.get_coro()
-                    if id(coro) not in watch.sent:  # by a factory of the user's, whose caller is the one to name
-                        watch.task_made(task, coro)
+                if wall.on and watch.on and is_user_frame(frame) and is_a(task, cls):
+                    watch.task_of_class_made(task, cls)
             except Exception as error:  # noqa: BLE001  # this is the wall
                 wall.fall(error)
 

@@ -93,9 +93,9 @@ def are_only_in(
     for _ in range(_LEVELS):
         held: set[int] = set()
         above: dict[int, Any] = {}
-        for referrer in _referrers(level):
-            if id(referrer) in ours or module_of(referrer).startswith(_OWN):
-                continue
+        for referrer in _referrers(level, ours):
+            if _is_running_process(referrer):  # which `subprocess` keeps if it is dropped
+                return False
             held.update(map(id, gc.get_referents(referrer)))
             if id(referrer) not in ends and id(referrer) not in seen:
                 above[id(referrer)] = referrer
@@ -112,6 +112,11 @@ def are_only_in(
     return False
 
 
+def _is_running_process(thing: Any) -> bool:
+    cls = attribute(sys.modules.get("subprocess"), "Popen")
+    return is_a(cls, type) and is_a(thing, cls) and attribute(thing, "returncode") is None
+
+
 def _running() -> set[int]:
     """The identities of the frames that have led here."""
     found = set()
@@ -122,7 +127,8 @@ def _running() -> set[int]:
     return found
 
 
-def _referrers(level: dict[int, Any]) -> list[Any]:
-    """What refers to the values of a dict, but for the dict itself and what only passes them on."""
+def _referrers(level: dict[int, Any], ours: set[int]) -> Iterator[Any]:
+    """What refers to the values of a dict, but for the dict itself, what only passes them on, and what is ours."""
     things = list(level.values())
-    return [each for each in referrers_of(things) if each is not things and each is not level]
+    aside = {id(things), id(level), *ours}
+    return (each for each in referrers_of(things) if id(each) not in aside and not module_of(each).startswith(_OWN))

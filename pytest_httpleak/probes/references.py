@@ -32,6 +32,7 @@ from pytest_httpleak.probes.fields import (
 )
 from pytest_httpleak.probes.paths import Root, Step, is_ended, live, of_thread, owner_of, root_of
 from pytest_httpleak.probes.ways import Way, leads_to_class, steps_from
+from pytest_httpleak.sites import is_of_asyncio
 
 _LEVELS: Final = 8  # that are told
 _MOST_LEVELS: Final = 16  # that are searched for an answer that decides: an application keeps its routes that deep
@@ -121,8 +122,8 @@ def _nearest(part: Step) -> Root | None:
 
 
 def _last(part: Step) -> Root | None:
-    """A frame that only a traceback keeps: the answer where no other is found."""
-    return live(part) if is_ended(part.thing) else None
+    """A frame that only a traceback keeps: the answer where no other is found; not what asyncio itself has ended tasks by."""
+    return live(part) if is_ended(part.thing) and not is_of_asyncio(part.thing.f_code.co_filename) else None
 
 
 def _with_owners(steps: list[Step]) -> Iterator[tuple[Step, list[Any]]]:

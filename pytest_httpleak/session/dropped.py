@@ -28,7 +28,7 @@ class Dropped:
     """What one owner has left, and would be gone, or will be, if nobody had looked."""
 
     def __init__(self, owner: Owner, item: Any) -> None:
-        """`item` is the test that has just run, as the test runner knows it; None where there is none."""
+        """`item` is the test that has just run, as the test runner knows it; None for a block, after which all goes on."""
         self._owner, self._item = owner, item
 
     @functools.cached_property
@@ -42,9 +42,11 @@ class Dropped:
 
     def _values(self) -> list[Any]:
         """What the test has by the names of its fixtures, and what a wider fixture has given: pytest drops both."""
+        if self._item is None:
+            return []
         values = attribute(self._item, "funcargs")
         found: list[Any] = [values] if is_a(values, dict) and values and self._has_alone(values) else []
-        result = None if self._owner.scope in ("function", "block") else lasterror.result_of_fixture()
+        result = None if self._owner.scope == "function" else lasterror.result_of_fixture()
         return found if result is None else [*found, result]
 
     def _instance(self) -> list[Any]:
@@ -62,7 +64,7 @@ class Dropped:
         asked = [each.key for each in suspects if each.key < 0 and each.key in records] + workers
         if not asked or not self._ends:
             return set()
-        keys = [key for key in asked if records[key].ref() is not None]
+        keys = [key for key in asked if key in workers or _closes_when_dropped(records[key].ref())]
         idents = {attribute(records[key].ref(), "ident") for key in workers}
         search = _Search(self._ends, records, passing=_passing() if workers else [], outside=_in_variables(idents))
         return search.those(keys)
@@ -111,6 +113,11 @@ class _Search:
             outside=self._outside,
             until=self._until,
         )
+
+
+def _closes_when_dropped(thing: Any) -> bool:
+    """Whether what a descriptor belongs to closes it: a file does, and an object that has its number alone does not."""
+    return databases.is_database(type(thing)) or attribute(type(thing), "__del__") is not None
 
 
 def _passing() -> list[Any]:

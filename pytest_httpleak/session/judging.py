@@ -239,7 +239,7 @@ class Judging:
 
     def _dropped_of(self, owner: Owner) -> Dropped:
         if self._dropped is None:
-            self._dropped = Dropped(owner, self._item())
+            self._dropped = Dropped(owner, None if owner.scope == "block" else self._item())
         return self._dropped
 
     def _lasting(self, owner: Owner, suspects: list[Suspect], tasks_before: int) -> list[Suspect]:

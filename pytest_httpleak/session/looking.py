@@ -111,7 +111,7 @@ class Looking:
     def get_ready(self) -> None:
         """Import what suspects are made of, once there is anything to look at; a test may have left no descriptor to."""
         self._ledger.make_room()
-        from pytest_httpleak import socketends  # noqa: F401  # which records ask for when they are looked at
+        from pytest_httpleak import doctests, socketends  # noqa: F401  # which records ask for when they are looked at
 
         self._is_ready = self.tasks is not None  # whose module imports the rest
 
