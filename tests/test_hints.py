@@ -570,19 +570,33 @@ def test_what_a_session_sends_is_told_as_sent(hints_of: Any, ending: contextlib.
     assert hint.startswith("use `with session.send(..., stream=True) as response:`")
 
 
-def test_what_an_adapter_of_the_users_sends_is_told_as_the_sessions(
-    hints_of: Any, ending: contextlib.ExitStack, server: str
+class SendingAdapter(requests.adapters.HTTPAdapter):
+    """One that stands between a session and its connections."""
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        return super().send(*args, **kwargs)
+
+
+class SendingSession(requests.Session):
+    """One that has a word in what is sent."""
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        return super().send(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("session_class", "adapter_class"),
+    [(requests.Session, SendingAdapter), (SendingSession, requests.adapters.HTTPAdapter)],
+)
+def test_what_only_passes_through_the_users_send_is_told_as_it_was_asked_for(
+    hints_of: Any,
+    ending: contextlib.ExitStack,
+    server: str,
+    session_class: type[requests.Session],
+    adapter_class: type[requests.adapters.HTTPAdapter],
 ) -> None:
-    class Adapter(requests.adapters.HTTPAdapter):
-        def send(self, *args: Any, **kwargs: Any) -> requests.Response:
-            return super().send(*args, **kwargs)
-
-    class Session(requests.Session):
-        def send(self, *args: Any, **kwargs: Any) -> requests.Response:
-            return super().send(*args, **kwargs)
-
-    session = ending.enter_context(Session())
-    session.mount("http://", Adapter())
+    session = ending.enter_context(session_class())
+    session.mount("http://", adapter_class())
 
     def leaking() -> None:
         ending.callback(session.get(f"{server}/big", stream=True).close)
