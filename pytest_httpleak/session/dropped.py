@@ -64,7 +64,8 @@ class Dropped:
         asked = [each.key for each in suspects if each.key < 0 and each.key in records] + workers
         if not asked or not self._ends:
             return set()
-        keys = [key for key in asked if key in workers or _closes_when_dropped(records[key].ref())]
+        keys = [key for key in asked if records[key].ref() is not None]
+        keys = [key for key in keys if key in workers or _closes_when_dropped(records[key].ref())]
         idents = {attribute(records[key].ref(), "ident") for key in workers}
         search = _Search(self._ends, records, passing=_passing() if workers else [], outside=_in_variables(idents))
         return search.those(keys)
