@@ -82,8 +82,7 @@ class Answering:
 
     def lend(self, owner: Owner) -> Callable[[], None]:
         """Let an owner on the stack answer for what the running task or helper thread makes; gives the way back."""
-        loop = self.running_loop()
-        task = None if loop is None else self.current_task(loop)
+        task = self.task_at_work()
         if task is not None:
             known, lent_to = self.tasks.get(id(task)), weakref.ref(task)
             self.tasks[id(task)] = (self.birth(), owner, id(task.get_coro()))
@@ -217,6 +216,11 @@ class Answering:
             self._last_inside = code, instruction, maker, birth  # at once: threads may have loops of their own
         return birth
 
+    def task_at_work(self) -> Any:
+        """The task that is run right now; None outside of any."""
+        loop = self.running_loop()
+        return None if loop is None else self.current_task(loop)
+
     def of_task(self, task: Any) -> TaskOrigin | None:
         """The origin of a task, or None for one whose making was not seen."""
         coroutine = id(task.get_coro())
@@ -227,8 +231,7 @@ class Answering:
 
     def is_in_a_librarys_task(self) -> bool:
         """Whether what runs is a task that a library has made its own way, `asyncio.Task(...)`: a server's handler."""
-        loop = self.running_loop()
-        task = None if loop is None else self.current_task(loop)
+        task = self.task_at_work()
         return task is not None and self.of_task(task) is None and not runs_users_code(task)
 
     def owner_by_context(self, task: Any) -> Owner:
@@ -250,11 +253,9 @@ class Answering:
 
     def maker(self) -> Callable[[], Any] | None:
         """A weak reference to the running task or helper thread; None for the main thread outside any task."""
-        loop = self.running_loop()
-        if loop is not None:
-            task = self.current_task(loop)
-            if task is not None:
-                return weakref.ref(task)
+        task = self.task_at_work()
+        if task is not None:
+            return weakref.ref(task)
         ident = _get_ident()
         thread = None if ident == self._main else _active_threads.get(ident)
         return None if thread is None else weakref.ref(thread)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pytest_httpleak import databases
 from pytest_httpleak.asking import attribute, is_a
-from pytest_httpleak.model.findings import Suspect
+from pytest_httpleak.model.findings import Site, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.probes import infrastructure
 from pytest_httpleak.records import WEBSOCKET
@@ -128,10 +128,14 @@ def _if_done(suspect: Suspect, libraries: Sequence[str] = ()) -> str:
     return (_DROPPED if suspect.state is State.COLLECTED else _LEFT).format(whose)
 
 
+def _inside(suspect: Suspect) -> list[Site]:
+    """What is between what has made something and the user's line: all there is where that line is not known."""
+    return [*itertools.takewhile(lambda site: site != suspect.created, suspect.stack)]
+
+
 def _libraries(suspect: Suspect) -> list[str]:
     """The packages between what has made something and the user's line."""
-    inside = itertools.takewhile(lambda site: site != suspect.created, suspect.stack)
-    packages = (infrastructure.package_of(site.file) for site in inside)
+    packages = (infrastructure.package_of(site.file) for site in _inside(suspect))
     return list(dict.fromkeys(filter(None, packages)))
 
 
@@ -239,12 +243,8 @@ def _of_response(suspect: Suspect) -> str:
     if any(file.endswith("/urllib/request.py") for file in files):
         if suspect.state is State.COLLECTED and _UNAUTHORIZED.search(suspect.summary):
             return _ASKED_FOR_PASSWORD
-        text = (
-            URLOPEN.replace("urlopen(", "opener.open(")
-            if _has_called(suspect, "urllib/request.py", "open")
-            else URLOPEN
-        )
-        return _HTTP_ERROR if _NOT_FINE.search(suspect.summary) else text
+        called = "opener.open" if _has_called(suspect, "urllib/request.py", "open") else "urlopen"
+        return _HTTP_ERROR if _NOT_FINE.search(suspect.summary) else URLOPEN.replace("urlopen", called)
     text = _CLOSE_RESPONSE.get(suspect.library, _BY_KIND[Kind.RESPONSES])
     name = "requests" if any(file.endswith("/requests/api.py") for file in files) else "session"
     return text.replace("session.get(", f"{name}.{_verb(suspect)}(")
@@ -260,8 +260,8 @@ def _verb(suspect: Suspect) -> str:
 
 def _has_called(suspect: Suspect, file: str, function: str) -> bool:
     """Whether the user's line has called a function of a library itself, and is not what stands in its place."""
-    inside = [*itertools.takewhile(lambda site: site != suspect.created, suspect.stack)]
-    if suspect.created is None or not 0 < len(inside) < len(suspect.stack) or suspect.created.function == function:
+    inside, created = _inside(suspect), suspect.created
+    if not inside or created is None or created not in suspect.stack or created.function == function:
         return False
     return inside[-1].function == function and inside[-1].file.replace("\\", "/").endswith(f"/{file}")
 

@@ -74,7 +74,7 @@ class Owner:
         self.records: list[Record] = []
         self.inside: list[Owner] = []  # blocks that are set aside with a wider fixture, until it is torn down
         self.left: list[Suspect] = []  # what ended with its loop: pending tasks, what generators had open
-        self.left_tasks: dict[int, Record] | None = None  # by key: such tasks, which may be kept after their end
+        self.left_tasks: dict[int, Record] = {}  # by key: such tasks, which may be kept after their end
         self.notes: list[Taken] = []  # audit notes
         self.noted = 0  # all that were taken, of the same as well
         self.raised: tuple[int, ...] = ()  # addresses of errors that have ended it: somebody else may keep them
@@ -108,10 +108,10 @@ class Owner:
         """The objects through which a fixture that is set up may make something."""
         return [] if self.values is None else self.values.now()
 
-    def leave(self, suspects: list[Suspect], tasks: dict[int, Record] | None) -> None:
+    def leave(self, suspects: list[Suspect], tasks: dict[int, Record]) -> None:
         """Take what ended with its loop."""
         self.left += suspects
-        self.left_tasks = {**(self.left_tasks or {}), **(tasks or {})}
+        self.left_tasks |= tasks
 
     def keep(self, record: Record) -> None:
         """Take a record; now and then forget those of which nothing can be said any more."""

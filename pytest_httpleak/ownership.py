@@ -172,11 +172,6 @@ class Watch(Answering):
                     return
         self.task_made(task, coro, 5)
 
-    def task_at_work(self) -> Any:
-        """The task that is run right now; None outside of any."""
-        loop = self.running_loop()
-        return None if loop is None else self.current_task(loop)
-
     def task_of_class_made(self, task: Any, cls: Any) -> None:
         """The same as `task_made` for a task that the user makes by its class, which may not be ready to be asked itself.
 

@@ -54,8 +54,7 @@ def _leave_tasks(thing: object, things: dict[int, Any], watch: Watch) -> None:
     Not the one that is running, nor one that waits for it, which whoever has made a group of tasks is known by: what they
     make from now on is somebody's.
     """
-    loop = watch.running_loop()
-    current = None if loop is None else watch.current_task(loop)
+    current = watch.task_at_work()
     for task in things.values():
         if not is_task(task) or id(task) not in watch.tasks or task.done():
             continue

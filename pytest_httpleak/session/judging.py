@@ -104,7 +104,7 @@ class Judging:
         del waiting
         self._ledger.open()
         questions = Questions()
-        records |= {**pending_records(self._watch, found), **(owner.left_tasks or {})}
+        records |= {**pending_records(self._watch, found), **owner.left_tasks}
         return [self._explained(suspect, records, questions) for suspect in found]
 
     def _with_holdings(

@@ -52,8 +52,7 @@ def snapshot(watch: Watch) -> Snapshot:
         if record.kind is Kind.SOCKETS and any(fd in loop_fds for fd in record.descriptors()):
             continue
         counts[record.kind] += 1
-    running = watch.running_loop()
-    asking = None if running is None else watch.current_task(running)
+    asking = watch.task_at_work()
     pending = [task for loop in watch.open_loops() for task in tasks.pending(loop)]
     threads = [thread for thread in threading.enumerate() if not infrastructure.is_tool_thread(thread.name)]
     return Snapshot(
