@@ -1965,9 +1965,13 @@ def broken(*args: Any) -> None:
 
 
 def test_nothing_is_noted_once_the_watch_is_off(session: Session, loop: Loop) -> None:
+    async def by_class() -> None:
+        await asyncio.Task(asyncio.sleep(0))
+
     session.watch.on = False
     made = session.watch.births_of_tasks
     loop.run(asyncio.sleep(0))
+    loop.run(by_class())
     asyncio.run(asyncio.sleep(0))
     session.watch.on = True
     assert session.watch.births_of_tasks == made

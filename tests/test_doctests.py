@@ -81,3 +81,13 @@ def test_of_an_earlier_run_no_place_is_known(request: pytest.FixtureRequest) -> 
         doctests.set_tests([types.SimpleNamespace(dtest=example)])
     places = [doctests.place_of(f"<doctest {name}[0]>", 1) for name in ("one", "two")]
     assert places == [("<doctest one[0]>", 1), ("two.py", 6)]
+
+
+@pytest.mark.parametrize("same", [False, True], ids=["two files", "one file twice"])
+def test_of_two_files_of_one_name_no_place_is_known(request: pytest.FixtureRequest, same: bool) -> None:
+    request.addfinalizer(lambda: doctests.set_tests([]))
+    files = ["one/index.rst", "one/index.rst" if same else "two/index.rst"]
+    examples = [doctest.DocTestParser().get_doctest(">>> 1\n", {}, "index.rst", file, 0) for file in files]
+    doctests.set_tests([types.SimpleNamespace(dtest=each) for each in examples])
+    name = "<doctest index.rst[0]>"
+    assert doctests.place_of(name, 1) == (("one/index.rst", 1) if same else (name, 1))

@@ -68,6 +68,14 @@ def test_an_owner_outlives_neither_itself_nor_anybody_once_it_is_over(owner: Own
     assert not owner.outlives(Owner("test", "function"))
 
 
+def test_an_owner_keeps_what_ended_with_each_of_its_loops(owner: Owner) -> None:
+    one, other = Thing(), Thing()
+    owner.leave(["one"], {1: one})  # type: ignore[list-item]
+    owner.leave(["other"], {2: other})  # type: ignore[list-item]
+    assert owner.left == ["one", "other"]
+    assert owner.left_tasks == {1: one, 2: other}
+
+
 def test_an_owner_waits_as_long_as_the_default_until_it_is_told_otherwise(owner: Owner) -> None:
     assert owner.grace == default_settings().grace
 

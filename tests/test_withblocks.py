@@ -157,6 +157,11 @@ def by_a_stack_on_lines_of_its_own(client: Any) -> None:
         )
 
 
+def by_a_stack_behind_wide_letters(client: Any) -> None:
+    with contextlib.ExitStack() as stack:
+        _ = "äöüäöüäöüäöü", stack.enter_context(client.get())
+
+
 def by_a_stack_that_closes(client: Any) -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(client.get()))
@@ -185,6 +190,7 @@ def beside_a_stack(client: Any) -> None:
         (before_the_block, [None]),
         (by_a_stack, [STACK]),
         (by_a_stack_on_lines_of_its_own, [STACK]),
+        (by_a_stack_behind_wide_letters, [STACK]),
         (by_a_stack_that_closes, [STACK]),
         (by_a_stack_that_enters, [STACK]),
         (beside_a_stack, [None]),
