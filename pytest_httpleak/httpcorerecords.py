@@ -34,7 +34,7 @@ _ONE_LOOP: Final = (
 class SlotRecord(Record):
     """One connection in a pool's books; it is the business of the request that it was given to last."""
 
-    __slots__ = ("established", "has_socket", "pool", "request")
+    __slots__ = ("closings", "established", "has_socket", "pool", "request")
 
     kind: ClassVar[Kind] = Kind.CONNECTIONS
 
@@ -42,6 +42,7 @@ class SlotRecord(Record):
         super().__init__()
         self.library = library
         self.pool = pool
+        self.closings = pool.closings
         self.request: RequestRecord | None = None
         self.established = False
         self.has_socket = False  # that it speaks for
@@ -63,8 +64,8 @@ class SlotRecord(Record):
         return self.ref() is None
 
     def orphaned(self, socket: SocketRecord) -> Suspect | None:
-        """The suspect for a socket that died with this connection, or that its living pool has dropped."""
-        if self.pool.ref() is None:
+        """The suspect for a socket that died with this connection, or that its pool, closed since or living, has dropped."""
+        if self.pool.ref() is None and self.closings == self.pool.closings:
             if self.request is not None and self.request.is_unread():
                 return self.request.dropped(socket, self.pool)
             return self.pool.orphaned(socket)

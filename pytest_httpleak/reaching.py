@@ -31,6 +31,11 @@ def reachable(thing: object, table: Table, *, depth: int = 3) -> list[Any]:
     return found
 
 
+def inside(thing: object, table: Table, *, depth: int) -> list[Any]:
+    """The same without `thing` itself."""
+    return [record for part in _parts(thing) for record in reachable(part, table, depth=depth - 1)]
+
+
 _PLAIN = (str, bytes, int, float, bool, type)
 _WIDEST = 500  # objects looked at on one level; a transport has a dozen attributes
 

@@ -164,6 +164,9 @@ class Record:
         """What a request that waits for its answer has, which is the leak of whoever waits for it."""
         return ()
 
+    def lose_socket(self) -> None:
+        """Note that a socket of this resource has just died while it was open: when that is judged, more may be dead."""
+
     def orphaned(self, socket: Any) -> Suspect | None:
         """The suspect for a socket of this resource that was dropped while open, when nothing else speaks for it."""
         return None

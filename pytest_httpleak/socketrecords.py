@@ -87,6 +87,12 @@ class SocketRecord(Record):
         if fd >= 0:
             yield fd
 
+    def collect(self) -> None:
+        """Note that it dies while it is open."""
+        self.collected = True
+        if self.holder is not None:
+            self.holder.lose_socket()
+
     def answered_by(self, holder: Record) -> None:
         """Let a connection speak for this socket, and its owner answer: a wider client connects on first use."""
         self.holder = holder

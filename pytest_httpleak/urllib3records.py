@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.opennumbers import fileno
+from pytest_httpleak.reaching import inside
 from pytest_httpleak.records import Record, Table, is_at_work, type_name
 from pytest_httpleak.socketrecords import SocketRecord, held_socket, record_of
 from pytest_httpleak.urllib3pools import PoolRecord, origin_of, queued
@@ -17,6 +18,9 @@ _RELEASE: Final = (
     "closing an unread response does not give its slot back: read it, or `response.drain_conn()`, "
     "or call `response.release_conn()` after the close"
 )
+
+
+_WRAPPERS: Final = 2  # around a connection, with attributes or in their containers
 
 
 class ConnectionRecord(Record):
@@ -169,7 +173,22 @@ class ConnectionRecord(Record):
         waiting = [] if pool is None else queued(pool)
         if waiting and (waiting[-1] is connection or any(each is connection for each in waiting)):
             return True
+        if pool is None and self._waits_in_a_wrapper():
+            return True
         return self.answering is None and is_at_work(self.maker, self.threads, self.owner)
+
+    def lose_socket(self) -> None:
+        if self.destined is not None and self.destined.ref() is not None:
+            self.is_idle = False  # somebody has taken it out of its pool
+
+    def _waits_in_a_wrapper(self) -> bool:
+        """Whether it is in what waits in a pool in a connection's place, as in those of vcrpy's."""
+        for record in self.pools:
+            pool = record.ref()
+            waiting = [] if pool is None else queued(pool)
+            if any(self in inside(each, record.connections, depth=_WRAPPERS) for each in waiting):
+                return True
+        return False
 
     def orphaned(self, socket: Any) -> Suspect | None:
         if self.answering is not None and self.answering.is_unfinished():

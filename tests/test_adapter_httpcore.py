@@ -260,10 +260,22 @@ def test_a_connection_that_its_pool_throws_away_leaks(
         held.extend(books(client))
         books(client).clear()
 
+    def closing() -> None:
+        with httpx.Client() as own:
+            assert own.get(f"{network.plain}/ok").text == "ok"  # leak: connections collected
+            books(own).clear()
+
+    def dropping() -> None:
+        own = httpx.Client()  # leak: clients collected
+        assert own.get(f"{network.plain}/ok").text == "ok"
+
     with httpx.Client() as client:
         (finding,) = marked(leaking)
         assert finding.summary == "threw a connection away without closing it"
         marked(keeping)
+    (finding,) = marked(closing)
+    assert finding.summary == "threw a connection away without closing it"
+    marked(dropping)
 
 
 def test_a_client_that_is_used_in_two_loops_leaks_the_first_ones_connection(
@@ -822,7 +834,8 @@ def test_what_stands_in_for_a_connection_is_asked_for_no_more(session: Session, 
 # -- what is not known -------------------------------------------------------------------------------------------------
 
 
-POOL = type("ConnectionPool", (), {"create_connection": lambda: None, "connections": None})
+UNCLOSED = {"create_connection": lambda: None, "connections": None}
+POOL = type("ConnectionPool", (), {**UNCLOSED, "close": lambda self: None, "aclose": lambda self: None})
 REQUEST = type("PoolRequest", (), {"assign_to_connection": lambda: None})
 
 
@@ -860,6 +873,7 @@ def hooks(session: Session) -> Iterator[Hooks]:
         ({"PoolRequest": type("Other", (), {})}, "Other has no set_connection"),
         ({"ConnectionPool": type("Other", (), {"connections": None})}, "Other has no create_connection"),
         ({"ConnectionPool": type("Other", (), {"create_connection": None})}, "Other has no connections"),
+        ({"ConnectionPool": type("Other", (), UNCLOSED)}, "Other has no close"),
     ],
 )
 def test_a_library_with_other_internals_is_left_alone(hooks: Hooks, changes: dict[str, Any], reason: str) -> None:

@@ -809,6 +809,18 @@ def test_a_connection_that_was_checked_out_of_a_dropped_pool_is_no_client(
     marked(leaking)
 
 
+def test_an_idle_connection_that_somebody_throws_away_is_not_its_dead_managers(marked: Marked, server: str) -> None:
+    """As vcrpy did until 6.0.0."""
+
+    def leaking() -> None:
+        with urllib3.PoolManager() as manager:
+            manager.request("GET", f"{server}/ok")  # leak: connections collected
+            pool = manager.connection_from_url(server)
+            assert pool.pool.get().sock is not None
+
+    marked(leaking)
+
+
 def test_a_manager_in_a_reference_cycle_is_nothing(marked: Marked, server: str) -> None:
     def dropping() -> None:
         manager = urllib3.PoolManager()
@@ -1047,6 +1059,40 @@ def test_an_unread_response_of_a_bare_connection_answers_for_it(marked: Marked, 
 
     marked(leaking)
     marked(reading)
+
+
+class Wrapping:
+    """Has a connection of urllib3's, as vcrpy's have, and is none."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.__dict__["real"] = urllib3.connection.HTTPConnection(*args, **kwargs)  # leak: connections
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self.real, name, value)
+
+
+def test_a_connection_inside_one_that_waits_in_its_pool_is_nothing(
+    marked: Marked, kept: list[Any], server: str
+) -> None:
+    class Pool(urllib3.HTTPConnectionPool):  # type: ignore[misc]
+        ConnectionCls = Wrapping
+
+    address = urlsplit(server)
+
+    def asking() -> None:
+        pool.request("GET", "/ok")
+
+    def taking() -> None:
+        pool.request("GET", "/ok")
+        kept.append(pool.pool.get())
+
+    with marked.fixture() as fixture, fixture.make(lambda: Pool(address.hostname, address.port)) as pool:
+        marked(asking)
+        pool.pool.get().close()
+        marked(taking, Wrapping)
 
 
 @pytest.mark.skipif(urllib3.__version__.startswith("1."), reason="urllib3 1 makes the response itself")

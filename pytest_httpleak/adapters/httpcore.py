@@ -31,6 +31,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     requests = _Requests(library, hooks.watch, pools, {flavour.stream for flavour in flavours})
     for flavour in flavours:
         hooks.after(flavour.pool, "__init__", pools.born)
+        hooks.before(flavour.pool, flavour.close, pools.closing)
         hooks.after(flavour.request, "__init__", requests.born)
         hooks.after(flavour.request, flavour.give, requests.given)
         hooks.patches.after_of_first(hooks.wall, flavour.stream, "__init__", requests.answered)
@@ -55,6 +56,11 @@ class _Pools:
     def born(self, _: None, pool: Any, /, *args: Any, **kwargs: Any) -> None:
         self.watch_slots(type(pool))
         self._watch.add(self._record(pool))
+
+    def closing(self, pool: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = self._pools.get(pool)
+        if record is not None:
+            record.closings += 1
 
     def _record(self, pool: Any) -> PoolRecord:
         is_async = hasattr(pool, "handle_async_request")
@@ -177,6 +183,7 @@ class _Flavour:
         _first(self.stream, self.close)
         _first(self.pool, "create_connection")
         _first(self.pool, "connections")
+        _first(self.pool, self.close)
         name = "assign_to_connection" if hasattr(self.request, "assign_to_connection") else "set_connection"
         _first(self.request, name)
         self.give = name

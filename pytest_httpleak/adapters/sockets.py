@@ -97,7 +97,8 @@ class _Notes:
             record.is_core = True
         else:
             record.closed = record.is_core  # of which nobody tells whether it was closed before it died
-            record.collected = not record.closed
+            if not record.closed:
+                record.collect()
             self._watch.open_sockets -= 1
             if len(self._dying) >= self._most_dying:
                 self._dying.clear()
