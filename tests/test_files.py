@@ -39,6 +39,7 @@ from marked import Leaks, Marked
 
 from pytest_httpleak.asking import attribute
 from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.probes import children
 from pytest_httpleak.session.core import Session
 
 # What is left open on purpose makes the interpreter warn, too.
@@ -435,6 +436,26 @@ def test_the_pipe_of_a_child_leaks_until_it_is_read(marked: Marked, kept: list[A
 
     marked(leaking)
     marked(reading)
+
+
+def test_the_pipe_of_a_dropped_child_leaks_as_long_as_that_runs(marked: Marked) -> None:
+    """`subprocess` keeps it until it is known to have ended: whether that was just before it was dropped is chance."""
+    theirs, ours = os.pipe()
+
+    def start() -> None:
+        child = subprocess.Popen(["sh", "-c", "exec >&-; read line"], stdin=theirs, stdout=subprocess.PIPE)  # leak: fds
+        assert child.stdout is not None
+        assert child.stdout.read() == b""
+
+    def ending() -> None:
+        start()
+        assert children.are_left()
+        os.close(ours)
+
+    marked(lambda: start(), start)
+    assert marked.found(ending, grace=10) == ()
+    os.close(theirs)
+    assert not children.are_left()
 
 
 def test_descriptors_that_arrive_over_a_socket_leak(marked: Marked, kept: list[Any], path: Path) -> None:

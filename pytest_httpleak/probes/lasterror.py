@@ -13,6 +13,7 @@ from pytest_httpleak.asking import attribute, is_a, module_of, referrers_of
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.databases import living
 from pytest_httpleak.interruptions import frames_of
+from pytest_httpleak.probes import children
 
 _MOST_ERRORS: Final = 100  # one that was raised while another was handled, those of a group, and so on
 _TEARING_DOWN: Final = ("_pytest.fixtures", "_pytest.runner")
@@ -94,7 +95,7 @@ def are_only_in(
         held: set[int] = set()
         above: dict[int, Any] = {}
         for referrer in _referrers(level, ours):
-            if _is_running_process(referrer):  # which `subprocess` keeps if it is dropped
+            if children.is_running(referrer):  # which `subprocess` keeps if it is dropped
                 return False
             held.update(map(id, gc.get_referents(referrer)))
             if id(referrer) not in ends and id(referrer) not in seen:
@@ -110,11 +111,6 @@ def are_only_in(
             return False
         level = above
     return False
-
-
-def _is_running_process(thing: Any) -> bool:
-    cls = attribute(sys.modules.get("subprocess"), "Popen")
-    return is_a(cls, type) and is_a(thing, cls) and attribute(thing, "returncode") is None
 
 
 def _running() -> set[int]:

@@ -16,7 +16,7 @@ from pytest_httpleak.model.findings import DOING, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
-from pytest_httpleak.probes import descriptors, infrastructure, reactors, references, tasks
+from pytest_httpleak.probes import children, descriptors, infrastructure, reactors, references, tasks
 from pytest_httpleak.records import Record
 from pytest_httpleak.session.bare import bare_records
 from pytest_httpleak.session.dropped import Dropped
@@ -274,7 +274,7 @@ class Judging:
             return False
         if any(suspect.kind is Kind.THREADS for suspect in suspects):
             return True  # also where it is not counted any more: one that is just ending counts as alive for a moment
-        if reactors.can_turn():
+        if reactors.can_turn() or children.are_left():
             return True
         if self._watch.running_loop() is not None:  # blocked while this thread waits: only a thread can end meanwhile
             return False

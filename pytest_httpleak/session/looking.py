@@ -94,8 +94,10 @@ class Looking:
         if not unaccounted and not suspects:
             return suspects
         self._ledger.make_room()
-        from pytest_httpleak.probes import infrastructure
+        from pytest_httpleak.probes import children, infrastructure
 
+        if unaccounted and children.reap():
+            unaccounted = self._ledger.unaccounted(owner)
         of_tools = infrastructure.descriptors(self._watch.table("handlers"), owner)
         explained = of_tools.union(self._held_descriptors(sockets=False))
         suspects = [suspect for suspect in suspects if not self._is_explained(suspect, explained)]
