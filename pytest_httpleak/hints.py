@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from pytest_httpleak import databases
-from pytest_httpleak.asking import attribute, is_a
+from pytest_httpleak.asking import attribute, defined_in, is_a, mro_of
 from pytest_httpleak.model.findings import Site, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.probes import infrastructure
 from pytest_httpleak.records import WEBSOCKET
-from pytest_httpleak.sites import HTTP_PACKAGES
+from pytest_httpleak.sites import HTTP_PACKAGES, place_at
 from pytest_httpleak.standardhints import EXECUTOR, PROCESS_EXECUTOR, URLOPEN, by_maker
 
 _CLOSE_RESPONSE: Final = {
@@ -115,11 +115,19 @@ def hint(suspect: Suspect, holder: object = None) -> str:
         return block
     through = _through(suspect)
     package = None if through is None else infrastructure.wrapper_of(suspect)
-    if through is None or package is None:
+    if through is None or package is None or _is_of_called_class(suspect, holder):
         special = _of_transport(suspect) or _of_the_library(suspect) or _of_websocket(suspect)
         text = special or suspect.hint or _hint(suspect, holder)
         return _by_its_class(text, suspect) if suspect.kind is Kind.CLIENTS else text
     return through.format(package) + _if_done(suspect)
+
+
+def _is_of_called_class(suspect: Suspect, holder: object) -> bool:
+    """Whether the user's line has called the class itself, which a library derives from an HTTP library's."""
+    inside = _inside(suspect)
+    place = place_at(inside[-1]) if inside else None
+    inits = (defined_in(cls).get("__init__") for cls in mro_of(type(holder)))
+    return place is not None and any(attribute(init, "__code__") is place[0] for init in inits)
 
 
 def _if_done(suspect: Suspect, libraries: Sequence[str] = ()) -> str:

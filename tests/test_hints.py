@@ -904,6 +904,13 @@ def connection(url):
     connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc)
     connection.connect()
     return connection
+class Client(httpx.Client):
+    def __init__(self, url):
+        super().__init__()
+        self.get(url + "/ok")
+class Service:
+    def __init__(self, url):
+        self.close = Client(url).close
 """
 
 
@@ -926,6 +933,12 @@ def connection(url):
             "use `with client.stream(",
         ),
         ("connection", "close what sdk has opened it for, in a `finally` or by a `with` block", "close the connection"),
+        ("Client", "use `with Client(...) as client:`", "use `with Client(...) as client:`"),
+        (
+            "Service",
+            "close what sdk has made it for, in a `finally` or by a `with` block",
+            "use `with Client(...) as client:`",
+        ),
     ],
 )
 @pytest.mark.parametrize("is_installed", [True, False])
