@@ -66,7 +66,8 @@ def hint(suspect: Suspect, *, closes: bool = True) -> str | None:
     entered, stack = _entered_at(suspect, closes=closes)
     if not entered:
         return None
-    if suspect.kind is Kind.SOCKETS and suspect.state is State.COLLECTED and by_maker(suspect) is not None:
+    is_made = suspect.kind is Kind.SOCKETS and suspect.state is State.COLLECTED and by_maker(suspect) is not None
+    if is_made and infrastructure.wrapper_of(suspect) is None:
         return _MADE_AGAIN
     if entered in _STACKING:
         return _OF_ASYNC_STACK if "async" in entered else _OF_STACK
@@ -210,7 +211,7 @@ def _of_generators(stack: Sequence[Site], *, is_dropped: bool) -> str | None:
 def _outermost(stack: Sequence[Site], *, is_dropped: bool) -> tuple[CodeType | None, Site | None, bool]:
     """The outermost generator that waits to go on, the line of `contextlib` that has it, and whether it waits for sure."""
     last, caller, is_sure = None, None, True
-    for site in stack:
+    for number, site in enumerate(stack, 1):
         if _is_of_contextlib(site):
             caller = site
             continue
@@ -219,11 +220,18 @@ def _outermost(stack: Sequence[Site], *, is_dropped: bool) -> tuple[CodeType | N
         if code is None or not code.co_flags & (_GENERATOR | _ASYNC) or infrastructure.package_of(site.file):
             break
         is_suspended = not is_dropped and bool(_suspended(code))
-        # An asynchronous one may have waited until its loop was closed, or have been dropped where it could not go on.
-        if not is_suspended and not code.co_flags & _ASYNC:
+        if not is_suspended and not (code.co_flags & _ASYNC and _is_users(stack[number:])):
             break
         last, caller, is_sure = code, None, is_sure and is_suspended
     return last, caller, is_sure
+
+
+def _is_users(around: Sequence[Site]) -> bool:
+    """Whether the user goes through an asynchronous generator, by what is around it; the test runner closes a fixture's.
+
+    It may have waited until its loop was closed, or have been dropped where it could not go on.
+    """
+    return any(is_user_file(site.file) for site in around)
 
 
 _GENERATOR: Final = 0x20  # inspect.CO_GENERATOR, which is not imported for two numbers

@@ -318,14 +318,21 @@ def test_what_is_handed_on_is_closed_by_the_means_of_its_library(
     assert withblocks.hint(suspect) == HANDED_ON.replace("response.close()", closing)
 
 
-@pytest.mark.parametrize(("state", "is_again"), [(State.COLLECTED, True), (State.OPEN, False)])
+@pytest.mark.parametrize(
+    ("state", "library", "is_again"),
+    [(State.COLLECTED, "", True), (State.OPEN, "", False), (State.COLLECTED, "websockets", False)],
+)
 def test_only_what_was_dropped_was_made_again_within_its_block(
-    client: Any, births: list[sites.Birth], state: State, *, is_again: bool
+    births: list[sites.Birth], state: State, library: str, *, is_again: bool
 ) -> None:
-    by_block(client)
+    """Nor what another library has made on its way there, and has dropped."""
+    by_block(client_of("sdk", births))
     suspect = suspect_of(births[0], Kind.SOCKETS, state)
+    assert suspect.created is not None
     maker = Site("/usr/lib/python3/smtplib.py", 1, "connect")
-    suspect = replace(suspect, library="socket", stack=(maker, *suspect.stack))
+    between = [Site(f"/usr/lib/python3/site-packages/{library}/client.py", 1, "connect")] if library else []
+    stack = maker, *between, *suspect.stack[suspect.stack.index(suspect.created) :]
+    suspect = replace(suspect, library="socket", stack=stack)
     hint = withblocks.hint(suspect)
     assert (hint is not None) is is_again
     assert hint is None or "within the block it was connected again" in hint
@@ -503,6 +510,20 @@ def test_one_that_is_over_may_have_waited_until_its_loop_was_closed(client: Any,
     assert str(withblocks.hint(suspect_of(births[0]))).startswith(
         "if the `with` block there was not left: close the generator, as `async with contextlib.aclosing("
     )
+
+
+def test_one_that_the_test_runner_goes_through_is_closed_by_that(client: Any, births: list[sites.Birth]) -> None:
+    """A fixture: no line of the user's is around it."""
+    generator: Any = later_in_a_generator(client)
+    _end(generator.asend(None))
+    with pytest.raises(StopAsyncIteration):
+        generator.asend(None).send(None)
+    suspect = suspect_of(births[0])
+    assert suspect.created is not None
+    stack = suspect.stack[: suspect.stack.index(suspect.created) + 1]
+    plugin = Site("/usr/lib/python3/site-packages/pytest_asyncio/plugin.py", 1, "setup")
+    assert "aclosing" in str(withblocks.hint(suspect))
+    assert "aclosing" not in str(withblocks.hint(replace(suspect, stack=(*stack, plugin))))
 
 
 @contextlib.asynccontextmanager
