@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import CodeType, FrameType
 from typing import Any
 
-from pytest_httpleak.coroutines import frame_of_task
+from pytest_httpleak.coroutines import frame_of_task, qualname
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.records import RUNNER_TASKS, Table, Worker
 from pytest_httpleak.sites import Birth, capture, is_user_class, is_user_frame
@@ -142,7 +142,7 @@ class Answering:
                 known = self.of_task(task)
                 if known is not None:
                     return known[1]
-                if getattr(task.get_coro(), "__qualname__", "") not in RUNNER_TASKS:
+                if qualname(task.get_coro()) not in RUNNER_TASKS:
                     owner = self._context.get()
                     if owner is not None:
                         return owner

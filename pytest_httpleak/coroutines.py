@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final
 
-from pytest_httpleak.asking import attributes_of, defined_in, mro_of
+from pytest_httpleak.asking import attribute, attributes_of, defined_in, is_a, mro_of
 
 # Of coroutines, generators and asynchronous generators; and the interpreter's own objects between them.
 _FRAMES: Final = ("cr_frame", "gi_frame", "ag_frame")
@@ -22,21 +22,27 @@ def awaits(coroutine: Any) -> Iterator[Any]:
     for _ in range(_DEEPEST):
         if frame_of(current) is not None:
             yield current
-            current = next(filter(None, (getattr(current, name, None) for name in _BELOW)), None)
+            current = next(filter(None, (attribute(current, name) for name in _BELOW)), None)
         elif type(current).__name__ in _BETWEEN:
             current = next((part for part in gc.get_referents(current) if frame_of(part) is not None), None)
         else:
             current = _inside(current)
 
 
+def qualname(coroutine: Any) -> str:
+    """The name of a coroutine's function; empty where something else runs in a task, and has none."""
+    name = attribute(coroutine, "__qualname__")
+    return str(name) if is_a(name, str) else ""
+
+
 def frame_of(thing: Any) -> Any:
     """The frame of a coroutine or generator that is not over, else None."""
-    return next(filter(None, (getattr(thing, name, None) for name in _FRAMES)), None)
+    return next(filter(None, (attribute(thing, name) for name in _FRAMES)), None)
 
 
 def frame_of_task(coroutine: Any) -> Any:
     """The frame of the coroutine that a task runs, or of the one that it is around; None where there is none, or it is over."""
-    frame = getattr(coroutine, "cr_frame", None)
+    frame = coroutine.cr_frame if type(coroutine) is CoroutineType else attribute(coroutine, "cr_frame")
     if frame is None:
         inside = _inside(coroutine)
         return None if inside is None else frame_of(inside)

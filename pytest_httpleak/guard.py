@@ -331,7 +331,7 @@ class Guard:
 
     def _has_something_to_say(self, check: Check, *, is_here: bool) -> bool:
         """Whether a test's row has more in it than notes that inform; these another process is told with a row."""
-        if check.findings or not check.finished or check.settings.mode is Mode.OFF:
+        if check.findings or not check.finished or check.is_unchecked:
             return True
         if check.notes and (not is_here or self._asked_notes(check)):
             return True

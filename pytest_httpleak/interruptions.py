@@ -1,9 +1,11 @@
-"""What the handler of a signal raises, wherever the program happens to be: it goes on its way through code of ours, too."""
+"""What a signal's handler or another thread raises, wherever the program happens to be: it goes on its way through ours, too."""
 
 from __future__ import annotations
 
 # Not `signal`, which makes a name of each number first.
 import _signal  # type: ignore[import-not-found]  # part of the interpreter
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, Final, Protocol
@@ -58,15 +60,16 @@ _ALARM: Final = getattr(_signal, "ITIMER_REAL", 0)
 
 
 def pass_on(error: BaseException) -> None:
-    """Raise it again if a signal's handler has raised it, as `TimeoutError` is raised to end what takes too long.
+    """Raise it again if a signal's handler or another thread has raised it, as `TimeoutError` is to end what takes too long.
 
     It may be an `OSError` like those that we expect; what the system has to say has a number. An error that has come through
     no frame but that of the caller is the answer to what the caller has asked: most are.
     """
     place = error.__traceback__
-    if place is None or place.tb_next is None or getattr(error, "errno", None) is not None:
+    if place is None or (error.args and place.tb_next is None) or getattr(error, "errno", None) is not None:
         return
-    if is_of_a_signal(frames_of(error)):
+    frames = frames_of(error)
+    if is_thrown_in(error, frames) or is_of_a_signal(frames):
         raise error
 
 
@@ -82,6 +85,27 @@ def is_of_a_signal(frames: Iterable[FrameType]) -> bool:
             if getattr(function, "__code__", None) in codes:
                 return True
     return False
+
+
+def is_thrown_in(error: BaseException, frames: list[FrameType]) -> bool:
+    """Whether another thread has raised it in this one (`PyThreadState_SetAsyncExc`), as those do that watch the time.
+
+    It is made of a class, without arguments, and raised wherever this thread is; what is raised in code of ours itself, or in
+    code of C that we call, is of the interpreter's own classes, and says what is wrong.
+    """
+    if error.args or not frames or is_interpreters(type(error)):
+        return False
+    return frames[-1].f_code.co_filename.startswith(_OURS)
+
+
+def is_interpreters(cls: type[BaseException]) -> bool:
+    """Whether code of C may raise that without a word: `queue.Empty`, `StopIteration`, for want of memory."""
+    module = cls.__module__.partition(".")[0]
+    return cls in _WORDLESS or (module != "builtins" and module in sys.stdlib_module_names)
+
+
+_WORDLESS: Final = (MemoryError, StopIteration, StopAsyncIteration)
+_OURS: Final = (os.path.dirname(os.path.abspath(__file__)) + os.sep, f"<{__package__}")
 
 
 def frames_of(error: BaseException) -> list[FrameType]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from types import CodeType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.records import Record, class_name
 
@@ -36,14 +37,14 @@ class LoopRecord(Record):
 
     def is_open(self) -> bool:
         loop = self.ref()
-        return loop is not None and not loop.is_closed()
+        return loop is not None and not is_closed(loop)
 
     def is_over(self) -> bool:
         return not self.collected and not self.is_open()
 
     def descriptors(self) -> Iterator[int]:
         loop = self.ref()
-        if loop is None or loop.is_closed():
+        if loop is None or is_closed(loop):
             return
         for part in _parts(loop):
             if part is not None and hasattr(part, "fileno"):
@@ -53,7 +54,7 @@ class LoopRecord(Record):
         if self.collected:
             return self._suspect(State.COLLECTED, "dropped without being closed", frozenset())
         loop = self.ref()
-        if loop is None or loop.is_closed():
+        if loop is None or is_closed(loop):
             return None
         state = State.RUNNING if loop.is_running() else State.OPEN
         return self._suspect(state, "never closed", frozenset(("fd", fd) for fd in self.descriptors()))
@@ -61,6 +62,15 @@ class LoopRecord(Record):
     def _suspect(self, state: State, summary: str, claims: frozenset[object]) -> Suspect:
         name = class_name(self.cls)
         return self.suspect(state, name, summary, claims=claims, always=True, names=(name,))
+
+
+def is_closed(loop: Any) -> bool:
+    """Whether a loop is closed; one that cannot say so any more, as that of a window that is gone, has nothing to close."""
+    try:
+        return bool(loop.is_closed())
+    except Exception as error:  # noqa: BLE001  # somebody's own loop
+        pass_on(error)
+        return True
 
 
 def _parts(loop: Any) -> tuple[Any, ...]:

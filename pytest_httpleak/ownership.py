@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from pytest_httpleak.answering import Answering
 from pytest_httpleak.interruptions import pass_on
+from pytest_httpleak.looprecords import is_closed
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.owners import Owner, Taken, TaskRecord
 from pytest_httpleak.patches import Patches, Wall
@@ -334,7 +335,7 @@ class Watch(Answering):
         loops = []
         for key, ref in list(self.loops.items()):
             loop = ref()
-            if loop is None or loop.is_closed():
+            if loop is None or is_closed(loop):
                 self.loops.pop(key, None)
             else:
                 loops.append(loop)

@@ -9,7 +9,7 @@ from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
 from pytest_httpleak.cfunctions import heard, is_of_c, of_c
-from pytest_httpleak.interruptions import frames_of, is_of_a_signal, places_of
+from pytest_httpleak.interruptions import frames_of, is_of_a_signal, is_thrown_in, places_of
 from pytest_httpleak.wrappers import (
     Calls,
     Make,
@@ -41,12 +41,13 @@ class Wall:
     def fall(self, error: BaseException) -> None:
         """Switch off for the rest of the run; the first error is the one that is named in the summary.
 
-        What a signal's handler has raised is the program's own way to end what it does, and goes on its way.
+        What a signal's handler or another thread has raised is the program's own way to end what it does, and goes on its way.
+        A program that has called itself too often has a place left for its own next call, but none for those of a note.
         """
         frames = frames_of(error)
-        if _is_a_stand_ins(error, frames):
+        if _is_a_stand_ins(error, frames) or isinstance(error, RecursionError):
             return
-        if is_of_a_signal(frames):
+        if is_of_a_signal(frames) or is_thrown_in(error, frames):
             raise error
         self.on = False
         if self.error is None:

@@ -20,7 +20,7 @@ def rows(guard: Guard, nodeid: str, check: Check | None) -> tuple[TestRow | None
     fixtures = guard.fixtures.take()
     if check is None:
         return None, fixtures, {}
-    outcome = Outcome.UNCHECKED if check.settings.mode is Mode.OFF else outcome_of(check.findings)
+    outcome = Outcome.UNCHECKED if check.is_unchecked else outcome_of(check.findings)
     if guard.failing_notes(check):
         outcome = Outcome.LEAKED
     elif guard.warning_notes(check) and outcome is not Outcome.LEAKED:
@@ -45,7 +45,7 @@ def as_data(row: TestRow | None, fixtures: list[FixtureRow], needs: Needs) -> di
 def _needs_of(check: Check) -> dict[str, list[int]]:
     """By kind: how many leaks are tolerated, how many there were (or may have been, if not judged), and whether that can fail."""
     tolerate, fails = check.settings.tolerate, check.settings.mode is Mode.FAIL
-    if not check.finished or check.settings.mode is Mode.OFF:
+    if not check.finished or check.is_unchecked:
         return {kind.value: [allowed, allowed, fails] for kind, allowed in tolerate.items()}
     found: dict[Kind, int] = {}
     for finding in check.findings:

@@ -27,7 +27,7 @@ def _made_to_measure(  # noqa: C901  # each call saved here is one less for ever
 ) -> Callable[..., Any]:
     original, before, after = notes.original, notes.before, notes.after
 
-    def _make_request(  # noqa: PLR0917  # as urllib3 has it
+    def _make_request(  # noqa: C901, PLR0917  # as urllib3 has it
         self: Any,
         conn: Any,
         method: Any,
@@ -47,6 +47,8 @@ def _made_to_measure(  # noqa: C901  # each call saved here is one less for ever
             if wall.on:
                 try:
                     note(self, conn, method, url, timeout=timeout, is_failure_told=True)
+                except RecursionError:
+                    pass
                 except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
         try:
@@ -69,6 +71,8 @@ def _made_to_measure(  # noqa: C901  # each call saved here is one less for ever
             if own.on:
                 try:
                     failed(conn)
+                except RecursionError:
+                    pass
                 except Exception as error:  # noqa: BLE001  # this is the wall
                     own.fall(error)
             raise
@@ -76,6 +80,8 @@ def _made_to_measure(  # noqa: C901  # each call saved here is one less for ever
             if wall.on:
                 try:
                     note(response, self, conn)
+                except RecursionError:
+                    pass
                 except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
         return response

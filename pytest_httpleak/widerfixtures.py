@@ -132,7 +132,7 @@ class WiderFixtures:
             return
         self._session.end(check)
         collected = self._guard.results.collected
-        if collected is not None and check.finished and check.settings.mode is not Mode.OFF:
+        if collected is not None and check.finished and not check.is_unchecked:
             collected.take_fixture(fixturedef)
         if not check.findings:
             return

@@ -1,6 +1,7 @@
 """Functions that stand for others and tell of their calls; for what takes one argument or two there are cheaper ones.
 
-To hand on what may be any arguments costs as much as what is noted with them.
+To hand on what may be any arguments costs as much as what is noted with them. Where the program has called itself so often that
+there is no room for a note's calls, there is none for one that would say so.
 """
 
 from __future__ import annotations
@@ -111,6 +112,8 @@ def wrapper_of_first(notes: Notes) -> Callable[..., Any] | None:
         if wall.on:
             try:
                 note(result, thing)
+            except RecursionError:
+                pass
             except Exception as error:  # noqa: BLE001  # this is the wall
                 wall.fall(error)
         return result
@@ -135,6 +138,8 @@ def _wrapper(notes: Notes) -> Callable[..., Any]:
             if wall.on:
                 try:
                     note(*args, **kwargs)
+                except RecursionError:
+                    pass
                 except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
         result = original(*args, **kwargs)
@@ -142,6 +147,8 @@ def _wrapper(notes: Notes) -> Callable[..., Any]:
             if wall.on:
                 try:
                     note(result, *args, **kwargs)
+                except RecursionError:
+                    pass
                 except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
         return result
@@ -159,6 +166,8 @@ def _bare_wrapper(notes: Notes) -> Callable[..., Any]:
             if wall.on:
                 try:
                     note(thing)
+                except RecursionError:
+                    pass
                 except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
         result = original(thing)
@@ -166,6 +175,8 @@ def _bare_wrapper(notes: Notes) -> Callable[..., Any]:
             if wall.on:
                 try:
                     note(result, thing)
+                except RecursionError:
+                    pass
                 except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
         return result
@@ -183,6 +194,8 @@ def _pair_wrapper(notes: Notes) -> Callable[..., Any]:
             if wall.on:
                 try:
                     note(thing, other)
+                except RecursionError:
+                    pass
                 except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
         result = original(thing, other)
@@ -190,6 +203,8 @@ def _pair_wrapper(notes: Notes) -> Callable[..., Any]:
             if wall.on:
                 try:
                     note(result, thing, other)
+                except RecursionError:
+                    pass
                 except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
         return result

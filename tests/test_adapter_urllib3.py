@@ -1114,6 +1114,20 @@ def test_an_answer_that_was_recorded_earlier_is_nothing(marked: Marked, kept: li
     marked(replaying)
 
 
+def test_an_adapter_that_is_off_tells_of_nothing_that_it_has_not_seen_end(
+    marked: Marked, kept: list[Any], shared: Any, server: str
+) -> None:
+    (wall,) = (each for each in marked.session.watch.walls if each.name == "the adapter for urllib3")
+
+    def closing() -> None:
+        kept.append(shared.request("GET", f"{server}/big", preload_content=False))
+        wall.fall(ValueError("broken"))
+        kept.pop().close()
+
+    marked(closing)
+    wall.error = None
+
+
 # -- limits, versions --------------------------------------------------------------------------------------------------
 
 

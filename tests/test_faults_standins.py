@@ -268,3 +268,92 @@ def test_objects_that_answer_strangely(inner: Inner) -> None:
     )
     result.stdout.no_fnmatch_line("*was asked for its class*")
     assert inner.report["fixtures"] == []
+
+
+STRANGE_TASKS = """
+import asyncio
+import collections.abc
+import socket
+
+import pytest
+
+KEPT = []
+
+
+class GoneLoop(asyncio.SelectorEventLoop):
+    \"\"\"As that of a window which is gone.\"\"\"
+
+    is_gone = False
+
+    def is_closed(self):
+        if self.is_gone:
+            raise RuntimeError("the window has been deleted")
+        return super().is_closed()
+
+
+class Job(collections.abc.Coroutine):
+    \"\"\"Runs in a task, and answers no other question.\"\"\"
+
+    def __init__(self, waits):
+        self.waits = waits
+
+    def send(self, value):
+        if not self.waits:
+            raise StopIteration(1)
+        return asyncio.get_running_loop().create_future()
+
+    def throw(self, *error):
+        raise asyncio.CancelledError
+
+    def close(self):
+        pass
+
+    def __await__(self):
+        yield
+
+    def __getattr__(self, name):
+        raise RuntimeError("must not be asked for " + name)
+
+
+async def run(job):
+    assert await asyncio.get_running_loop().create_task(job) == 1
+
+
+def test_a_loop_of_a_window_that_is_gone():
+    loop = GoneLoop()
+    loop.close()
+    loop.is_gone = True
+    KEPT.append(loop)
+
+
+def test_a_socket_leaks_beside_it():
+    KEPT.append(socket.socket())
+
+
+def test_a_job_that_ends():
+    asyncio.run(run(Job(waits=False)))
+
+
+@pytest.fixture(scope="module")
+def loop():
+    loop = asyncio.new_event_loop()
+    yield loop
+    KEPT[-1].cancel()
+    loop.close()
+
+
+def test_a_job_leaks(loop):
+    KEPT.append(loop.create_task(Job(waits=True)))
+    loop.run_until_complete(asyncio.sleep(0))
+"""
+
+
+def test_loops_and_coroutines_that_answer_strangely(inner: Inner) -> None:
+    inner.write(test_a=STRANGE_TASKS)
+    inner.judge(
+        test_a_loop_of_a_window_that_is_gone="clean",
+        test_a_socket_leaks_beside_it="leaked",
+        test_a_job_that_ends="clean",
+        test_a_job_leaks="leaked",
+    )
+    assert "disabled" not in inner.report

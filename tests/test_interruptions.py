@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
+
 import pytest
 
 from pytest_httpleak import interruptions
@@ -73,6 +76,42 @@ def test_where_the_system_has_none_nothing_is_put_off(monkeypatch: pytest.Monkey
     monkeypatch.setattr(interruptions, "_setitimer", None)
     with LimitPutOff(2.0):
         pass
+
+
+class TimedOut(Exception):
+    """What a thread that watches the time raises in another one."""
+
+
+@pytest.mark.parametrize(
+    ("error", "is_thrown_in"),
+    [
+        (TimedOut(), True),
+        (TimeoutError(), True),
+        (TimedOut("after a second"), False),
+        (AttributeError("no such attribute"), False),
+        (MemoryError(), False),
+        (StopIteration(), False),
+        (queue.Empty(), False),
+    ],
+    ids=repr,
+)
+def test_what_is_thrown_in_is_told_from_what_goes_wrong(error: Exception, *, is_thrown_in: bool) -> None:
+    for file, is_ours in ((interruptions.__file__, True), (__file__, False)):
+        try:
+            exec(compile("raise error", file, "exec"), {"error": error})
+        except Exception as raised:  # noqa: BLE001
+            frames = interruptions.frames_of(raised)[-1:]
+        assert interruptions.is_thrown_in(error, frames) is (is_thrown_in and is_ours)
+        error.__traceback__ = None
+
+
+def test_so_it_is_where_an_object_is_asked() -> None:
+    source = "def ask():\n    try:\n        raise error\n    except Exception as found:\n        pass_on(found)"
+    for error in (TimedOut(), TimedOut("after a second")):
+        ours = {"error": error, "pass_on": interruptions.pass_on}
+        exec(compile(source, interruptions.__file__, "exec"), ours)
+        with contextlib.nullcontext() if error.args else pytest.raises(TimedOut):
+            ours["ask"]()  # type: ignore[operator]
 
 
 class Limit:

@@ -13,6 +13,7 @@ from unittest import mock
 
 import pytest
 
+from pytest_httpleak import interruptions
 from pytest_httpleak.patches import Patches, Wall
 
 
@@ -64,6 +65,42 @@ def test_an_error_in_a_note_switches_it_off_and_is_named_once(patches: Patches) 
     assert wall.error.startswith(
         "the adapter for x was switched off for the rest of this run: ZeroDivisionError: boom at "
     )
+
+
+def test_a_note_for_which_a_recursion_has_left_no_room_is_left_out(patches: Patches) -> None:
+    wall = Wall("the adapter for x")
+    seen: list[int] = []
+
+    def note(_: object, thing: Thing, value: int) -> None:
+        seen.append(value or note(_, thing, value))  # type: ignore[func-returns-value]
+
+    patches.after(wall, Thing, "method", note)
+    assert [Thing().method(value) for value in (1, 0, 2)] == [2, 0, 4]
+    assert (wall.on, wall.error, seen) == (True, None, [1, 2])
+
+
+class TimedOut(Exception):
+    """What a thread that watches the time raises in another one."""
+
+
+THROWN = """
+import ctypes, threading
+def note(*_):
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threading.get_ident()), ctypes.py_object(error))
+    for _ in range(1000):
+        pass
+"""
+
+
+@pytest.mark.parametrize("error", [TimedOut, TimeoutError])
+def test_what_another_thread_has_thrown_in_goes_on_its_way(patches: Patches, error: type[Exception]) -> None:
+    wall = Wall("the adapter for x")
+    ours: dict[str, Any] = {"__name__": "somewhere", "error": error}
+    exec(compile(THROWN, interruptions.__file__, "exec"), ours)
+    patches.after(wall, Thing, "method", ours["note"])
+    with pytest.raises(error):
+        Thing().method(1)
+    assert wall.on
 
 
 def test_signature_and_name_stay(patches: Patches) -> None:

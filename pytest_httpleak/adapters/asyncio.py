@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import sys
 import weakref
-from types import ModuleType
+from types import CoroutineType, ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.asking import attribute, is_a
+from pytest_httpleak.coroutines import qualname
 from pytest_httpleak.looprecords import record_loops
 from pytest_httpleak.opennumbers import is_of_process, open_numbers
 from pytest_httpleak.patches import Wall
@@ -87,10 +88,10 @@ def _tasks(cls: Any, hooks: Hooks) -> None:
         return _plain_creation(watch, wall, original, create_task) if is_plain else create_task
 
     def sent(loop: Any, callback: Any, /, *args: Any, **kwargs: Any) -> None:
-        if getattr(callback, "__qualname__", "") == _THREADSAFE and watch.on:
+        if qualname(callback) == _THREADSAFE and watch.on:
             names = callback.__code__.co_freevars
             coro = callback.__closure__[names.index("coro")].cell_contents
-            if getattr(coro, "__qualname__", "") not in _NOBODYS:
+            if qualname(coro) not in _NOBODYS:
                 watch.task_coming(coro)
 
     def sent_off(handle: Any, loop: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -114,7 +115,7 @@ def _creation(watch: Any, wall: Wall, original: Any) -> Any:
     @unseen
     def create_task(loop: Any, coro: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        if not wall.on or not watch.on or getattr(coro, "__qualname__", "") in _NOBODYS:
+        if not wall.on or not watch.on or qualname(coro) in _NOBODYS:
             return original(loop, coro, **kwargs)
         is_stock = not kwargs.get("eager_start") and loop.get_task_factory() is None
         task = original(loop, coro, **kwargs) if is_stock else made_at_once(original, loop, coro, kwargs)
@@ -122,6 +123,8 @@ def _creation(watch: Any, wall: Wall, original: Any) -> Any:
             try:
                 hide_in(attribute(task, "_source_traceback"))
                 watch.task_made(task, coro)
+            except RecursionError:
+                pass
             except Exception as error:  # noqa: BLE001  # this is the wall
                 wall.fall(error)
         return task
@@ -140,6 +143,8 @@ def _making_at_once(watch: Any, wall: Wall) -> Any:
         try:
             if id(coro) not in watch.sent:  # by another thread, whose line is the one to name
                 watch.task_coming(coro)
+        except RecursionError:
+            pass
         except Exception as error:  # noqa: BLE001  # this is the wall
             wall.fall(error)
         task = None
@@ -161,13 +166,15 @@ def _plain_creation(watch: Any, wall: Wall, original: Any, create_task: Any) -> 
     def create_plain_task(loop: Any, coro: Any, *, name: Any = None, context: Any = None) -> Any:
         __tracebackhide__ = True
         is_known = loop._task_factory is None and wall.on and watch.on
-        if not is_known or getattr(coro, "__qualname__", "") in _NOBODYS:
+        if not is_known or type(coro) is not CoroutineType or coro.__qualname__ in _NOBODYS:
             return create_task(loop, coro, name=name, context=context)
         task = original(loop, coro, name=name, context=context)
         try:
             if loop._debug:
                 hide_in(task._source_traceback)
             watch.stock_task_made(loop, task, coro)
+        except RecursionError:
+            pass
         except Exception as error:  # noqa: BLE001  # this is the wall
             wall.fall(error)
         return task
@@ -196,6 +203,8 @@ def _tasks_by_class(module: Any, hooks: Hooks) -> None:
             try:
                 if wall.on and watch.on and is_user_frame(frame) and is_a(task, cls):
                     watch.task_of_class_made(task, cls)
+            except RecursionError:
+                pass
             except Exception as error:  # noqa: BLE001  # this is the wall
                 wall.fall(error)
 
@@ -283,6 +292,8 @@ class _NativeSockets:
                 return original(loop, *args, **kwargs)
             try:
                 birth, owner = watch.birth(), watch.owner()
+            except RecursionError:
+                return original(loop, *args, **kwargs)
             except Exception as error:  # noqa: BLE001  # this is the wall
                 wall.fall(error)
                 return original(loop, *args, **kwargs)
@@ -296,6 +307,8 @@ class _NativeSockets:
         if self._wall.on and self._watch.on:
             try:
                 self._note(loop, result, birth, owner)
+            except RecursionError:
+                pass
             except Exception as error:  # noqa: BLE001  # this is the wall
                 self._wall.fall(error)
         return result

@@ -14,6 +14,7 @@ from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.bystanders import HandlerRecord, record_all
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.opennumbers import is_open, open_numbers
+from pytest_httpleak.patches import Wall
 from pytest_httpleak.sites import is_user_file
 
 MODULES = (
@@ -106,6 +107,8 @@ def _dup2(module: ModuleType, hooks: Hooks) -> None:
                     elif result in watch.fds:
                         birth, owner, _ = watch.fds[result]
                         watch.give(result, birth, owner)
+                except RecursionError:
+                    pass
                 except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
             return result
@@ -207,6 +210,8 @@ def _doubled(module: ModuleType, hooks: Hooks) -> None:
             if wall.on and type(args[1]) is int and args[1] in doubling:  # whose comparison runs nobody's code
                 try:
                     watch.descriptor_made(result, 4)
+                except RecursionError:
+                    pass
                 except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
             return result
@@ -267,10 +272,10 @@ def _stand_in(
             __tracebackhide__ = True
             if cls is not stand_in:
                 return super().__call__(*args, **kwargs)
-            known = _guarded(before, args) if wall.on else None
+            known = _guarded(wall, before, args) if wall.on else None
             thing = original(*args, **kwargs)
             if wall.on:
-                _guarded(made, thing, known)
+                _guarded(wall, made, thing, known)
             return thing
 
         def __instancecheck__(cls, thing: Any) -> bool:
@@ -285,13 +290,16 @@ def _stand_in(
         def __repr__(cls) -> str:
             return repr(original) if cls is stand_in else super().__repr__()
 
-    def _guarded(note: Callable[..., Any], *args: Any) -> Any:
-        try:
-            return note(*args)
-        except Exception as error:  # noqa: BLE001  # this is the wall
-            wall.fall(error)
-            return None
-
     about = {"__doc__": original.__doc__, "__module__": original.__module__, "__qualname__": original.__qualname__}
     stand_in: Any = Kind(original.__name__, bases, about)
     return stand_in
+
+
+def _guarded(wall: Wall, note: Callable[..., Any], *args: Any) -> Any:
+    try:
+        return note(*args)
+    except RecursionError:
+        return None
+    except Exception as error:  # noqa: BLE001  # this is the wall
+        wall.fall(error)
+        return None

@@ -29,6 +29,8 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
                             watch.give(fd, None, watch.root)
                         else:
                             watch.descriptor_made(fd, 4)
+                except RecursionError:
+                    pass
                 except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
 

@@ -122,6 +122,8 @@ def _putrequest(wall: Wall, put: Note, original: Any) -> Any:
         if wall.on and not _pooled.get(type(connection)):
             try:
                 put(connection, method, url)
+            except RecursionError:
+                pass
             except Exception as error:  # noqa: BLE001  # this is the wall
                 wall.fall(error)
         return original(connection, method, url, skip_host, skip_accept_encoding)
@@ -136,6 +138,8 @@ def _endheaders(wall: Wall, sent: Note, original: Any) -> Any:
         if wall.on and not _pooled.get(type(connection)):
             try:
                 sent(None, connection)
+            except RecursionError:
+                pass
             except Exception as error:  # noqa: BLE001  # this is the wall
                 wall.fall(error)
         return result
@@ -150,6 +154,8 @@ def _getresponse(wall: Wall, answered: Note, original: Any) -> Any:
         if wall.on and not _pooled.get(type(connection)):
             try:
                 answered(response, connection)
+            except RecursionError:
+                pass
             except Exception as error:  # noqa: BLE001  # this is the wall
                 wall.fall(error)
         return response

@@ -64,6 +64,8 @@ class _Connecting:
     def _begin(self, call: _Call) -> None:
         try:
             call.enter(self._calls, self._watch.fds)
+        except RecursionError:
+            pass
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._wall.fall(error)
 
@@ -76,6 +78,8 @@ class _Connecting:
                 self._watch.databases.add(id(connection))
                 if call is not None:
                     self._note(call, connection, place)
+            except RecursionError:
+                pass
             except Exception as error:  # noqa: BLE001  # this is the wall
                 self._wall.fall(error)
         return connection

@@ -209,6 +209,8 @@ def _bare_threads(module: ModuleType, hooks: Hooks) -> None:
                     watch.add_lasting(record)
                     run.worker = Worker(record.owner, record.birth)
                     function = run
+                except RecursionError:
+                    pass
                 except Exception as error:  # noqa: BLE001  # this is the wall
                     wall.fall(error)
             return original(function, *args)

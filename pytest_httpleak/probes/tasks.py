@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.asking import attribute, is_a, mro_of, referrers_of
 from pytest_httpleak.clocks import Real
-from pytest_httpleak.coroutines import awaits, frame_of
+from pytest_httpleak.coroutines import awaits, frame_of, qualname
 from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def all_of(loop: Any) -> Collection[Any]:
 def is_infrastructure(task: Any) -> bool:
     """Whether a task is a test runner's, a loop's own, or one that the interpreter makes to finish an abandoned generator."""
     coroutine = task.get_coro()
-    name = getattr(coroutine, "__qualname__", "")
+    name = qualname(coroutine)
     if name in RUNNER_TASKS or name in LOOP_TASKS or _is_a_watcher(coroutine):
         return True
     return type(coroutine).__name__ == "async_generator_athrow"
@@ -46,13 +46,13 @@ def is_infrastructure(task: Any) -> bool:
 
 def _is_a_watcher(coroutine: Any) -> bool:
     """Whether a library has started it once for the thread, to wait for the end of the process, and gives no way to stop it."""
-    frame = getattr(coroutine, "cr_frame", None)
+    frame = attribute(coroutine, "cr_frame")
     return frame is not None and (frame.f_globals.get("__name__"), frame.f_code.co_name) in _WATCHERS
 
 
 def _is_spent(task: Any) -> bool:
     """Whether the task's coroutine was closed before it could end: nothing is left of it that could ever run."""
-    return getattr(task.get_coro(), "cr_frame", task) is None
+    return attribute(task.get_coro(), "cr_frame", task) is None
 
 
 # -- running a loop that stands still ----------------------------------------------------------------------------------
@@ -118,9 +118,9 @@ def chain(sites: list[Site]) -> str:
 
 def _name(coroutine: Any) -> str:
     """What a task runs: a coroutine, or the next step of an asynchronous generator, which may be over; else its class."""
-    name = getattr(coroutine, "__qualname__", None)
+    name = qualname(coroutine)
     if name:
-        return str(name)
+        return name
     frame = next((frame_of(each) for each in awaits(coroutine)), None)
     if frame is not None:
         return str(frame.f_code.co_qualname)

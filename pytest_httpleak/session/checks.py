@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_httpleak.model.kinds import Verdict
 from pytest_httpleak.owners import Owner
-from pytest_httpleak.settings import Settings
+from pytest_httpleak.settings import Mode, Settings
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Finding
@@ -17,6 +17,7 @@ class Check:
     """One judged life - a test's, a wider fixture's, a block's - with the settings that count for it and its findings."""
 
     __slots__ = (
+        "failed",
         "findings",
         "finished",
         "judged",
@@ -36,10 +37,16 @@ class Check:
         self.of_blocks: tuple[Finding, ...] = ()  # those of checked blocks inside it, which have terms of their own
         self.notes: tuple[AuditNote, ...] = ()
         self.judged = False
+        self.failed = False  # by an error of the plugin's own, so that nobody knows what it has left
         self.finished = False  # nothing has failed or skipped it: what it has not left by its end it does not leave
         self.tasks_before = 0
         self.runs = 1
         self.repeated = 1
+
+    @property
+    def is_unchecked(self) -> bool:
+        """Whether nothing can be said of what it has left."""
+        return self.settings.mode is Mode.OFF or (self.failed and not self.findings)
 
     @property
     def leaks(self) -> tuple[Finding, ...]:

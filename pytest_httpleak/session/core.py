@@ -248,6 +248,7 @@ class Session:
                 if self._may_have_grown(check):
                     self._look_for_growth(check)
         except Exception as error:  # noqa: BLE001  # this is the wall
+            check.failed = True
             self.looking.wall.note(error)
         finally:
             self._is_over(owner)

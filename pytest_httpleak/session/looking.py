@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_httpleak.session.tasksuspects import TaskSuspects
 
 
+_WITH_SOCKETS: Final = (Kind.SOCKETS, Kind.CONNECTIONS, Kind.CLIENTS, Kind.RESPONSES)
 _NONE_LEFT: Final = (errno.EMFILE, errno.ENFILE)  # no descriptor to import with what suspects are made of
 
 
@@ -227,14 +228,17 @@ class Looking:
 
 
 def _is_out_of_sight(suspect: Suspect, blind: frozenset[str]) -> bool:
-    """Whether a library made the socket whose adapter is off: it may be idle in a pool that nobody asks any more.
+    """Whether it is what a library has made, or a socket of its, whose adapter is off, which has not seen how it ended.
 
-    Where that is the one for sockets themselves, whoever has made one was not seen, and it may be a server's. One that was
-    dropped while open is in no pool.
+    A socket may be idle in a pool that nobody asks any more; but not if it was dropped while open. Where it is the adapter for
+    sockets themselves that is off, neither was seen who has made one, which may be a server, nor whether it was closed.
     """
-    if suspect.kind is not Kind.SOCKETS or suspect.state is State.COLLECTED:
-        return False
-    if suspect.created is None and "socket" in blind:
+    if suspect.kind not in _WITH_SOCKETS:
+        return suspect.library in blind
+    is_socket, is_collected = suspect.kind is Kind.SOCKETS, suspect.state is State.COLLECTED
+    if "socket" in blind and (is_collected or (is_socket and suspect.created is None)):
         return True
+    if is_socket and is_collected:
+        return False
     parts = {part for site in suspect.stack for part in site.file.replace("\\", "/").split("/")}
-    return not blind.isdisjoint(parts)
+    return not blind.isdisjoint(parts) or (not is_socket and suspect.library in blind)

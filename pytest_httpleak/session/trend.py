@@ -29,15 +29,14 @@ class Trend:
     def note(self, nodeid: str) -> None:
         """Count what is open now that this test is over."""
         watch = self._watch
-        self._names.append(nodeid)
-        self._numbers.extend(
-            (
-                descriptors.count() or 0,
-                sum(1 for record in watch.table("sockets") if record.is_open()),
-                threading.active_count(),
-                sum(len(tasks.pending(loop)) for loop in watch.open_loops()),
-            )
+        numbers = (
+            descriptors.count() or 0,
+            sum(1 for record in watch.table("sockets") if record.is_open()),
+            threading.active_count(),
+            sum(len(tasks.pending(loop)) for loop in watch.open_loops()),
         )
+        self._names.append(nodeid)
+        self._numbers.extend(numbers)
         self._pools.update(pools_by_record(watch))
         if len(self._pools) > 2 * _MOST_POOLS:
             self._pools = dict(sorted(self._pools.items(), key=lambda item: -item[1].requests)[:_MOST_POOLS])
