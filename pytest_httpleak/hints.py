@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import sys
 import weakref
 from collections.abc import Sequence
 from typing import Any, Final
@@ -62,46 +63,47 @@ _SLOT_THROUGH: Final = "closing it unread does not give its slot back: read what
 # What a library has an HTTP library make is not in the user's hands, but what the library gives is.
 _THROUGH: Final = {
     Kind.RESPONSES: "read what {} has returned to its end, or close it, in a `finally`",
-    Kind.CLIENTS: "close what {} has made it for, in a `finally` or by a `with` block",
+    Kind.CLIENTS: "close the object of {} that made it, in a `finally` or by a `with` block",
 }
 # A client of httpx's reads and closes what its other methods than `stream()` return: then a response is its transport's.
 _BETWEEN: Final = "{} is between the client and its connections: it has to close each response that it does not return"
 _OWN_TRANSPORT: Final = "close each response that this transport does not return: {}"
-_OPENED_THROUGH: Final = "close what {} has opened it for, in a `finally` or by a `with` block"
+_OPENED_THROUGH: Final = "close the object of {} that opened it, in a `finally` or by a `with` block"
 # What a user's line has only called the maker of.
 _BY_LIBRARY: Final = {
     Kind.SOCKETS: _OPENED_THROUGH,
     Kind.FDS: _OPENED_THROUGH,
-    Kind.THREADS: "stop what {} has started it for (a client, a pool, a server) before the test ends",
-    Kind.LOOPS: "close what {} has made it for before the test ends",
-    Kind.TASKS: "end what {} has started it for (a client, a connection, a group of tasks) before the test ends",
+    Kind.THREADS: "stop the object of {} that started it (a client, a pool, a server) before the test ends",
+    Kind.LOOPS: "close the object of {} that made it before the test ends",
+    Kind.TASKS: "end the object of {} that started it (a client, a connection, a group of tasks) before the test ends",
 }
 # How to end what the outermost of these files has opened.
 _OF_SERVERS: Final = {
     "aiohttp/test_utils.py": "use `async with` on the server or client for tests, or `await` its `close()`, in a `finally`",
     "aiohttp/web_runner.py": "call `await runner.cleanup()` in a `finally`",
 }
-_DROPPED: Final = "; where that is done, {} has dropped it"
-_LEFT: Final = "; where that is done, {} has left it"
+_DROPPED: Final = "; if that is done already, {} has dropped it"
+_LEFT: Final = "; if that is done already, {} has left it behind"
 _NOT_WAITED_FOR: Final = (
     "let what it runs come to an end, and wait for it, as `with {}()` does, or `executor.shutdown(wait=True)`"
 )
+_CANCELLED: Final = "it was cancelled, and has not ended: await it, and let its coroutine pass `CancelledError` on"
 _MADE_FILE: Final = "the socket was closed, and is open until what its `makefile()` has returned is closed, too"
 _DETACHED: Final = "only its number is known, as after `detach()`: call `socket.close()` with it in a `finally`"
-_NUMBER: Final = "call `os.close()` with it in a `finally`"
+_NUMBER: Final = "close it by `os.close(fd)` in a `finally`"
 _DATABASE: Final = (
-    "use `with contextlib.closing(sqlite3.connect(...)) as connection:`; its own `with` ends a transaction alone"
+    "use `with contextlib.closing(sqlite3.connect(...)) as connection:`; its own `with` only ends the transaction"
 )
 _CURSOR: Final = "`close()` its cursors before it, or read them to the end: one with rows left keeps the file open"
-_LIBRARYS_DATABASE: Final = "close or dispose of what {} has opened it for (a connection, an engine), in a `finally`"
+_LIBRARYS_DATABASE: Final = (
+    "close or dispose of the object of {} that opened it (a connection, an engine), in a `finally`"
+)
 _POLLER: Final = "anon_inode:[eventpoll]"
 _WEBSOCKET: Final = "use `async with session.ws_connect(...) as websocket:`, or `await websocket.close()`"
 _RUNNING_LOOP: Final = (
     "stop it with `loop.call_soon_threadsafe(loop.stop)`, `join()` its thread, then call `loop.close()`"
 )
-_NATIVE: Final = (
-    "close what has opened it; what a library opens once, and keeps, `--httpleak-confirm=1` tells from a leak"
-)
+_NATIVE: Final = "close what opened it; `--httpleak-confirm=1` tells a leak from what a library opens once and keeps"
 
 _LIBRARYS_OWN: Final = "this is the library's own doing: upgrade {}"
 
@@ -218,6 +220,8 @@ def _half_ended(suspect: Suspect, holder: object) -> str | None:
     if suspect.kind is Kind.SOCKETS:
         is_closed = attribute(holder, "_closed") is True and attribute(holder, "_io_refs")
         return _MADE_FILE if is_closed else None
+    if suspect.kind is Kind.TASKS:
+        return _CANCELLED if _goes_on(holder) else None
     if suspect.kind is not Kind.THREADS or suspect.state is not State.RUNNING:
         return None
     maker = by_maker(suspect)
@@ -228,6 +232,13 @@ def _half_ended(suspect: Suspect, holder: object) -> str | None:
     if maker == PROCESS_EXECUTOR:
         return _not_waited_for(attribute(holder, "executor_reference"), "_shutdown_thread", "ProcessPoolExecutor")
     return None
+
+
+def _goes_on(task: Any) -> bool:
+    """Whether a task has been told to end, and has not ended: it has not run since, or has caught that."""
+    if not is_a(task, attribute(sys.modules.get("asyncio"), "Task", ())):
+        return False
+    return not task.done() and task.cancelling() > 0
 
 
 def _not_waited_for(reference: Any, flag: str, cls: str = "ThreadPoolExecutor") -> str | None:

@@ -96,7 +96,7 @@ def test_a_test_of_an_installed_package_is_the_users_own_code(inner: Inner, monk
     inner.run("--pyargs", "sdk.tests")
     (finding,) = inner.report["tests"][0]["findings"]
     assert (finding["created"]["line"], finding["created"]["function"]) == (4, "test_leaks")
-    assert finding["hint"].startswith("close what sdk has opened it for")
+    assert finding["hint"].startswith("close the object of sdk that opened it")
 
 
 def test_a_leak_of_a_module_that_a_conftest_has_imported_is_told_at_its_line(inner: Inner) -> None:

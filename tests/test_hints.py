@@ -97,6 +97,32 @@ def test_a_loop_that_a_thread_runs_is_stopped_before_it_is_closed(hints_of: Any,
     }
 
 
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_a_task_that_was_cancelled_and_goes_on_is_told_so(
+    hints_of: Any, loop: Loop, held: list[Any], *, is_cancelled: bool
+) -> None:
+    going_on = [True]
+
+    async def goes_on() -> None:
+        while going_on:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+
+    async def main() -> None:
+        held.append(asyncio.create_task(goes_on()))
+        await asyncio.sleep(0)
+        if is_cancelled:
+            held[-1].cancel()
+
+    expected = (
+        "it was cancelled, and has not ended: await it, and let its coroutine pass `CancelledError` on"
+        if is_cancelled
+        else "await the task, or cancel it and await it; `asyncio.TaskGroup` does both"
+    )
+    assert hints_of(lambda: loop.run(main())) == {expected}
+    going_on.clear()
+
+
 def test_a_loop_that_stands_still_is_closed(hints_of: Any, ending: contextlib.ExitStack) -> None:
     def leaking() -> None:
         loop = asyncio.new_event_loop()
@@ -511,7 +537,7 @@ def test_so_is_one_that_opens_its_file_late(hints_of: Any, ending: contextlib.Ex
 
 
 def test_a_bare_number_is_closed_by_that(hints_of: Any, ending: contextlib.ExitStack) -> None:
-    assert hints_of(lambda: ending.callback(os.close, os.dup(0))) == {"call `os.close()` with it in a `finally`"}
+    assert hints_of(lambda: ending.callback(os.close, os.dup(0))) == {"close it by `os.close(fd)` in a `finally`"}
 
 
 def test_a_database_is_not_closed_by_its_own_block(hints_of: Any, ending: contextlib.ExitStack, tmp_path: Path) -> None:
@@ -550,7 +576,7 @@ def test_a_librarys_database_is_closed_through_the_library(inner: Inner, monkeyp
     )
     inner.run()
     ((finding,),) = [row["findings"] for row in inner.report["tests"]]
-    assert finding["hint"].startswith("close or dispose of what store has opened it for")
+    assert finding["hint"].startswith("close or dispose of the object of store that opened it")
 
 
 @pytest.mark.parametrize(("request_line", "verb"), [("HEAD http://a/", "head"), ("GET http://a/", "get"), ("", "get")])
@@ -632,7 +658,7 @@ def test_a_database_is_none_of_an_http_librarys_own(ending: contextlib.ExitStack
     stack = (Site(f"{folder}cache/storage.py", 1, "open"), Site(f"{folder}httpx/_client.py", 1, "send"), test)
     made = Suspect(Kind.FDS, "os", "file descriptor", State.OPEN, "fd 5: a.db", -6, test, stack)
     holder = ending.enter_context(contextlib.closing(sqlite3.connect(":memory:")))
-    assert "what cache has opened" in hint(made, holder)
+    assert "the object of cache that opened it" in hint(made, holder)
 
 
 @pytest.mark.parametrize(
@@ -674,7 +700,7 @@ def test_a_connection_that_a_request_has_lost_is_the_doing_of_the_library_that_i
     [
         (("aiohttp/web_runner.py",), "call `await runner.cleanup()` in a `finally`"),
         (("aiohttp/web_runner.py", "aiohttp/test_utils.py"), "use `async with` on the server or client for tests"),
-        (("aiohttp/connector.py",), "close what aiohttp has opened it for"),
+        (("aiohttp/connector.py",), "close the object of aiohttp that opened it"),
     ],
 )
 def test_a_server_of_aiohttps_is_ended_by_its_runner(asking: tuple[str, ...], expected: str) -> None:
@@ -765,26 +791,26 @@ def scheduled():
     [
         (
             lambda sdk, ending: ending.push(sdk["connect"]()),
-            "close what sdk has opened it for, in a `finally` or by a `with` block; "
-            "where that is done, the library itself has left it",
+            "close the object of sdk that opened it, in a `finally` or by a `with` block; "
+            "if that is done already, the library itself has left it behind",
             "close the socket, best with a `with` block",
         ),
         (
             lambda sdk, ending: sdk["drop"](),
-            "close what sdk has opened it for, in a `finally` or by a `with` block; "
-            "where that is done, the library itself has dropped it",
+            "close the object of sdk that opened it, in a `finally` or by a `with` block; "
+            "if that is done already, the library itself has dropped it",
             "close the socket, best with a `with` block",
         ),
         (
             lambda sdk, ending: ending.callback(os.close, sdk["opened"]()),
-            "close what sdk has opened it for, in a `finally` or by a `with` block; "
-            "where that is done, the library itself has left it",
-            "call `os.close()` with it in a `finally`",
+            "close the object of sdk that opened it, in a `finally` or by a `with` block; "
+            "if that is done already, the library itself has left it behind",
+            "close it by `os.close(fd)` in a `finally`",
         ),
         (
             lambda sdk, ending: sdk["started"](_stopped_by(ending)),
-            "stop what sdk has started it for (a client, a pool, a server) before the test ends; "
-            "where that is done, the library itself has left it",
+            "stop the object of sdk that started it (a client, a pool, a server) before the test ends; "
+            "if that is done already, the library itself has left it behind",
             "tell the thread to stop and `join()` it before the test ends",
         ),
     ],
@@ -809,8 +835,8 @@ def test_what_a_library_has_made_for_the_user_is_ended_through_the_library(
     [
         (
             True,
-            "end what sdk has started it for (a client, a connection, a group of tasks) before the test ends; "
-            "where that is done, the library itself has left it",
+            "end the object of sdk that started it (a client, a connection, a group of tasks) before the test ends; "
+            "if that is done already, the library itself has left it behind",
         ),
         (False, "await the task, or cancel it and await it; `asyncio.TaskGroup` does both"),
     ],
@@ -828,7 +854,7 @@ def test_so_is_a_task_that_it_has_started(hints_of: Any, loop: Loop, *, is_insta
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        (("sdk/client.py", "pytest_asyncio/plugin.py"), "end what sdk has started it for"),
+        (("sdk/client.py", "pytest_asyncio/plugin.py"), "end the object of sdk that started it"),
         (("anyio/_backends/_asyncio.py", "pytest_asyncio/plugin.py"), "await the task"),
     ],
 )
@@ -919,24 +945,28 @@ class Service:
     [
         (
             "client",
-            "close what sdk has made it for, in a `finally` or by a `with` block",
+            "close the object of sdk that made it, in a `finally` or by a `with` block",
             "use `with httpx.Client() as client:`",
         ),
         (
             "answer",
-            "read what sdk has returned to its end, or close it, in a `finally`; where that is done, the library",
+            "read what sdk has returned to its end, or close it, in a `finally`; if that is done already, the library",
             "use `with client.stream(",
         ),
         (
             "drop",
-            "read what sdk has returned to its end, or close it, in a `finally`; where that is done, the library",
+            "read what sdk has returned to its end, or close it, in a `finally`; if that is done already, the library",
             "use `with client.stream(",
         ),
-        ("connection", "close what sdk has opened it for, in a `finally` or by a `with` block", "close the connection"),
+        (
+            "connection",
+            "close the object of sdk that opened it, in a `finally` or by a `with` block",
+            "close the connection",
+        ),
         ("Client", "use `with Client(...) as client:`", "use `with Client(...) as client:`"),
         (
             "Service",
-            "close what sdk has made it for, in a `finally` or by a `with` block",
+            "close the object of sdk that made it, in a `finally` or by a `with` block",
             "use `with Client(...) as client:`",
         ),
     ],

@@ -240,14 +240,21 @@ def test_each_state_has_its_words(kind: Kind, state: State, words: str) -> None:
     assert headline(finding) == f"1 {noun(kind)} leaked: T s, {words}"
 
 
-def test_a_summary_that_says_that_it_is_open_is_not_repeated() -> None:
-    finding = response(kind=Kind.CLIENTS, type="httpx.Client", summary="not closed, with 1 open connection")
-    assert headline(finding) == "1 HTTP client leaked: httpx.Client not closed, with 1 open connection"
+@pytest.mark.parametrize(
+    "summary", ["not closed, with 1 open connection", "http://127.0.0.1:8000, checked out and never given back"]
+)
+def test_a_summary_that_says_that_it_is_open_is_not_repeated(summary: str) -> None:
+    finding = response(kind=Kind.CLIENTS, type="httpx.Client", summary=summary)
+    assert headline(finding) == f"1 HTTP client leaked: httpx.Client {summary}"
 
 
 @pytest.mark.parametrize(
     "summary",
-    ["dropped without being closed, with a connection open", "http://127.0.0.1:8000, dropped while checked out"],
+    [
+        "dropped without being closed, with a connection open",
+        "http://127.0.0.1:8000, dropped while checked out",
+        "http://127.0.0.1:8000, checked out and never given back",
+    ],
 )
 def test_a_summary_that_says_that_it_was_dropped_is_not_repeated(summary: str) -> None:
     finding = response(kind=Kind.CLIENTS, type="httpx.Client", summary=summary, state=State.COLLECTED)

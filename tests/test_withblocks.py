@@ -566,7 +566,7 @@ def test_what_a_stack_has_entered_is_closed_by_the_stack(hint_of: Any, ending: c
 
 @pytest.mark.parametrize(
     ("rows", "expected"),
-    [(rows, "its own `with` ends a transaction alone"), (closed_rows, "closing(closed_rows(...))")],
+    [(rows, "its own `with` only ends the transaction"), (closed_rows, "closing(closed_rows(...))")],
 )
 def test_the_block_of_a_database_closes_nothing(
     hint_of: Any, ending: contextlib.ExitStack, tmp_path: Path, rows: Callable[[Path], Any], expected: str

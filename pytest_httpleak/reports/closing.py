@@ -14,7 +14,9 @@ def closing_lines(run: Run) -> list[str]:
     """What did not work in this run, then the one closing line."""
     lines = _disabled(run.disabled) if run.disabled else []
     if not run.summary.complete:
-        lines.append("httpleak: incomplete: some tests were not judged to their end, so more may leak than is shown")
+        lines.append(
+            "httpleak: incomplete: not all tests were run to their end and judged, so more may leak than is shown"
+        )
     return [*lines, closing_line(run)]
 
 

@@ -62,9 +62,9 @@ VERDICTS: Final = {
 _FIGURES: Final = ("checked", "clean", "leaked", "warned", "tolerated", "known")
 
 # Summaries of some adapters say it already.
-_SAYS_OPEN: Final = re.compile(r"\b(?:still|not closed|never closed|unclosed|not released)\b")
+_SAYS_OPEN: Final = re.compile(r"\b(?:still|not closed|never closed|unclosed|not released|never given back)\b")
 _LISTS: Final = re.compile(rf", fd \d+: |{ALSO}")  # of unlike things, not one that is there so many times
-_SAYS_DROPPED: Final = re.compile("dropped (?:without being closed|while checked out)")
+_SAYS_DROPPED: Final = re.compile("dropped (?:without being closed|while checked out)|never given back")
 
 
 def noun(kind: Kind, count: int = 1) -> str:
