@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import linecache
 import re
 from collections.abc import Sequence
-from types import AsyncGeneratorType, CodeType, GeneratorType
-from typing import TYPE_CHECKING, Any, Final
+from types import CodeType
+from typing import TYPE_CHECKING, Final
 
-from pytest_httpleak import doctests
+from pytest_httpleak import doctests, waiting
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.probes import infrastructure
@@ -35,8 +34,8 @@ _OF_STACK: Final = "close the stack that it was entered by, best with `with cont
 _OF_ASYNC_STACK: Final = (
     "close the stack that it was entered by, best with `async with contextlib.AsyncExitStack() as stack:`"
 )
-_NOT_LEFT: Final = "the `with` block there was not left: "
-_IF_NOT_LEFT: Final = "if the `with` block there was not left: "
+_NOT_LEFT: Final = "the `{}` block there was not left: "
+_IF_NOT_LEFT: Final = "if the `{}` block there was not left: "
 _OF_GENERATOR: Final = "close the generator, as `with contextlib.closing({}) as ...:` does"
 _OF_ASYNC_GENERATOR: Final = "close the generator, as `async with contextlib.aclosing({}) as ...:` does"
 _OF_MANAGER: Final = "use `with {}:`, which leaves it, too"
@@ -65,13 +64,14 @@ def hint(suspect: Suspect, *, closes: bool = True) -> str | None:
     """
     entered, stack = _entered_at(suspect, closes=closes)
     if not entered:
-        return None
+        stack = _guarded_at(suspect)
+        return _of_generators(stack, "try", is_dropped=False) if stack else None
     is_made = suspect.kind is Kind.SOCKETS and suspect.state is State.COLLECTED and by_maker(suspect) is not None
     if is_made and infrastructure.wrapper_of(suspect) is None:
         return _MADE_AGAIN
     if entered in _STACKING:
         return _OF_ASYNC_STACK if "async" in entered else _OF_STACK
-    text = _of_generators(stack, is_dropped=suspect.state is State.COLLECTED)
+    text = _of_generators(stack, _WITH, is_dropped=suspect.state is State.COLLECTED)
     if text is not None:
         return text
     is_its_own = suspect.kind in (Kind.RESPONSES, Kind.CLIENTS) and infrastructure.wrapper_of(suspect) is None
@@ -94,14 +94,27 @@ def _closed_by(response: Suspect) -> str:
 
 
 def generators(suspect: Suspect) -> list[int]:
-    """The identities of the generators that would leave the `with` block around it if they were dropped, as they may be."""
+    """The identities of the generators that would leave the block around it if they were dropped, as they may be."""
     if suspect.state is State.COLLECTED:
         return []
     entered, stack = _entered_at(suspect, closes=True)
-    if not entered or entered in _STACKING:
+    if not entered:
+        stack = _guarded_at(suspect)
+    if not stack or entered in _STACKING:
         return []
     last, caller, _ = _outermost(stack, is_dropped=False)
-    return [] if last is None or caller is not None else _suspended(last)
+    return [] if last is None or caller is not None else [*map(id, waiting.of(last))]
+
+
+def _guarded_at(suspect: Suspect) -> Sequence[Site]:
+    """The stack from the user's line on, where that is of a generator which waits in a `try` that ends something."""
+    created, stack = suspect.created, suspect.stack
+    if suspect.state is State.COLLECTED or created is None or created not in stack:
+        return ()
+    place = place_at(created)
+    if place is None or not place[0].co_flags & (waiting.GENERATOR | waiting.ASYNC):
+        return ()
+    return stack[stack.index(created) :] if waiting.end_something(place[0]) else ()
 
 
 def _entered_at(suspect: Suspect, *, closes: bool) -> tuple[str, Sequence[Site]]:
@@ -192,20 +205,20 @@ def _line(file: str, line: int) -> str:
         return ""
 
 
-def _of_generators(stack: Sequence[Site], *, is_dropped: bool) -> str | None:
+def _of_generators(stack: Sequence[Site], block: str, *, is_dropped: bool) -> str | None:
     """What to say of the outermost generator that waits to go on, by which the block was not left; None where there is none."""
     last, caller, is_sure = _outermost(stack, is_dropped=is_dropped)
     if last is None:
         return None
     name = "..." if last.co_name.startswith("__") else f"{last.co_name}(...)"
-    is_async = bool(last.co_flags & _ASYNC)
+    is_async = bool(last.co_flags & waiting.ASYNC)
     if caller is None:
         text = _OF_ASYNC_GENERATOR if is_async else _OF_GENERATOR
     elif caller.function in _STACKING:
         text = _OF_ASYNC_STACK if "async" in caller.function else _OF_STACK
     else:
         text = _OF_ASYNC_MANAGER if is_async else _OF_MANAGER
-    return (_NOT_LEFT if is_sure else _IF_NOT_LEFT) + text.format(name)
+    return (_NOT_LEFT if is_sure else _IF_NOT_LEFT).format(block) + text.format(name)
 
 
 def _outermost(stack: Sequence[Site], *, is_dropped: bool) -> tuple[CodeType | None, Site | None, bool]:
@@ -217,10 +230,14 @@ def _outermost(stack: Sequence[Site], *, is_dropped: bool) -> tuple[CodeType | N
             continue
         place = place_at(site)
         code = None if place is None else place[0]
-        if code is None or not code.co_flags & (_GENERATOR | _ASYNC) or infrastructure.package_of(site.file):
+        if (
+            code is None
+            or not code.co_flags & (waiting.GENERATOR | waiting.ASYNC)
+            or infrastructure.package_of(site.file)
+        ):
             break
-        is_suspended = not is_dropped and bool(_suspended(code))
-        if not is_suspended and not (code.co_flags & _ASYNC and _is_users(stack[number:])):
+        is_suspended = not is_dropped and bool(waiting.of(code))
+        if not is_suspended and not (code.co_flags & waiting.ASYNC and _is_users(stack[number:])):
             break
         last, caller, is_sure = code, None, is_sure and is_suspended
     return last, caller, is_sure
@@ -232,21 +249,6 @@ def _is_users(around: Sequence[Site]) -> bool:
     It may have waited until its loop was closed, or have been dropped where it could not go on.
     """
     return any(is_user_file(site.file) for site in around)
-
-
-_GENERATOR: Final = 0x20  # inspect.CO_GENERATOR, which is not imported for two numbers
-_ASYNC: Final = 0x200  # inspect.CO_ASYNC_GENERATOR
-
-
-def _suspended(code: CodeType) -> list[int]:
-    """The identities of the generators of that code that wait to go on."""
-    if code.co_flags & _ASYNC:
-        return [id(each) for each in _all_of(AsyncGeneratorType) if each.ag_code is code and each.ag_frame is not None]
-    return [id(each) for each in _all_of(GeneratorType) if each.gi_code is code and each.gi_frame is not None]
-
-
-def _all_of(cls: type) -> list[Any]:
-    return [each for each in gc.get_objects() if type(each) is cls]
 
 
 def _is_of_contextlib(site: Site) -> bool:

@@ -773,9 +773,26 @@ def test_a_generator_that_only_the_traceback_of_a_failed_test_keeps_leaves_its_b
             yield sock
             sock.close()
 
+        def in_a_try():
+            sock = socket.socket()
+            try:
+                yield sock
+            finally:
+                sock.close()
+
         async def later():
             with socket.socket() as sock:
                 yield sock
+
+        def test_in_a_try():
+            lines = in_a_try()
+            next(lines)
+            assert not lines
+
+        def test_in_a_try_that_is_kept():
+            KEPT.append(in_a_try())
+            next(KEPT[-1])
+            assert not KEPT
 
         def test_in_a_block():
             lines = in_a_block()
@@ -813,6 +830,8 @@ def test_a_generator_that_only_the_traceback_of_a_failed_test_keeps_leaves_its_b
     )
     inner.run("-W", "ignore")
     assert inner.outcomes() == {
+        "test_in_a_try": "clean",
+        "test_in_a_try_that_is_kept": "leaked",
         "test_in_a_block": "clean",
         "test_in_a_block_that_is_kept": "leaked",
         "test_in_a_block_of_which_another_is_kept": "leaked",

@@ -444,6 +444,80 @@ def test_a_generator_that_was_left_on_its_way_is_to_be_closed(
     )
 
 
+def tried() -> Iterator[socket.socket]:
+    sock = socket.socket()
+    try:
+        yield sock
+    finally:
+        sock.close()
+
+
+def tried_around_others() -> Iterator[str]:
+    sock = socket.socket()
+    try:
+        try:
+            yield from "ab"
+        except ValueError:
+            yield ""
+    finally:
+        sock.close()
+
+
+def for_others_to_close() -> Iterator[socket.socket]:
+    sock = socket.socket()
+    try:
+        yield sock
+    except ValueError:
+        yield sock
+    sock.close()
+
+
+@pytest.mark.parametrize(
+    ("generator", "is_closing"), [(tried, True), (tried_around_others, True), (for_others_to_close, False)]
+)
+def test_so_is_one_that_waits_in_a_try_which_closes(
+    hint_of: Any, ending: contextlib.ExitStack, generator: Callable[[], Any], *, is_closing: bool
+) -> None:
+    made = generator()
+    ending.callback(lambda: [*made])
+    assert hint_of(lambda: next(made)) == (
+        "the `try` block there was not left: "
+        f"close the generator, as `with contextlib.closing({generator.__name__}(...)) as ...:` does"
+        if is_closing
+        else "close the socket, best with a `with` block"
+    )
+
+
+def test_a_context_manager_that_does_so_is_to_be_left_by_a_block(hint_of: Any, ending: contextlib.ExitStack) -> None:
+    manager = contextlib.contextmanager(tried)()
+    ending.callback(manager.__exit__, None, None, None)
+    assert hint_of(manager.__enter__) == (
+        "the `try` block there was not left: use `with tried(...):`, which leaves it, too"
+    )
+
+
+async def tried_later(client: Any) -> AsyncIterator[None]:
+    made = client.get()
+    try:
+        yield
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_an_asynchronous_one_that_does_so_may_be_over(
+    client: Any, births: list[sites.Birth], ending: contextlib.ExitStack, *, is_over: bool
+) -> None:
+    """As where a test runner ends the test's loop: what only that has closed is told."""
+    generator: Any = tried_later(client)
+    _end(generator.asend(None))
+    (_end if is_over else lambda closing: ending.callback(_end, closing))(generator.aclose())
+    assert str(withblocks.hint(suspect_of(births[0], state=State.OPEN))).startswith(
+        ("if " if is_over else "")
+        + "the `try` block there was not left: close the generator, as `async with contextlib.aclosing(tried_later("
+    )
+
+
 def test_so_is_one_that_the_library_has_asked(client: Any, births: list[sites.Birth]) -> None:
     def sending() -> Iterator[None]:
         with client.get():
