@@ -24,18 +24,7 @@ _DEEPEST: Final = 4  # connections around one another: of a pool, a proxy, and H
 class PoolRecord(Record):
     """One connection pool. `front` is the library that wraps it, by whose names its users know responses."""
 
-    __slots__ = (
-        "clients",
-        "closings",
-        "front",
-        "is_async",
-        "made",
-        "overflow",
-        "requests",
-        "sockets",
-        "transport",
-        "type",
-    )
+    __slots__ = ("clients", "front", "is_async", "made", "overflow", "requests", "sockets", "transport", "type")
 
     kind: ClassVar[Kind] = Kind.CLIENTS
 
@@ -48,7 +37,6 @@ class PoolRecord(Record):
         self.front: str | None = None
         self.transport: str | None = None  # the transport of the front's that made it
         self.clients: Record | None = None
-        self.closings = 0  # how often it was closed, after which it may be used again
         self.made = 0  # connections that were established
         self.requests = 0  # that were sent on them
         self.overflow = 0  # connections closed although they could have been used again

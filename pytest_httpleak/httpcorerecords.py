@@ -34,7 +34,7 @@ _ONE_LOOP: Final = (
 class SlotRecord(Record):
     """One connection in a pool's books; it is the business of the request that it was given to last."""
 
-    __slots__ = ("closings", "established", "has_socket", "pool", "request")
+    __slots__ = ("established", "has_died_first", "has_socket", "is_thrown_away", "pool", "request")
 
     kind: ClassVar[Kind] = Kind.CONNECTIONS
 
@@ -42,10 +42,13 @@ class SlotRecord(Record):
         super().__init__()
         self.library = library
         self.pool = pool
-        self.closings = pool.closings
         self.request: RequestRecord | None = None
         self.established = False
         self.has_socket = False  # that it speaks for
+        self.has_died_first = False  # with its socket open, while its pool lived
+        self.is_thrown_away = (
+            False  # if its socket is open: it was not in its pool's books any more when that was closed
+        )
 
     def count(self) -> None:
         """Count the connection, once, now that it is established."""
@@ -63,9 +66,12 @@ class SlotRecord(Record):
     def is_over(self) -> bool:
         return self.ref() is None
 
+    def lose_socket(self) -> None:
+        self.has_died_first = self.pool.ref() is not None
+
     def orphaned(self, socket: SocketRecord) -> Suspect | None:
-        """The suspect for a socket that died with this connection, or that its pool, closed since or living, has dropped."""
-        if self.pool.ref() is None and self.closings == self.pool.closings:
+        """The suspect for a socket that died with this connection, or that its living pool has dropped."""
+        if self.pool.ref() is None and not (self.is_thrown_away or self.has_died_first):
             if self.request is not None and self.request.is_unread():
                 return self.request.dropped(socket, self.pool)
             return self.pool.orphaned(socket)
@@ -74,7 +80,7 @@ class SlotRecord(Record):
     def _thrown_away(self, state: State, claims: frozenset[object], held: Held, socket: SocketRecord | None) -> Suspect:
         what = "threw a connection away without closing it"
         hint = f"this is the library's own doing: upgrade {self.library}"
-        if socket is not None and socket.is_stranded():
+        if socket is not None and socket.is_stranded() and not self.is_thrown_away:
             what, hint = "could not close a connection whose event loop is closed", _ONE_LOOP
         return self.suspect(
             state, self.pool.type, what, library=self.pool.front, claims=claims, holds=(held,), hint=hint

@@ -60,16 +60,15 @@ _ALARM: Final = getattr(_signal, "ITIMER_REAL", 0)
 
 
 def pass_on(error: BaseException) -> None:
-    """Raise it again if a signal's handler or another thread has raised it, as `TimeoutError` is to end what takes too long.
+    """Raise it again if a signal's handler has raised it, as `TimeoutError` is raised to end what takes too long.
 
     It may be an `OSError` like those that we expect; what the system has to say has a number. An error that has come through
     no frame but that of the caller is the answer to what the caller has asked: most are.
     """
     place = error.__traceback__
-    if place is None or (error.args and place.tb_next is None) or getattr(error, "errno", None) is not None:
+    if place is None or place.tb_next is None or getattr(error, "errno", None) is not None:
         return
-    frames = frames_of(error)
-    if is_thrown_in(error, frames) or is_of_a_signal(frames):
+    if is_of_a_signal(frames_of(error)):
         raise error
 
 
@@ -90,21 +89,15 @@ def is_of_a_signal(frames: Iterable[FrameType]) -> bool:
 def is_thrown_in(error: BaseException, frames: list[FrameType]) -> bool:
     """Whether another thread has raised it in this one (`PyThreadState_SetAsyncExc`), as those do that watch the time.
 
-    It is made of a class, without arguments, and raised wherever this thread is; what is raised in code of ours itself, or in
-    code of C that we call, is of the interpreter's own classes, and says what is wrong.
+    Such an error is made of its class, without arguments, wherever this thread is: in code of ours, too. What goes wrong there is
+    of Python's own classes, and says what.
     """
-    if error.args or not frames or is_interpreters(type(error)):
+    if error.args or not frames or not frames[-1].f_code.co_filename.startswith(_OURS):
         return False
-    return frames[-1].f_code.co_filename.startswith(_OURS)
+    cls = type(error)
+    return cls is TimeoutError or str(cls.__module__).partition(".")[0] not in sys.stdlib_module_names | {"builtins"}
 
 
-def is_interpreters(cls: type[BaseException]) -> bool:
-    """Whether code of C may raise that without a word: `queue.Empty`, `StopIteration`, for want of memory."""
-    module = cls.__module__.partition(".")[0]
-    return cls in _WORDLESS or (module != "builtins" and module in sys.stdlib_module_names)
-
-
-_WORDLESS: Final = (MemoryError, StopIteration, StopAsyncIteration)
 _OURS: Final = (os.path.dirname(os.path.abspath(__file__)) + os.sep, f"<{__package__}")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from types import CodeType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pytest_httpleak.asking import attribute
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.records import Record, class_name
@@ -65,12 +66,12 @@ class LoopRecord(Record):
 
 
 def is_closed(loop: Any) -> bool:
-    """Whether a loop is closed; one that cannot say so any more, as that of a window that is gone, has nothing to close."""
+    """Whether a loop is closed; where it does not say so, as that of a window that is gone, what asyncio's own class knows."""
     try:
         return bool(loop.is_closed())
     except Exception as error:  # noqa: BLE001  # somebody's own loop
         pass_on(error)
-        return True
+        return attribute(loop, "_closed", True) is not False
 
 
 def _parts(loop: Any) -> tuple[Any, ...]:

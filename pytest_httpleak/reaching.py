@@ -31,7 +31,7 @@ def reachable(thing: object, table: Table, *, depth: int = 3) -> list[Any]:
     return found
 
 
-def inside(thing: object, table: Table, *, depth: int) -> list[Any]:
+def records_inside(thing: object, table: Table, *, depth: int) -> list[Any]:
     """The same without `thing` itself."""
     return [record for part in _parts(thing) for record in reachable(part, table, depth=depth - 1)]
 

@@ -165,7 +165,7 @@ class Record:
         return ()
 
     def lose_socket(self) -> None:
-        """Note that a socket of this resource has just died while it was open: when that is judged, more may be dead."""
+        """Note that a socket of this resource has just died open; its pool, say, may have died, too, when that is judged."""
 
     def orphaned(self, socket: Any) -> Suspect | None:
         """The suspect for a socket of this resource that was dropped while open, when nothing else speaks for it."""

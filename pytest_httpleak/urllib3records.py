@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.opennumbers import fileno
-from pytest_httpleak.reaching import inside
+from pytest_httpleak.reaching import records_inside
 from pytest_httpleak.records import Record, Table, is_at_work, type_name
 from pytest_httpleak.socketrecords import SocketRecord, held_socket, record_of
 from pytest_httpleak.urllib3pools import PoolRecord, origin_of, queued
@@ -18,8 +18,6 @@ _RELEASE: Final = (
     "closing an unread response does not give its slot back: read it, or `response.drain_conn()`, "
     "or call `response.release_conn()` after the close"
 )
-
-
 _WRAPPERS: Final = 2  # around a connection, with attributes or in their containers
 
 
@@ -146,6 +144,8 @@ class ConnectionRecord(Record):
         fd = fileno(connection.sock)
         if fd < 0:
             return self._lost_slot(State.OPEN)
+        if self.pool is None and self._waits_in_a_wrapper():
+            return None
         what = "" if self.pool is None else ", checked out of its pool with no response to explain it"
         claims, socket = held_socket(connection.sock, fd, self.note_socket())
         return self._suspect(State.OPEN, self.origin + what, claims, socket)
@@ -173,8 +173,6 @@ class ConnectionRecord(Record):
         waiting = [] if pool is None else queued(pool)
         if waiting and (waiting[-1] is connection or any(each is connection for each in waiting)):
             return True
-        if pool is None and self._waits_in_a_wrapper():
-            return True
         return self.answering is None and is_at_work(self.maker, self.threads, self.owner)
 
     def lose_socket(self) -> None:
@@ -186,7 +184,7 @@ class ConnectionRecord(Record):
         for record in self.pools:
             pool = record.ref()
             waiting = [] if pool is None else queued(pool)
-            if any(self in inside(each, record.connections, depth=_WRAPPERS) for each in waiting):
+            if any(self in records_inside(each, record.connections, depth=_WRAPPERS) for each in waiting):
                 return True
         return False
 

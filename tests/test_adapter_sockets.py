@@ -440,6 +440,22 @@ def test_a_socket_that_is_older_than_the_watch_is_the_process(marked: Marked, ke
     older[2].close()
 
 
+def test_whether_one_was_closed_is_not_known_while_the_adapter_is_off(marked: Marked, kept: list[Any]) -> None:
+    (wall,) = (each for each in marked.session.watch.walls if each.name == "the adapter for sockets")
+
+    def closing() -> None:
+        with socket.socket():
+            wall.fall(ValueError("broken"))
+
+    def keeping() -> None:
+        kept.append(socket.socket())  # leak: sockets
+        wall.fall(ValueError("broken"))
+
+    for each in (closing, keeping):
+        marked(each)
+        wall.on, wall.error = True, None
+
+
 def test_what_is_over_is_forgotten(marked: Marked) -> None:
     with marked.fixture() as fixture:
         owner = fixture.check.owner

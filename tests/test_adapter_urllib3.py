@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import http.client
 import socket
 import sys
 import threading
@@ -1124,7 +1125,17 @@ def test_an_adapter_that_is_off_tells_of_nothing_that_it_has_not_seen_end(
         wall.fall(ValueError("broken"))
         kept.pop().close()
 
+    def leaving() -> None:
+        kept.append(socket.socket())  # leak: sockets
+        kept.append(http.client.HTTPConnection(*address))  # leak: connections
+        kept[-1].connect()
+        kept.append(stopped := threading.Event())
+        threading.Thread(target=stopped.wait).start()  # leak: threads
+
+    address = urlsplit(server).netloc.split(":")
     marked(closing)
+    marked(leaving)
+    kept.pop().set()
     wall.error = None
 
 

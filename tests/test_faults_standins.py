@@ -330,6 +330,12 @@ def test_a_socket_leaks_beside_it():
     KEPT.append(socket.socket())
 
 
+def test_an_open_loop_that_does_not_answer():
+    loop = GoneLoop()
+    loop.is_gone = True
+    KEPT.append(loop)
+
+
 def test_a_job_that_ends():
     asyncio.run(run(Job(waits=False)))
 
@@ -353,6 +359,7 @@ def test_loops_and_coroutines_that_answer_strangely(inner: Inner) -> None:
     inner.judge(
         test_a_loop_of_a_window_that_is_gone="clean",
         test_a_socket_leaks_beside_it="leaked",
+        test_an_open_loop_that_does_not_answer="leaked",
         test_a_job_that_ends="clean",
         test_a_job_leaks="leaked",
     )

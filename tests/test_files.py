@@ -446,15 +446,21 @@ def test_the_pipe_of_a_dropped_child_leaks_as_long_as_that_runs(marked: Marked) 
         child = subprocess.Popen(["sh", "-c", "exec >&-; read line"], stdin=theirs, stdout=subprocess.PIPE)  # leak: fds
         assert child.stdout is not None
         assert child.stdout.read() == b""
+        pids.append(child.pid)
 
     def ending() -> None:
         start()
         assert children.are_left()
         os.close(ours)
 
+    pids: list[int] = []
     marked(lambda: start(), start)
     assert marked.found(ending, grace=10) == ()
     os.close(theirs)
+    for child in subprocess._active:  # type: ignore[attr-defined]  # not in the stubs
+        if child.pid in pids:
+            child.stdout.close()
+    assert [os.waitpid(pid, 0)[0] for pid in pids] == pids  # whoever has kept the numbers can wait for them yet
 
 
 def test_descriptors_that_arrive_over_a_socket_leak(marked: Marked, kept: list[Any], path: Path) -> None:

@@ -79,6 +79,12 @@ def test_a_note_for_which_a_recursion_has_left_no_room_is_left_out(patches: Patc
     assert (wall.on, wall.error, seen) == (True, None, [1, 2])
 
 
+def test_so_it_is_where_a_note_cannot_be_told_for_that() -> None:
+    wall = Wall("the adapter for x")
+    wall.fall(RecursionError("too deep"))
+    assert (wall.on, wall.error) == (True, None)
+
+
 class TimedOut(Exception):
     """What a thread that watches the time raises in another one."""
 

@@ -58,9 +58,11 @@ class _Pools:
         self._watch.add(self._record(pool))
 
     def closing(self, pool: Any, /, *args: Any, **kwargs: Any) -> None:
-        record = self._pools.get(pool)
-        if record is not None:
-            record.closings += 1
+        record, kept = self._pools.get(pool), list(pool.connections)
+        slots = (socket.holder for socket in self.sockets if isinstance(socket.holder, SlotRecord))
+        for slot in (each for each in slots if each.pool is record):
+            connection = slot.ref()
+            slot.is_thrown_away = connection is None or not any(each is connection for each in kept)
 
     def _record(self, pool: Any) -> PoolRecord:
         is_async = hasattr(pool, "handle_async_request")

@@ -2,32 +2,57 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.interruptions import pass_on
 
+# Looks without reaping: whoever started a process may have kept its number, and wait for that yet. macOS has it since 3.13.
+_waitid: Any = getattr(os, "waitid", None)
+_LOOK: Final = getattr(os, "WEXITED", 0) | getattr(os, "WNOHANG", 0) | getattr(os, "WNOWAIT", 0)
+_PIPES: Final = ("stdin", "stdout", "stderr")
+
+
+def _dropped() -> list[Any]:
+    return list(attribute(sys.modules.get("subprocess"), "_active") or ())
+
 
 def are_left() -> bool:
-    """Whether dropped ones are kept, which may end yet."""
-    return bool(attribute(sys.modules.get("subprocess"), "_active"))
+    """Whether dropped ones are kept that have not ended, but may yet."""
+    return not all(map(_has_ended, _dropped()))
 
 
-def reap() -> bool:
-    """Let go of dropped ones that have ended, as `subprocess` does when it starts the next; whether there were any.
+def pipes_of_ended() -> Iterator[int]:
+    """The pipes of dropped ones that have ended: `subprocess` lets go of them when it starts the next one.
 
-    So whether one had ended a moment before it was dropped, or a moment after, is no difference.
+    Whether a process had ended a moment before it was dropped, or a moment after, is no difference.
     """
-    module: Any = sys.modules.get("subprocess")
-    if not are_left():
+    for process in filter(_has_ended, _dropped()):
+        files = (attribute(process, name) for name in _PIPES)
+        yield from map(_number, filter(None, files))
+
+
+def _has_ended(process: Any) -> bool:
+    if _waitid is None:
         return False
-    before = len(module._active)
     try:
-        module._cleanup()
-    except Exception as error:  # noqa: BLE001  # somebody's own process is asked
+        return _waitid(os.P_PID, process.pid, _LOOK) is not None
+    except ChildProcessError:  # somebody else has waited for it
+        return True
+    except Exception as error:  # noqa: BLE001  # somebody's own class of processes
         pass_on(error)
-    return len(module._active) < before
+        return False
+
+
+def _number(file: Any) -> int:
+    try:
+        return int(file.fileno())
+    except Exception as error:  # noqa: BLE001  # closed, or somebody's stand-in
+        pass_on(error)
+        return -1
 
 
 def is_running(thing: Any) -> bool:

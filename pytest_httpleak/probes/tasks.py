@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pytest_httpleak.asking import attribute, is_a, mro_of, referrers_of
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.coroutines import awaits, frame_of, qualname
+from pytest_httpleak.looprecords import is_closed
 from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS
 
 if TYPE_CHECKING:
@@ -61,9 +62,7 @@ def _is_spent(task: Any) -> bool:
 def can_run(loop: Any) -> bool:
     """Whether the loop may be run from here: neither closed nor running, and no other loop runs in this thread."""
     asyncio = sys.modules.get("asyncio")
-    return (
-        asyncio is not None and not loop.is_closed() and not loop.is_running() and asyncio._get_running_loop() is None
-    )
+    return asyncio is not None and not is_closed(loop) and not loop.is_running() and asyncio._get_running_loop() is None
 
 
 def let_run(loop: Any, seconds: float) -> None:
@@ -77,7 +76,7 @@ def let_run(loop: Any, seconds: float) -> None:
 def _turn(loop: Any, seconds: float) -> None:
     """Turn a loop again and again: its clock may be one that a test has stopped, so a timer need not end."""
     end = Real.monotonic() + seconds
-    while not loop.is_closed():
+    while not is_closed(loop):
         for _ in range(_TURNS):
             _run(loop, loop.call_soon(loop.stop))
         left = end - Real.monotonic()

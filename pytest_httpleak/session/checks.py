@@ -37,7 +37,7 @@ class Check:
         self.of_blocks: tuple[Finding, ...] = ()  # those of checked blocks inside it, which have terms of their own
         self.notes: tuple[AuditNote, ...] = ()
         self.judged = False
-        self.failed = False  # by an error of the plugin's own, so that nobody knows what it has left
+        self.failed = False  # by an error of the plugin's own, so that nobody knows all that it has left
         self.finished = False  # nothing has failed or skipped it: what it has not left by its end it does not leave
         self.tasks_before = 0
         self.runs = 1

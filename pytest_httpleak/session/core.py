@@ -224,8 +224,8 @@ class Session:
             self.drop(check)
         if check.judged or not self.watch.on:
             return
-        began = Real.perf_counter()
-        check.judged = True
+        began, unknown = Real.perf_counter(), self.looking.unknown
+        check.judged = check.failed = True
         owner = check.owner
         self.watch.pop(owner)
         try:
@@ -241,6 +241,7 @@ class Session:
                     from pytest_httpleak.session.verdicts import findings
 
                     check.findings += findings(self, check, suspects, grace)
+            check.failed = self.looking.unknown > unknown
             if owner.scope == "function":
                 if self._auditing is not None:
                     check.notes = self._auditing.notes(owner, self.runs_examples)
@@ -248,7 +249,6 @@ class Session:
                 if self._may_have_grown(check):
                     self._look_for_growth(check)
         except Exception as error:  # noqa: BLE001  # this is the wall
-            check.failed = True
             self.looking.wall.note(error)
         finally:
             self._is_over(owner)

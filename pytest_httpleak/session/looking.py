@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from pytest_httpleak.session.tasksuspects import TaskSuspects
 
 
-_WITH_SOCKETS: Final = (Kind.SOCKETS, Kind.CONNECTIONS, Kind.CLIENTS, Kind.RESPONSES)
+_OF_HTTP: Final = (Kind.RESPONSES, Kind.CONNECTIONS, Kind.CLIENTS)
+_DROPPED: Final = (Kind.SOCKETS, Kind.LOOPS)
 _NONE_LEFT: Final = (errno.EMFILE, errno.ENFILE)  # no descriptor to import with what suspects are made of
 
 
@@ -52,6 +53,7 @@ class Looking:
         self._tasks: TaskSuspects | None = None
         self._is_ready = False
         self._is_hiding = False  # sockets that a library has made whose adapter is off
+        self.unknown = 0  # records that could not be looked at
         self.wall = _Noted("judging")
         watch.walls.append(self.wall)
 
@@ -97,16 +99,14 @@ class Looking:
         self._ledger.make_room()
         from pytest_httpleak.probes import children, infrastructure
 
-        if unaccounted and children.reap():
-            unaccounted = self._ledger.unaccounted(owner)
         of_tools = infrastructure.descriptors(self._watch.table("handlers"), owner)
         explained = of_tools.union(self._held_descriptors(sockets=False))
         suspects = [suspect for suspect in suspects if not self._is_explained(suspect, explained)]
         if unaccounted:
-            explained |= set(self._held_descriptors(sockets=True))
+            explained |= {*self._held_descriptors(sockets=True), *children.pipes_of_ended()}
             suspects += self._without_native(self._ledger.suspects(unaccounted, explained), owner)
         suspects = [suspect for suspect in suspects if not infrastructure.is_of_a_tool(suspect)]
-        blind = frozenset().union(*(wall.packages for wall in self._watch.walls if wall.error is not None))
+        blind = self._blind()
         seen = [suspect for suspect in suspects if not _is_out_of_sight(suspect, blind)] if blind else suspects
         self._is_hiding = len(seen) < len(suspects)
         return seen
@@ -124,12 +124,23 @@ class Looking:
             if suspect is not None and record.birth is not None and record.birth.is_import():
                 record.owner = self._watch.root
                 return None
-            return None if suspect is not None and self._is_a_tools(suspect, record) else suspect
+            if (
+                suspect is None
+                or self._is_a_tools(suspect, record)
+                or _has_ended_unseen(suspect, record, self._blind())
+            ):
+                return None
+            return suspect
         except Exception as error:  # noqa: BLE001  # a library's objects may be half-way dead, or not what they were
             if self._can_get_ready(error):
                 return self._look_at(record)
             self.wall.note(error)
+            self.unknown += 1
             return None
+
+    def _blind(self) -> frozenset[str]:
+        """The libraries whose adapters are off."""
+        return frozenset().union(*(wall.packages for wall in self._watch.walls if wall.error is not None))
 
     def _can_get_ready(self, error: Exception) -> bool:
         """Whether it was for want of a descriptor to import with, and there is one now."""
@@ -228,17 +239,22 @@ class Looking:
 
 
 def _is_out_of_sight(suspect: Suspect, blind: frozenset[str]) -> bool:
-    """Whether it is what a library has made, or a socket of its, whose adapter is off, which has not seen how it ended.
+    """Whether a library made the socket whose adapter is off: it may be idle in a pool that nobody asks any more.
 
-    A socket may be idle in a pool that nobody asks any more; but not if it was dropped while open. Where it is the adapter for
-    sockets themselves that is off, neither was seen who has made one, which may be a server, nor whether it was closed.
+    Where that is the one for sockets themselves, whoever has made one was not seen, and it may be a server's. One that was
+    dropped while open is in no pool.
     """
-    if suspect.kind not in _WITH_SOCKETS:
-        return suspect.library in blind
-    is_socket, is_collected = suspect.kind is Kind.SOCKETS, suspect.state is State.COLLECTED
-    if "socket" in blind and (is_collected or (is_socket and suspect.created is None)):
-        return True
-    if is_socket and is_collected:
+    if suspect.kind is not Kind.SOCKETS or suspect.state is State.COLLECTED:
         return False
+    if suspect.created is None and "socket" in blind:
+        return True
     parts = {part for site in suspect.stack for part in site.file.replace("\\", "/").split("/")}
-    return not blind.isdisjoint(parts) or (not is_socket and suspect.library in blind)
+    return not blind.isdisjoint(parts)
+
+
+def _has_ended_unseen(suspect: Suspect, record: Record, blind: frozenset[str]) -> bool:
+    """Whether it may have been ended while the adapter that made its record was off, and does not say itself that it is open."""
+    library = type(record).LIBRARY or record.library
+    if library.partition(".")[0] not in blind:
+        return False
+    return suspect.kind in _OF_HTTP or (suspect.kind in _DROPPED and suspect.state is State.COLLECTED)
