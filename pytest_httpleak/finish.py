@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_httpleak.model.kinds import Outcome
 from pytest_httpleak.reports.closing import closing_lines
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ class Ending:
         run = self._run = results.run(
             watched.seconds, watched.errors(), guard.trend, watched.growth(), complete=complete, every_row=has_files
         )
-        if guard.fixtures.has_late_leaks and session.exitstatus == pytest.ExitCode.OK:
+        # A fixture's leak fails the test that it ends with; that may be run again, and pass without the fixture.
+        is_untold = not session.testsfailed and any(row.outcome is Outcome.LEAKED for row in run.fixtures)
+        if (is_untold or guard.fixtures.has_late_leaks) and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if not has_files:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from importlib import import_module
 from types import CodeType
@@ -127,7 +128,7 @@ class Guard:
         if self.settings.mode is not Mode.MARKED or any(map(self.is_checked, items)):
             self.start()
         if self.session.is_on:
-            set_tests({str(item.path) for item in items if isinstance(item, pytest.Function)})
+            set_tests({str(item.path) for item in items if isinstance(item, pytest.Function)} | self._conftests())
             no_functions = [item for item in items if not isinstance(item, pytest.Function)]
             if no_functions:
                 from pytest_httpleak import doctests  # here, as most runs have none
@@ -140,6 +141,11 @@ class Guard:
             self._register("ForeignProtocolHooks")
         before = next((index for index, impl in enumerate(runs) if impl.plugin is hooks), 0)
         self._other_protocols = [impl for impl in reversed(runs[:before]) if impl.plugin_name != "runner"]
+
+    def _conftests(self) -> set[str]:
+        """The files of all `conftest.py` that are loaded, which may be of an installed package whose tests are run."""
+        files = (str(attribute(plugin, "__file__", "")) for plugin in self.config.pluginmanager.get_plugins())
+        return {file for file in files if file.endswith(f"{os.sep}conftest.py")}
 
     def _read_settings(self, items: list[pytest.Item]) -> None:
         parents: dict[int, bool] = {}

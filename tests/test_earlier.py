@@ -90,13 +90,19 @@ def test_a_test_of_an_installed_package_is_the_users_own_code(inner: Inner, monk
     (folder / "tests").mkdir(parents=True)
     (folder / "tests" / "__init__.py").touch()
     (folder / "__init__.py").write_text("import os\ndef make():\n    return os.pipe()\n", "utf-8")
-    (folder / "tests" / "test_it.py").write_text("import sdk\n\ndef test_leaks():\n    sdk.make()\n", "utf-8")
+    (folder / "tests" / "conftest.py").write_text(
+        "import os, pytest\nKEPT = []\n@pytest.fixture\ndef kept():\n    KEPT.append(open(os.devnull))\n", "utf-8"
+    )
+    (folder / "tests" / "test_it.py").write_text(
+        "import sdk\n\ndef test_leaks():\n    sdk.make()\n\ndef test_fixture_leaks(kept):\n    pass\n", "utf-8"
+    )
     (inner.path / "pytest.ini").write_text("[pytest]\n", "utf-8")
     monkeypatch.setenv("PYTHONPATH", str(folder.parent), prepend=":")
     inner.run("--pyargs", "sdk.tests")
-    (finding,) = inner.report["tests"][0]["findings"]
+    ((finding,), (of_fixture,)) = (row["findings"] for row in inner.report["tests"])
     assert (finding["created"]["line"], finding["created"]["function"]) == (4, "test_leaks")
     assert finding["hint"].startswith("close the object of sdk that opened it")
+    assert (of_fixture["created"]["line"], of_fixture["created"]["function"]) == (5, "kept")
 
 
 def test_a_leak_of_a_module_that_a_conftest_has_imported_is_told_at_its_line(inner: Inner) -> None:

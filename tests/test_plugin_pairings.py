@@ -461,6 +461,32 @@ def test_a_test_that_is_run_again_is_judged_by_its_last_run(inner: Inner) -> Non
     result.stdout.fnmatch_lines(["*own reason*"])
 
 
+FIXTURE_LEAKS = f"""
+import socket
+import pytest
+
+KEPT = []
+
+@pytest.fixture(scope="module")
+def wide():
+    {LEAK}
+
+def test_first(wide):
+    pass
+
+def test_last():
+    pass
+"""
+
+
+def test_a_fixtures_leak_fails_the_run_though_the_test_that_it_ends_with_is_run_again(inner: Inner) -> None:
+    pytest.importorskip("pytest_rerunfailures", reason="pytest_rerunfailures is not installed")
+    inner.write(test_a=FIXTURE_LEAKS)
+    result = inner.run("-p", "pytest_rerunfailures", "--reruns=1")
+    assert [row["outcome"] for row in inner.report["fixtures"]] == ["leaked"]
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+
 BESIDE = f"""
 import socket
 import pytest
