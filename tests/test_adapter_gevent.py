@@ -223,3 +223,33 @@ def test_sockets_without_a_line_are_not_judged_where_none_are_seen(inner: Inner,
     assert finding["created"]["line"] == 21
     told = ["*the adapter for sockets stays off: socket has no socket._real_close*"] if place else []
     result.stdout.fnmatch_lines(told)
+
+
+POOLS = """
+import gevent.monkey
+
+gevent.monkey.patch_socket()
+
+import socket
+
+import gevent
+from gevent.threadpool import ThreadPool
+
+KEPT = []
+
+
+def test_resolves_a_name():
+    assert socket.getaddrinfo("localhost", 80)
+    assert gevent.get_hub().threadpool.size
+
+
+def test_keeps_a_pool():
+    KEPT.append(ThreadPool(1))
+    assert KEPT[-1].apply(len, ("ab",)) == 2
+"""
+
+
+@needs_gevent
+def test_the_pool_of_the_main_hub_is_the_process(inner: Inner) -> None:
+    inner.write(test_a=POOLS)
+    inner.judge(test_resolves_a_name="clean", test_keeps_a_pool="leaked")

@@ -365,3 +365,35 @@ def test_what_unittest_tears_down_after_the_debugger_is_no_leak(inner: Inner) ->
     )
     inner.run("--pdb")
     assert inner.outcomes() == {"test_it": "clean"}
+
+
+WARNED = """
+import os
+import subprocess
+import sys
+import warnings
+
+KEPT = []
+
+
+def drop():
+    child = subprocess.Popen([sys.executable, "-S", "-c", "pass"], stdout=subprocess.PIPE)
+    child.stdout.read()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    return child
+
+
+def test_is_dropped():
+    drop()
+
+
+def test_is_kept():
+    KEPT.append(drop().stdout)
+"""
+
+
+def test_what_only_a_recorded_warning_keeps_is_dropped(inner: Inner) -> None:
+    """pytest records those that are shown, each with the thing that it is about."""
+    inner.write(test_a=WARNED)
+    inner.run("-W", "always::ResourceWarning").assert_outcomes(passed=1, failed=1, warnings=2)
+    assert inner.outcomes() == {"test_is_dropped": "clean", "test_is_kept": "leaked"}

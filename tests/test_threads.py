@@ -326,7 +326,7 @@ def test_a_bare_thread_that_still_runs_leaks(marked: Marked, stop: Stop, name: s
 
     (finding,) = marked(leaking)
     assert finding.library == "_thread"
-    assert finding.summary.startswith("thread running Stop.wait, now in wait (test_threads.py:")
+    assert finding.summary.startswith("running Stop.wait, now in wait (test_threads.py:")
 
 
 def test_a_bare_thread_that_runs_no_python_leaks(marked: Marked) -> None:

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_httpleak.adapters import Hooks
-from pytest_httpleak.asking import attribute
+from pytest_httpleak.asking import attribute, module_of
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.processrecords import has_nothing_to_do
 from pytest_httpleak.records import Record, Table, Worker, type_name
@@ -155,16 +155,26 @@ class BareThreadRecord(Record):
 
     def look(self) -> Suspect | None:
         run = self.ref()
-        if run is None or run.is_over or run.ident == threading.get_ident():
+        if run is None or run.is_over or run.ident == threading.get_ident() or _is_of_main_hub(run.function):
             return None
         what = attribute(run.function, "__qualname__") or type_name(run.function)
         return self.suspect(
             State.RUNNING,
             "_thread",
-            f"thread running {what}",
+            f"running {what}",
             names=(what,),
             claims=frozenset((("thread", run.ident),)),
         )
+
+
+def _is_of_main_hub(function: Any) -> bool:
+    """Whether it is a worker of the pool that gevent's main hub keeps, for names that are to be resolved and the like."""
+    worker = attribute(function, "__self__")
+    if module_of(worker) != "gevent.threadpool":
+        return False
+    hub, pool = attribute(worker, "_hub"), attribute(attribute(worker, "_unregister_worker"), "__self__")
+    is_main = attribute(attribute(hub, "loop"), "default") is True
+    return is_main and pool is not None and attribute(hub, "_threadpool") is pool
 
 
 class _Run:

@@ -62,6 +62,12 @@ def result_of_fixture() -> Any:
     return None if frame is None else attribute(frame.f_locals.get("self"), "cached_result")
 
 
+def recorded_warnings() -> list[Any]:
+    """The warnings that somebody has recorded, pytest as a rule, each with the thing that it is about, which was dropped."""
+    cls = attribute(sys.modules.get("warnings"), "WarningMessage")
+    return [each for each in gc.get_objects() if type(each) is cls and attribute(each, "source") is not None]
+
+
 def _tearing_down() -> Iterator[FrameType]:
     """The functions of pytest's that are at it, innermost first."""
     frame: FrameType | None = sys._getframe()

@@ -1,4 +1,4 @@
-"""What is there only until the test runner lets go: of a failed test's traceback, of fixtures' values, of a `TestCase`."""
+"""What is there only until the test runner lets go: of a failed test's traceback, fixtures' values, a `TestCase`, warnings."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Dropped:
 
     @functools.cached_property
     def _ends(self) -> list[Any]:
-        """What will be let go of: the frames, the fixtures' values, and the instance of a test of unittest's."""
-        return [*self._frames, *self._values(), *self._instance()]
+        """What will be let go of: the frames, the fixtures' values, the instance of a test of unittest's, recorded warnings."""
+        return [*self._frames, *self._values(), *self._instance(), *lasterror.recorded_warnings()]
 
     def _values(self) -> list[Any]:
         """What the test has by the names of its fixtures, and what a wider fixture has given: pytest drops both."""
