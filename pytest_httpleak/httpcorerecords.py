@@ -46,9 +46,7 @@ class SlotRecord(Record):
         self.established = False
         self.has_socket = False  # that it speaks for
         self.has_died_first = False  # with its socket open, while its pool lived
-        self.is_thrown_away = (
-            False  # if its socket is open: it was not in its pool's books any more when that was closed
-        )
+        self.is_thrown_away = False  # if its socket is open: it was not in its pool's books when that was closed
 
     def count(self) -> None:
         """Count the connection, once, now that it is established."""

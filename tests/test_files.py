@@ -463,6 +463,12 @@ def test_the_pipe_of_a_dropped_child_leaks_as_long_as_that_runs(marked: Marked) 
     assert [os.waitpid(pid, 0)[0] for pid in pids] == pids  # whoever has kept the numbers can wait for them yet
 
 
+def test_a_mock_of_subprocess_has_no_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "subprocess", mock.MagicMock())
+    assert not children.are_left()
+    assert [*children.pipes_of_ended()] == []
+
+
 def test_descriptors_that_arrive_over_a_socket_leak(marked: Marked, kept: list[Any], path: Path) -> None:
     def leaking() -> None:
         ours, theirs = socket.socketpair()
