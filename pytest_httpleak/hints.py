@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import itertools
 import re
-import sys
-import weakref
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-from pytest_httpleak import databases
-from pytest_httpleak.asking import attribute, defined_in, is_a, mro_of
+from pytest_httpleak import databases, halfended
+from pytest_httpleak.asking import attribute, defined_in, mro_of
 from pytest_httpleak.model.findings import Site, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.probes import infrastructure
 from pytest_httpleak.records import WEBSOCKET
 from pytest_httpleak.sites import HTTP_PACKAGES, place_at
-from pytest_httpleak.standardhints import EXECUTOR, PROCESS_EXECUTOR, URLOPEN, by_maker
+from pytest_httpleak.standardhints import URLOPEN, by_maker
 
 _CLOSE_RESPONSE: Final = {
     "http.client": (
@@ -84,11 +82,6 @@ _OF_SERVERS: Final = {
 }
 _DROPPED: Final = "; if that is done already, {} has dropped it"
 _LEFT: Final = "; if that is done already, {} has left it behind"
-_NOT_WAITED_FOR: Final = (
-    "let what it runs come to an end, and wait for it, as `with {}()` does, or `executor.shutdown(wait=True)`"
-)
-_CANCELLED: Final = "it was cancelled, and has not ended: await it, and let its coroutine pass `CancelledError` on"
-_MADE_FILE: Final = "the socket was closed, and is open until what its `makefile()` has returned is closed, too"
 _DETACHED: Final = "only its number is known, as after `detach()`: call `socket.close()` with it in a `finally`"
 _NUMBER: Final = "close it by `os.close(fd)` in a `finally`"
 _DATABASE: Final = (
@@ -210,50 +203,9 @@ def _hint(suspect: Suspect, holder: object) -> str:
     if suspect.type == "threading.Timer":
         return "call `timer.cancel()` before the test ends"
     by_library = None if databases.is_database(type(holder)) else _by_library(suspect)
-    ended = _half_ended(suspect, holder) or by_maker(suspect)
+    ended = halfended.hint(suspect, holder) or by_maker(suspect)
     by_kind = _LOW_THREAD if suspect.type == "_thread" else _BY_KIND[suspect.kind]
     return by_library or ended or _by_holder(suspect, holder) or by_kind
-
-
-def _half_ended(suspect: Suspect, holder: object) -> str | None:
-    """What to say where the user has begun to end it: that was not all, or it waits for something."""
-    if suspect.kind is Kind.SOCKETS:
-        is_closed = attribute(holder, "_closed") is True and attribute(holder, "_io_refs")
-        return _MADE_FILE if is_closed else None
-    if suspect.kind is Kind.TASKS:
-        return _CANCELLED if _goes_on(holder) else None
-    if suspect.kind is not Kind.THREADS or suspect.state is not State.RUNNING:
-        return None
-    maker = by_maker(suspect)
-    if maker == EXECUTOR:
-        given = attribute(holder, "_args")
-        executor = given[0] if type(given) is tuple and given else None
-        return _not_waited_for(executor, "_shutdown") or _named(maker, executor)
-    if maker == PROCESS_EXECUTOR:
-        return _not_waited_for(attribute(holder, "executor_reference"), "_shutdown_thread", "ProcessPoolExecutor")
-    return None
-
-
-def _goes_on(task: Any) -> bool:
-    """Whether a task has been told to end, and has not ended: it has not run since, or has caught that."""
-    if not is_a(task, attribute(sys.modules.get("asyncio"), "Task", ())):
-        return False
-    return not task.done() and task.cancelling() > 0
-
-
-def _not_waited_for(reference: Any, flag: str, cls: str = "ThreadPoolExecutor") -> str | None:
-    """What to say of a thread whose executor, to which it has a weak reference, was dropped or told to shut down."""
-    if not is_a(reference, weakref.ref):
-        return None
-    executor = reference()
-    is_ending = executor is None or attribute(executor, flag) is True
-    return _NOT_WAITED_FOR.format(cls) if is_ending else None
-
-
-def _named(text: str, reference: Any) -> str:
-    """The same with the name of the executor's own class, as of `InterpreterPoolExecutor`."""
-    executor = reference() if is_a(reference, weakref.ref) else None
-    return text if executor is None else text.replace("ThreadPoolExecutor", type(executor).__name__)
 
 
 def _of_response(suspect: Suspect) -> str:

@@ -95,7 +95,7 @@ def is_thrown_in(error: BaseException, frames: list[FrameType]) -> bool:
     if error.args or not frames or not frames[-1].f_code.co_filename.startswith(_OURS):
         return False
     cls = type(error)
-    return cls is TimeoutError or str(cls.__module__).partition(".")[0] not in sys.stdlib_module_names | {"builtins"}
+    return cls is TimeoutError or str(cls.__module__).partition(".")[0] not in sys.stdlib_module_names
 
 
 _OURS: Final = (os.path.dirname(os.path.abspath(__file__)) + os.sep, f"<{__package__}")

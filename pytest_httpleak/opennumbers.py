@@ -76,6 +76,15 @@ def fileno(sock: Any) -> int:
     return opened_socket(sock)[0]
 
 
+def fileno_of_file(file: Any) -> int:
+    """The open descriptor of a file object, or -1: closed, or of a class of somebody's that has none."""
+    try:
+        return int(file.fileno())
+    except Exception as error:  # noqa: BLE001  # as it is
+        pass_on(error)
+        return -1
+
+
 def opened_socket(sock: Any) -> tuple[int, Identity | None]:
     """The open descriptor of a socket and its identity, or -1 and None."""
     try:

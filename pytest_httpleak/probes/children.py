@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.interruptions import pass_on
+from pytest_httpleak.opennumbers import fileno_of_file
 
 # Looks without reaping: whoever started a process may have kept its number, and wait for that yet. macOS has it since 3.13.
 _waitid: Any = getattr(os, "waitid", None)
@@ -33,7 +34,7 @@ def pipes_of_ended() -> Iterator[int]:
     """
     for process in filter(_has_ended, _dropped()):
         files = (attribute(process, name) for name in _PIPES)
-        yield from map(_number, filter(None, files))
+        yield from map(fileno_of_file, filter(None, files))
 
 
 def _has_ended(process: Any) -> bool:
@@ -46,14 +47,6 @@ def _has_ended(process: Any) -> bool:
     except Exception as error:  # noqa: BLE001  # somebody's own class of processes
         pass_on(error)
         return False
-
-
-def _number(file: Any) -> int:
-    try:
-        return int(file.fileno())
-    except Exception as error:  # noqa: BLE001  # closed, or somebody's stand-in
-        pass_on(error)
-        return -1
 
 
 def is_running(thing: Any) -> bool:

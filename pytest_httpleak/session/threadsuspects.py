@@ -14,6 +14,7 @@ from pytest_httpleak.asking import attribute, attributes_of, is_a
 from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
+from pytest_httpleak.opennumbers import fileno_of_file
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import frames, infrastructure, tasks
 from pytest_httpleak.probes.holders import Holders
@@ -213,9 +214,4 @@ def _distance(file: object) -> int:
 
 
 def _fileno(thing: Any) -> int:
-    if not issubclass(type(thing), _io._IOBase):
-        return -1
-    try:
-        return int(thing.fileno())
-    except Exception:  # noqa: BLE001  # closed, or a user's own class
-        return -1
+    return fileno_of_file(thing) if is_a(thing, _io._IOBase) else -1
