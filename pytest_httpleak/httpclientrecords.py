@@ -39,6 +39,9 @@ class ConnectionRecord(Record):
             self.socket = socket
         return socket
 
+    def is_standalone(self) -> bool:
+        return True
+
     def is_open(self) -> bool:
         return self.socket is not None and self.socket.is_open()
 

@@ -148,6 +148,10 @@ class Record:
         """The open descriptors that this resource answers for."""
         return iter(())
 
+    def is_idle_worker(self) -> bool | None:
+        """Whether it is a thread that waits for its next job; None for anything else."""
+        return None
+
     def freed(self, suspect: Suspect) -> Suspect | None:
         """What becomes of a suspicion that only the garbage collector has put right: nothing, or a leak by itself."""
         return None
@@ -155,6 +159,10 @@ class Record:
     def destination(self) -> tuple[Record, str] | None:
         """The pool that a connection belongs to, and the origin that it leads to; None for anything else."""
         return None
+
+    def is_standalone(self) -> bool:
+        """Whether it is a connection without a pool, a client by itself."""
+        return False
 
     def exchange(self) -> tuple[str, int | None] | None:
         """What a response was asked for with, and the status that it came with; None for anything else."""

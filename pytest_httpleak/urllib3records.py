@@ -123,6 +123,9 @@ class ConnectionRecord(Record):
             self._count_request()
         socket.holder, self.socket = self, socket
 
+    def is_standalone(self) -> bool:
+        return self.pool is None
+
     def is_open(self) -> bool:
         return self.socket is not None and self.socket.is_open()
 

@@ -217,7 +217,7 @@ def test_keeps_a_file():
 @pytest.mark.parametrize(("place", "outcome"), [("socket.socket = Green", "clean"), ("", "leaked")])
 def test_sockets_without_a_line_are_not_judged_where_none_are_seen(inner: Inner, place: str, outcome: str) -> None:
     inner.write(conftest=place and STRANGE.format(place=place), test_a=STRANGE.format(place=""))
-    result = inner.run()
+    result = inner.run(faulty=bool(place))
     assert inner.outcomes() == {"test_makes_a_socket_out_of_sight": outcome, "test_keeps_a_file": "leaked"}
     (finding,) = inner.report["tests"][-1]["findings"]
     assert finding["created"]["line"] == 21

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from finalizers import never_finalized
+from inner import Inner
 from marked import Marked, in_kinds, wake
 
 from pytest_httpleak.adapters import Hooks, Unsupported
@@ -599,6 +600,34 @@ def test_a_slot_of_a_pool_that_does_not_block_is_missed_by_nobody(
     marked: Marked, kept: list[Any], shared: Any, server: str
 ) -> None:
     marked(lambda: kept.append(shared.connection_from_url(server)._get_conn()))
+
+
+@pytest.mark.parametrize("is_pooled", [True, False])
+def test_of_connections_in_a_place_of_the_process_those_leak_that_are_checked_out(
+    inner: Inner, server: str, is_pooled: bool
+) -> None:
+    inner.write(
+        test_a=f"""
+        import pytest
+        import urllib3
+
+        HOST, PORT = "127.0.0.1", {urlsplit(server).port}
+        connection = None
+
+        @pytest.fixture(scope="module")
+        def pool():
+            with urllib3.HTTPConnectionPool(HOST, PORT, block=True) as pool:
+                yield pool
+            connection.close()
+
+        def test_x(pool):
+            global connection
+            connection = pool._get_conn() if {is_pooled} else urllib3.connection.HTTPConnection(HOST, PORT)
+            connection.request("GET", "/ok")
+            connection.getresponse().read()
+        """
+    )
+    inner.judge(test_x="leaked" if is_pooled else "clean")
 
 
 def test_a_request_that_fails_takes_no_slot_by_hand(marked: Marked, server: str) -> None:

@@ -58,7 +58,7 @@ def test_no_memory_left_changes_no_outcome_but_the_leaks_that_cannot_be_known(
     inner: Inner, target: str, error: str
 ) -> None:
     inner.write(conftest=BROKEN.replace("{target}", target).replace("{error}", error), test_a=BESIDE)
-    result = inner.run()
+    result = inner.run(faulty=True)
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
     result.stdout.fnmatch_lines(["*own reason*"])
     text = result.stdout.str()
@@ -82,7 +82,7 @@ def test_no_memory_left_changes_no_outcome_but_the_leaks_that_cannot_be_known(
 def test_a_leak_that_cannot_be_put_into_words_still_fails_its_test(inner: Inner, target: str) -> None:
     broken = BROKEN.replace("{target}", target).replace("{error}", "RuntimeError('broken')")
     inner.write(conftest=broken, test_a=BESIDE)
-    result = inner.run()
+    result = inner.run(faulty=True)
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
     result.assert_outcomes(passed=1, failed=2)
     result.stdout.fnmatch_lines(["*own reason*", "FAILED test_a.py::test_leaks*", "FAILED test_a.py::test_fails*"])

@@ -489,7 +489,7 @@ def test_sockets_of_a_library_whose_adapter_is_off_are_not_guessed_about(inner: 
             records.ConnectionRecord.__init__ = broken
         """,
     )
-    result = inner.run()
+    result = inner.run(faulty=True)
     assert inner.outcomes() == {"test_idle_in_a_pool_of_the_module": "clean", "test_leaking": "leaked"}
     result.stdout.fnmatch_lines(
         "*the adapter for urllib3 was switched off for the rest of this run: RuntimeError: an error of the plugin's own*"

@@ -238,7 +238,7 @@ def test_a_run_in_which_some_tests_are_marked_keeps_what_the_others_left(
 def test_an_error_within_pytest_costs_no_entry(inner: Inner) -> None:
     recorded(inner)
     inner.write(conftest="def pytest_runtest_logreport(report):\n    if 'test_a' in report.nodeid: 1 / 0\n")
-    assert inner.run(*UPDATE).ret == 3
+    assert inner.run(*UPDATE, faulty=True).ret == 3
     assert kept(inner) == OWNERS
 
 

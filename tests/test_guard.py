@@ -489,7 +489,7 @@ KEPT = []
 def test_leaks(): KEPT.append(socket.socket())
 """,
     )
-    result = inner.run()
+    result = inner.run(faulty=True)
     outcomes = result.parseoutcomes()
     assert outcomes.get("passed", 0) + outcomes.get("failed", 0) == 3
     assert "errors" not in outcomes

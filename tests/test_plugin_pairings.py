@@ -769,7 +769,7 @@ def pytest_unconfigure():
 def test_where_no_thread_can_be_started_the_timer_goes_on_that_is_set(inner: Inner) -> None:
     pytest.importorskip("pytest_timeout", reason="pytest_timeout is not installed")
     inner.write(test_a=LIMITED.replace("def test_is_clean():\n    pass\n", ""), conftest=NOT_STARTED)
-    result = inner.run("-p", "pytest_timeout", "--timeout=60", "--timeout-method=thread")
+    result = inner.run("-p", "pytest_timeout", "--timeout=60", "--timeout-method=thread", faulty=True)
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
     assert inner.outcomes() == {"test_leaks": "leaked"}
 

@@ -60,8 +60,7 @@ class ThreadRecord(Record):
         frame = None if thread is None else sys._current_frames().get(thread.ident)
         return frame is not None and frame.f_code.co_name not in _WAITING
 
-    def is_idle(self) -> bool | None:
-        """Whether it is a worker that waits for its next job; None for one that is no worker."""
+    def is_idle_worker(self) -> bool | None:
         if self.pooled:
             return not self.is_stuck_for(self.owner)
         thread = self.ref()

@@ -16,7 +16,7 @@ from pytest_httpleak.ownership import Place
 from pytest_httpleak.probes import infrastructure, makers, references, tasks, unseen, ways
 from pytest_httpleak.probes.paths import Root
 from pytest_httpleak.records import Record
-from pytest_httpleak.session.keeping import KNOWN, SEARCH, Questions, Terms, is_idle_worker, terms_of
+from pytest_httpleak.session.keeping import KNOWN, SEARCH, Questions, Terms, is_idle_worker, is_taken, terms_of
 from pytest_httpleak.session.processclients import is_first, is_of_a_client, was_made_for_all
 from pytest_httpleak.sites import Birth, file_of_class, is_installed_file
 from pytest_httpleak.socketrecords import SocketRecord
@@ -90,11 +90,12 @@ class _Kept:
 
     def has(self, suspect: Suspect) -> bool:
         """Whether somebody who lives longer keeps it; a wider fixture answers for it from then on."""
-        terms, record = terms_of(suspect), self._records.get(suspect.key)
+        record = self._records.get(suspect.key)
+        terms = terms_of(suspect, record)
         if terms is None or record is None or not self._questions.may_ask(suspect):
             return False
         packages, codes = _makers(record.birth, terms), makers.codes_of(record.birth, self._test)
-        ends = {} if _is_taken(suspect) else self._keepers
+        ends = {} if is_taken(suspect, record) else self._keepers
         if suspect.key < 0 and not (ends or packages or codes):  # the test itself made it, and no fixture is wider
             return False
         is_asked = suspect.kind not in self._given_up and suspect.state is not State.COLLECTED
@@ -138,7 +139,7 @@ class _Kept:
         """The place of the process, fixture or handler that keeps something, as a search of the heap finds it."""
         if suspect.kind is Kind.THREADS and id(_served_by(thing)) in self._handlers:
             return Root("", "", _served_by(thing))
-        ends = {} if _is_taken(suspect) else {**self._handlers, **self._keepers}
+        ends = {} if is_taken(suspect, record) else {**self._handlers, **self._keepers}
         way = ways.Way(packages=packages, ends=ends, in_cells=terms.in_cells, passing=terms.passing, aside=self._aside)
         return _place_of(record, thing, way, codes=codes, seconds=self._seconds)
 
@@ -248,8 +249,3 @@ class _Makers:
         place, is_known = self._inside.keeper(thing, codes, seconds=self._left)
         self._left -= Real.thread_time() - began
         return None if place is None else self._fixtures[place], is_known
-
-
-def _is_taken(suspect: Suspect) -> bool:
-    """Whether a connection is one of a pool's."""
-    return suspect.kind is Kind.CONNECTIONS and suspect.library != "http.client"

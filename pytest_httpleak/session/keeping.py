@@ -60,7 +60,7 @@ def _where_it_was_made(module: str, makers: frozenset[str]) -> bool:
 _TERMS: Final = {
     Kind.CLIENTS: Terms(_anywhere),
     # Of connections and sockets a pool keeps those too that it has lost.
-    Kind.CONNECTIONS: Terms(_anywhere, in_containers=False),
+    Kind.CONNECTIONS: Terms(_anywhere, in_containers=False),  # those without a pool; of others see below
     Kind.SOCKETS: Terms(_in_a_library, in_containers=False, of_clients=True),
     # Some libraries list whatever threads of theirs are running.
     Kind.THREADS: Terms(_in_a_library, in_cells=True, of_clients=True),
@@ -72,6 +72,11 @@ _TERMS: Final = {
     Kind.TASKS: Terms(_nowhere, in_containers=False, by_attributes=False),
     Kind.RESPONSES: Terms(_nowhere, in_containers=False, by_attributes=False),
 }
+
+
+_TAKEN: Final = Terms(
+    _in_a_library, in_containers=False
+)  # what a client has checked out counts, wherever that client is
 
 
 class Questions:
@@ -110,19 +115,24 @@ def keepers_of(watch: Watch, owner: Owner) -> list[Owner]:
 
 def may_be_excused(suspect: Suspect) -> bool:
     """Whether one of that kind can be."""
-    return terms_of(suspect) is not None and suspect.state is not State.COLLECTED
+    return terms_of(suspect, None) is not None and suspect.state is not State.COLLECTED
 
 
-def terms_of(suspect: Suspect) -> Terms | None:
+def terms_of(suspect: Suspect, record: Record | None) -> Terms | None:
     """On what terms it may be kept; None where it may not be."""
     if suspect.kind is Kind.RESPONSES and suspect.type != WEBSOCKET:
         return None
-    return _TERMS.get(Kind.FDS if suspect.key < 0 else suspect.kind)
+    return _TAKEN if is_taken(suspect, record) else _TERMS.get(Kind.FDS if suspect.key < 0 else suspect.kind)
 
 
-def is_idle_worker(record: Any) -> bool | None:
+def is_taken(suspect: Suspect, record: Record | None) -> bool:
+    """Whether it is a connection that is checked out of a pool."""
+    return suspect.kind is Kind.CONNECTIONS and not (record is not None and record.is_standalone())
+
+
+def is_idle_worker(record: Record | None) -> bool | None:
     """Whether a worker waits for its next job: it lives as long as its executor, pool or queue, a client of sorts.
 
     None for what is none.
     """
-    return record.is_idle() if hasattr(record, "is_idle") else None
+    return None if record is None else record.is_idle_worker()
