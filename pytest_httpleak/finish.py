@@ -25,6 +25,7 @@ class Ending:
         self._run: Run | None = None
         self._lines: list[str] = []
         self._broken = ""
+        self.has_reached_last = False  # of the tests: a failure that stops the run there leaves none of them out
         self.is_interrupted = False  # also by `pytest.exit()`, whatever exit status that gives
 
     def finish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -48,7 +49,8 @@ class Ending:
         if results.usage_error:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         is_whole = exitstatus not in _INCOMPLETE and not self.is_interrupted
-        complete = is_whole and not session.shouldstop and not session.shouldfail
+        is_cut_short = bool(session.shouldstop or session.shouldfail) and not self.has_reached_last
+        complete = is_whole and not is_cut_short
         has_files = bool(guard.has_files_to_write or results.needed)
         run = self._run = results.run(
             watched.seconds, watched.errors(), guard.trend, watched.growth(), complete=complete, every_row=has_files

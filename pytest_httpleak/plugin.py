@@ -86,6 +86,7 @@ class Hooks:
 
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         guard = self._guard
+        guard.ending.has_reached_last = nextitem is None
         return guard.protocol(item, nextitem) if guard.session.is_on and guard.is_checked(item) else None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

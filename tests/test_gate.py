@@ -433,6 +433,14 @@ def test_a_stopped_run_writes_what_it_has_and_says_that_it_is_incomplete(inner: 
     assert inner.outcomes() == {"test_a": "leaked"}
 
 
+def test_a_run_that_stops_at_its_last_test_is_complete(inner: Inner) -> None:
+    inner.write(test_a=suite("a"))
+    result = inner.run("-x")
+    result.assert_outcomes(failed=1)
+    assert inner.report["summary"]["complete"] is True
+    result.stdout.no_fnmatch_line("*incomplete*")
+
+
 def test_an_interrupted_run_writes_what_it_has(inner: Inner) -> None:
     inner.write(test_a=suite("a") + "def test_interrupt(): raise KeyboardInterrupt\n")
     assert inner.run().ret == 2
