@@ -73,7 +73,7 @@ def test_a_leak_of_which_little_is_known_says_so_and_no_more() -> None:
 
 def test_unlike_descriptors_are_not_told_as_so_many_of_the_first() -> None:
     found = Finding(Kind.FDS, "os", "file descriptor", State.OPEN, "fd 5: pipe:[1], fd 7: /etc/hosts", None, count=3)
-    assert headline(found) == "3 file descriptors leaked: file descriptor fd 5: pipe:[1], fd 7: /etc/hosts, still open"
+    assert headline(found) == "3 file descriptors leaked: fd 5: pipe:[1], fd 7: /etc/hosts, still open"
 
 
 def test_several_leaks_are_numbered_below_their_total() -> None:

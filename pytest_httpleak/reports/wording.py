@@ -122,7 +122,8 @@ def headline(finding: Finding) -> str:
     """The sentence that names one leak: `1 HTTP response leaked: httpx.Response GET ... [200], still open`."""
     if finding.state is State.PEAK:
         return f"limit exceeded for {noun(finding.kind, 2)}: {described(finding)}"
-    return f"{amount(finding.kind, finding.count)} {VERDICTS[finding.verdict]}: {described(finding)}"
+    shown = described(finding).removeprefix(f"{noun(finding.kind)} ")  # where that is all that is known of its type
+    return f"{amount(finding.kind, finding.count)} {VERDICTS[finding.verdict]}: {shown}"
 
 
 def held_label(finding: Finding) -> str:
