@@ -1095,13 +1095,13 @@ class Wrapping:
     """Has a connection of urllib3's, as vcrpy's have, and is none."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.__dict__["real"] = urllib3.connection.HTTPConnection(*args, **kwargs)  # leak: connections
+        self.__dict__["real"] = [urllib3.connection.HTTPConnection(*args, **kwargs)]  # leak: connections
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.real, name)
+        return getattr(self.real[0], name)
 
     def __setattr__(self, name: str, value: object) -> None:
-        setattr(self.real, name, value)
+        setattr(self.real[0], name, value)
 
 
 def test_a_connection_inside_one_that_waits_in_its_pool_is_nothing(

@@ -123,6 +123,25 @@ def test_a_task_that_was_cancelled_and_goes_on_is_told_so(
     going_on.clear()
 
 
+def test_a_task_that_its_runner_has_cancelled_meanwhile_was_not_cancelled_by_its_user(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+        import asyncio
+        import pytest
+
+        KEPT = []
+
+        @pytest.mark.asyncio
+        async def test_x():
+            KEPT.append(asyncio.create_task(asyncio.Event().wait()))
+            await asyncio.sleep(0)
+        """
+    )
+    inner.run("-p", "pytest_asyncio.plugin", "-W", "ignore")
+    (finding,) = inner.report["tests"][0]["findings"]
+    assert finding["hint"].startswith("await the task, or cancel it")
+
+
 def test_a_loop_that_stands_still_is_closed(hints_of: Any, ending: contextlib.ExitStack) -> None:
     def leaking() -> None:
         loop = asyncio.new_event_loop()

@@ -835,10 +835,11 @@ def test_that_a_loop_is_the_current_one_says_less_than_who_has_it(program: Any, 
         current._loop.close()
         current._loop = None
 
-    program.runner = App(asyncio.new_event_loop())
-    asyncio.set_event_loop(program.runner.client)
+    program.runner = App(App(App(App(asyncio.new_event_loop()))))
+    asyncio.set_event_loop(program.runner.client.client.client.client)
     ending.callback(end)
-    assert references.held_by(program.runner.client, seconds=30) == "module attribute program.runner.client"
+    found = references.held_by(current._loop, seconds=30)
+    assert found == "module attribute program.runner.client.client.client.client"
     del program.runner
     assert (
         references.held_by(current._loop, seconds=30)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from inner import Inner
 from report_samples import (
     ROOT,
     evil_run,
@@ -144,3 +145,31 @@ def test_no_secret_and_no_character_beyond_ascii_is_written() -> None:
 
 def test_the_root_itself_is_not_written() -> None:
     assert ROOT not in json_report.render(full_run())
+
+
+UNLIKE = """
+import asyncio, os, socket, threading
+
+KEPT = []
+LOOP = asyncio.new_event_loop()
+
+
+def test_first():
+    pass
+
+
+def test_second():
+    KEPT.extend([os.pipe(), socket.socket(), socket.socket(), socket.socket()])
+    KEPT.extend(LOOP.create_task(asyncio.sleep(60)) for _ in range(4))
+    KEPT.extend(threading.Thread(target=threading.Event().wait, daemon=True) for _ in range(2))
+    KEPT[-1].start(), KEPT[-2].start()
+"""
+
+
+def test_the_trend_has_what_was_open_of_each_kind_after_each_test(inner: Inner) -> None:
+    inner.write(test_a=UNLIKE)
+    inner.run()
+    first, second = inner.report["trend"]
+    assert (first["nodeid"], second["nodeid"]) == ("test_a.py::test_first", "test_a.py::test_second")
+    grown = {kind: count - first["open"][kind] for kind, count in second["open"].items()}
+    assert grown == {"fds": 5, "sockets": 3, "threads": 2, "tasks": 4}
