@@ -371,6 +371,71 @@ def test_a_connector_that_its_session_does_not_own_leaks_when_it_is_dropped(
     assert finding.hint.startswith("call `await connector.close()`")
 
 
+def test_a_connector_that_its_session_has_detached_leaks_when_it_is_kept_open(
+    marked: Marked, loop: Loop, server: str
+) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver())  # leak: clients
+            session = aiohttp.ClientSession(connector=connector)
+            loop.kept.append(Later(loop, session.connector))
+            await _read(session, f"{server}/ok")
+            session.detach()
+
+        loop.run(main())
+
+    (finding,) = marked(leaking)
+    assert finding.type == "aiohttp.TCPConnector"
+    assert finding.hint.startswith("call `await connector.close()`")
+
+
+def test_a_connector_that_its_session_has_detached_leaks_when_it_is_dropped(
+    marked: Marked, loop: Loop, server: str
+) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver())  # leak: clients collected
+            session = aiohttp.ClientSession(connector=connector)
+            del connector
+            await _read(session, f"{server}/ok")
+            session.detach()
+
+        loop.run(main())
+
+    marked(leaking)
+
+
+def test_a_connector_that_was_detached_and_closed_is_clean(marked: Marked, loop: Loop, server: str) -> None:
+    def clean() -> None:
+        async def main() -> None:
+            session = new_session()
+            loop.kept.append(Later(loop, session.connector))
+            await _read(session, f"{server}/ok")
+            session.detach()
+            await loop.kept[-1].thing.close()
+
+        loop.run(main())
+
+    marked(clean)
+
+
+def test_a_connector_that_one_of_its_sessions_has_detached_is_the_other_ones(
+    marked: Marked, loop: Loop, server: str
+) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver())
+            session = aiohttp.ClientSession(connector=connector)  # leak: clients
+            loop.kept.append(Later(loop, session))
+            await _read(session, f"{server}/ok")
+            aiohttp.ClientSession(connector=session.connector).detach()
+
+        loop.run(main())
+
+    (finding,) = marked(leaking)
+    assert finding.type == "aiohttp.ClientSession"
+
+
 def test_a_connector_that_is_closed_is_clean(marked: Marked, held: list[Any], loop: Loop, server: str) -> None:
     def clean() -> None:
         async def main() -> None:
@@ -1110,7 +1175,7 @@ def test_what_is_over_may_be_forgotten(session: Session, loop: Loop, client: Any
 )
 def test_an_aiohttp_that_is_built_otherwise_is_named(owner: str, name: str) -> None:
     names = {
-        "ClientSession": ("__del__",),
+        "ClientSession": ("__del__", "detach"),
         "BaseConnector": ("__del__", "_release_acquired"),
         "ClientResponse": ("__del__", "start"),
     }

@@ -25,6 +25,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     clients, exchanges = _Clients(module, hooks.watch, dropped), _Exchanges(hooks.watch, dropped)
     hooks.before(module.ClientSession, "__init__", clients.session_begun)  # may raise when it has a connector already
     hooks.after(module.ClientSession, "__init__", clients.session_made)
+    hooks.before(module.ClientSession, "detach", clients.detaching)
     hooks.before(module.ClientSession, "__del__", clients.session_dies)
     hooks.after(module.BaseConnector, "__init__", clients.connector_born)
     hooks.after(module.TCPConnector, "__init__", clients.resolver_made)
@@ -40,7 +41,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
 
 def _require(module: ModuleType) -> None:
     for cls, names in (
-        (module.ClientSession, ("__del__",)),
+        (module.ClientSession, ("__del__", "detach")),
         (module.BaseConnector, ("__del__", "_release_acquired")),
         (module.ClientResponse, ("__del__", "start")),
     ):
@@ -99,6 +100,14 @@ class _Clients:
             connector.inner = True
             connector.owned = connector.owned or session.connector_owner
             record.own = connector if session.connector_owner else None
+
+    def detaching(self, session: Any, /, *args: Any, **kwargs: Any) -> None:
+        """Note that whoever has a session's connector has to close it from now on, unless another session owns it, too."""
+        record = self._sessions.get(session)
+        connector = None if record is None else record.own
+        if connector is not None:
+            record.own = None
+            connector.owned = any(each.own is connector and each.is_open() for each in self._sessions)
 
     def session_dies(self, session: Any, /, *args: Any, **kwargs: Any) -> None:
         record = self._dying_sessions.record(session)
