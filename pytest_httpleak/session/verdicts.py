@@ -9,6 +9,7 @@ from pytest_httpleak import rules
 from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Finding, Suspect, fingerprint, owner_without_parameters
 from pytest_httpleak.model.kinds import Verdict
+from pytest_httpleak.session.calls import folded
 from pytest_httpleak.session.judging import Judging
 from pytest_httpleak.session.limits import breaches
 from pytest_httpleak.settings import Mode
@@ -33,6 +34,7 @@ def findings(session: Session, check: Check, suspects: list[Suspect], grace: flo
     causes = judging.causes(check.owner, suspects, grace, check.tasks_before, settings.kinds) if suspects else []
     files = {site.file: session.relative(site.file) for suspect in causes for site in suspect.stack}
     counted, ignored = rules.split_ignored(causes, settings.ignore, files)
+    counted = folded(counted, settings.kinds)
     verdict = Verdict.WARNED if settings.mode is Mode.WARN else Verdict.LEAKED
     sure, unsure = ([each for each in counted if (each.key in judging.unsure) is is_in] for is_in in (False, True))
     found = rules.judged(rules.findings(sure, settings.kinds), settings.tolerate, verdict)
