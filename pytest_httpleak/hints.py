@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pytest_httpleak import databases, halfended
-from pytest_httpleak.asking import attribute, defined_in, mro_of
+from pytest_httpleak.asking import attribute, defined_in, module_of, mro_of
 from pytest_httpleak.model.findings import Site, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.probes import infrastructure
@@ -80,8 +80,9 @@ _OF_SERVERS: Final = {
     "aiohttp/test_utils.py": "use `async with` on the server or client for tests, or `await` its `close()`, in a `finally`",
     "aiohttp/web_runner.py": "call `await runner.cleanup()` in a `finally`",
 }
-_DROPPED: Final = "; if that is done already, {} has dropped it"
-_LEFT: Final = "; if that is done already, {} has left it behind"
+_LEFT_BEHIND: Final = "; if that is done already"
+_DROPPED: Final = _LEFT_BEHIND + ", {} has dropped it"
+_LEFT: Final = _LEFT_BEHIND + ", {} has left it behind"
 _DETACHED: Final = "only its number is known, as after `detach()`: call `socket.close()` with it in a `finally`"
 _NUMBER: Final = "close it by `os.close(fd)` in a `finally`"
 _DATABASE: Final = (
@@ -97,6 +98,12 @@ _RUNNING_LOOP: Final = (
     "stop it with `loop.call_soon_threadsafe(loop.stop)`, `join()` its thread, then call `loop.close()`"
 )
 _NATIVE: Final = "close what opened it; `--httpleak-confirm=1` tells a leak from what a library opens once and keeps"
+
+_MAPPED: Final = "call `close()` of the `mmap`, best with a `with` block: it has a descriptor of its own"
+_ADAPTER: Final = "call `adapter.close()`, or leave it mounted on a session that is closed"
+_FOR_GOOD: Final = "; what is meant to last as long as the process may be allowed by `httpleak_ignore`"
+_OF_PROCESS: Final = re.compile(r"(?:module|class) attribute [\w.]+")
+_MAY_LAST: Final = (Kind.SOCKETS, Kind.FDS, Kind.THREADS, Kind.LOOPS)
 
 _LIBRARYS_OWN: Final = "this is the library's own doing: upgrade {}"
 
@@ -114,7 +121,16 @@ def hint(suspect: Suspect, holder: object = None) -> str:
         special = _of_transport(suspect) or _of_the_library(suspect) or _of_websocket(suspect)
         text = special or suspect.hint or _hint(suspect, holder)
         return _by_its_class(text, suspect) if suspect.kind is Kind.CLIENTS else text
+    if infrastructure.installed_place(_inside(suspect)[-1].file) == "requests/adapters.py":  # by the user's own hand
+        return _ADAPTER
     return through.format(package) + _if_done(suspect)
+
+
+def for_good(hint: str, suspect: Suspect, held_by: str | None) -> str:
+    """The same for what may be meant to last as long as the process: a module or class has it in an attribute, and in no list."""
+    is_one = held_by is not None and _OF_PROCESS.fullmatch(held_by) is not None
+    may_last = is_one and suspect.kind in _MAY_LAST and _LEFT_BEHIND not in hint
+    return hint + _FOR_GOOD if may_last else hint
 
 
 def _is_of_called_class(suspect: Suspect, holder: object) -> bool:
@@ -279,6 +295,8 @@ def _by_holder(suspect: Suspect, holder: object) -> str | None:
     """A descriptor is closed by its object, and not in the same way by each."""
     if suspect.kind is Kind.SOCKETS and suspect.key < 0 and holder is None:
         return _DETACHED
+    if suspect.kind is Kind.FDS and module_of(holder) == "mmap":
+        return _MAPPED
     if suspect.kind is not Kind.FDS or suspect.key >= 0:
         return None
     if holder is None:  # or a poller, which the collector does not know

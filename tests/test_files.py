@@ -439,7 +439,9 @@ def test_the_pipe_of_a_child_leaks_until_it_is_read(marked: Marked, kept: list[A
     marked(reading)
 
 
-def test_the_pipe_of_a_dropped_child_leaks_as_long_as_that_runs(marked: Marked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pipe_of_a_dropped_child_leaks_as_long_as_that_runs(
+    marked: Marked, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`subprocess` keeps it until it is known to have ended: whether that was just before it was dropped is chance."""
     theirs, ours = os.pipe()
 

@@ -10,6 +10,7 @@ import ftplib
 import imaplib
 import io
 import logging.handlers
+import mmap
 import multiprocessing
 import os
 import poplib
@@ -344,6 +345,44 @@ def test_shared_memory_is_closed_and_unlinked(hints_of: Any, ending: contextlib.
     assert hint.startswith("call `memory.close()` in a `finally`, and `memory.unlink()`")
 
 
+def test_a_mapped_file_is_closed_by_its_map(hints_of: Any, ending: contextlib.ExitStack, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+
+    def leaking() -> None:
+        with (tmp_path / "file").open("r+b") as file:
+            ending.callback(mmap.mmap(file.fileno(), 0).close)
+
+    (hint,) = hints_of(leaking)
+    assert hint.startswith("call `close()` of the `mmap`")
+
+
+class Keeper:
+    """Has something for as long as the process lives."""
+
+    thing: Any = None
+    things: list[Any] = []  # noqa: RUF012
+
+
+@pytest.mark.usefixtures("whole_heap")
+@pytest.mark.parametrize("is_one", [True, False])
+def test_what_has_an_attribute_of_its_own_may_be_meant_to_last(
+    hints_of: Any, ending: contextlib.ExitStack, is_one: bool
+) -> None:
+    ending.callback(Keeper.things.clear)
+
+    def leaking() -> None:
+        sock = socket.socket()
+        ending.callback(sock.close)
+        if is_one:
+            Keeper.thing = sock
+        else:
+            Keeper.things.append(sock)
+
+    (hint,) = hints_of(leaking)
+    Keeper.thing = None
+    assert hint.endswith("allowed by `httpleak_ignore`") is is_one
+
+
 def test_a_thread_of_the_lowest_level_cannot_be_joined(hints_of: Any, ending: contextlib.ExitStack) -> None:
     stop = _stopped_by(ending)
     (hint,) = hints_of(lambda: _thread.start_new_thread(stop.wait, ()))
@@ -613,6 +652,30 @@ def test_what_a_session_sends_is_told_as_sent(hints_of: Any, ending: contextlib.
 
     (hint,) = hints_of(leaking)
     assert hint.startswith("use `with session.send(..., stream=True) as response:`")
+
+
+class OwnAdapter(requests.adapters.HTTPAdapter):
+    """One that its user closes, if no session does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+@pytest.mark.parametrize("adapter_class", [OwnAdapter, requests.adapters.HTTPAdapter])
+def test_an_adapter_that_its_session_has_let_go_of_is_closed_by_itself(
+    hints_of: Any, ending: contextlib.ExitStack, server: str, adapter_class: Any
+) -> None:
+    session = ending.enter_context(requests.Session())
+
+    def leaking() -> None:
+        adapter = adapter_class()
+        ending.callback(adapter.close)
+        session.mount("http://", adapter)
+        session.get(f"{server}/ok")
+        session.mount("http://", requests.adapters.HTTPAdapter())
+
+    (hint,) = hints_of(leaking)
+    assert hint.startswith("call `adapter.close()`")
 
 
 class SendingAdapter(requests.adapters.HTTPAdapter):

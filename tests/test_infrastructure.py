@@ -178,6 +178,7 @@ def test_the_wrapper_is_the_outermost_package_that_does_more_than_run_tests(
         ("sdk/http/client.py", "sdk"),
         ("lonely.py", "lonely"),
         ("not_there/client.py", "not_there"),
+        ("pydantic/main.py", ""),  # which makes what a field's factory is
     ],
 )
 def test_the_name_of_a_package_in_a_folder_that_several_share_has_its_own(

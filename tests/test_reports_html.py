@@ -118,7 +118,9 @@ def test_a_cause_shows_place_code_and_facts(tmp_path: Path) -> None:
 
 def test_a_cause_of_which_little_is_known_has_no_code_and_no_facts() -> None:
     page = page_of(row("a.py::b", lost_socket()))
-    assert page.content["h3"] == ["line unknown (made by C code, or before the plugin was attached)"]
+    assert page.content["h3"] == [
+        "line unknown (made by C code, in another interpreter, or before the plugin was attached)"
+    ]
     assert "pre" not in page.content
 
 

@@ -67,7 +67,7 @@ def test_a_leak_of_which_little_is_known_says_so_and_no_more() -> None:
         "1 socket leaked: socket.socket 127.0.0.1:53122 -> 127.0.0.1:8000, "
         "dropped while open and left to the garbage collector",
         "  left by: tests/test_api.py::test_get",
-        "  created: line unknown (made by C code, or before the plugin was attached)",
+        "  created: line unknown (made by C code, in another interpreter, or before the plugin was attached)",
     ]
 
 
@@ -126,7 +126,7 @@ def test_the_line_of_a_library_is_shown_that_has_made_what_bears_no_librarys_nam
 ANYIO = Site("/usr/lib/python3/site-packages/anyio/_backends/_asyncio.py", 2, "run")
 PLUGIN = Site("/usr/lib/python3/site-packages/pytest_asyncio/plugin.py", 915, "inner")
 BY_LIBRARY = "created: line unknown (a library made it in a callback or a thread, with no line of yours on the way)"
-BY_C = "created: line unknown (made by C code, or before the plugin was attached)"
+BY_C = "created: line unknown (made by C code, in another interpreter, or before the plugin was attached)"
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_one_line_ends_with_the_place() -> None:
 
 def test_one_line_tells_that_the_place_is_unknown() -> None:
     assert one_line(thread(created=None)).endswith(
-        "still running (line unknown (made by C code, or before the plugin was attached))"
+        "still running (line unknown (made by C code, in another interpreter, or before the plugin was attached))"
     )
 
 

@@ -39,6 +39,7 @@ _PASSAGES: Final = (
     "newrelic/packages/wrapt/",
     "opentelemetry/instrumentation/",
     "opentelemetry/util/",
+    "pydantic/",  # the models of which call whatever their fields have for a factory
     "sentry_sdk/integrations/",
     "sentry_sdk/tracing_utils.py",
     "sentry_sdk/utils.py",  # has the decorator that its integrations put around their wrappers

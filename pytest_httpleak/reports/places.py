@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Finding, Site
     from pytest_httpleak.model.rows import TestRow
 
-UNKNOWN_LINE: Final = "line unknown (made by C code, or before the plugin was attached)"
+UNKNOWN_LINE: Final = "line unknown (made by C code, in another interpreter, or before the plugin was attached)"
 UNKNOWN_CALLER: Final = "line unknown (a library made it in a callback or a thread, with no line of yours on the way)"
 FIXTURE: Final = "fixture '"  # begins the name of an owner that is one
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})

@@ -124,7 +124,7 @@ class Judging:
         held_by, hint, summary = suspect.held_by, suspect.hint, suspect.summary
         try:
             held_by = _NOT_KNOWN if suspect.key in self.unsure else _held_by(suspect, records, questions)
-            hint = hints.hint(suspect, resource_of(suspect, records))
+            hint = hints.for_good(hints.hint(suspect, resource_of(suspect, records)), suspect, held_by)
             summary += _doing(suspect, records)
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._looking.wall.note(error)
