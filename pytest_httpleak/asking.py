@@ -27,6 +27,11 @@ def attribute(thing: object, name: str, default: Any = None) -> Any:
         return default
 
 
+def is_mock(thing: object) -> bool:
+    """Whether that is one of `unittest.mock`'s, or a function that it has made in the likeness of another."""
+    return attribute(thing, "assert_called") is not None
+
+
 def socket_inside(sock: Any) -> Any:
     """The socket in a wrapper, as asyncio, trio, and urllib3 for TLS in TLS and for pyOpenSSL make one."""
     inner = attribute(sock, "_sock")

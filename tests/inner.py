@@ -13,7 +13,6 @@ from typing import Any, Final
 import pytest
 from forkserver import ForkServer
 
-
 # What a run says of errors of the plugin's own.
 _FAULTS: Final = re.compile(r"httpleak: .*(was switched off|stays off|an error in|could not say).*|INTERNALERROR.*")
 

@@ -10,6 +10,7 @@ import importlib
 import itertools
 import logging
 import selectors
+import signal
 import socket
 import ssl
 import sys
@@ -19,6 +20,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 from urllib.parse import urlsplit
 
 import pytest
@@ -2046,6 +2048,74 @@ def test_a_task_of_a_loop_that_is_closed_meanwhile_stops_the_turning() -> None:
     loop.close()
     tasks.let_run(loop, 0.01)
     assert not tasks.can_run(loop)
+
+
+@pytest.mark.parametrize("name", ["call_soon", "call_later", "stop", "run_forever"])
+def test_a_loop_that_has_a_mock_for_a_method_is_run_by_its_class(loop: Loop, name: str) -> None:
+    ran: list[str] = []
+    loop.loop.call_soon(ran.append, name)
+    with mock.patch.object(loop.loop, name), _limited():
+        assert tasks.can_run(loop.loop)
+        tasks.let_run(loop.loop, 0.01)
+    assert ran == [name]
+
+
+@pytest.mark.parametrize("autospec", [True, None])
+@pytest.mark.parametrize("name", ["call_soon", "call_later", "stop", "run_forever"])
+def test_a_loop_whose_class_has_a_mock_for_a_method_is_not_run(loop: Loop, name: str, autospec: bool | None) -> None:
+    assert tasks.can_run(loop.loop)
+    with mock.patch.object(asyncio.BaseEventLoop, name, autospec=autospec):
+        assert not tasks.can_run(loop.loop)
+
+
+@pytest.mark.parametrize("name", ["_run_once", "_call_soon", "_process_events", "_selector"])
+def test_a_loop_that_has_a_mock_for_a_part_is_not_run(loop: Loop, name: str) -> None:
+    with mock.patch.object(loop.loop, name):
+        assert not tasks.can_run(loop.loop)
+
+
+def test_a_loop_in_c_that_has_a_mock_for_a_method_is_run_by_its_class() -> None:
+    uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
+    native = uvloop.new_event_loop()
+    native.call_later = mock.Mock()
+    with contextlib.closing(native), _limited():
+        tasks.let_run(native, 0.001)
+
+
+def test_a_loop_that_is_left_with_a_mock_does_not_stop_the_tests(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+        import asyncio
+        from unittest.mock import Mock
+
+        KEPT = []
+
+        def test_leaks():
+            loop = asyncio.new_event_loop()
+            loop.call_soon = loop.call_later = Mock()
+            KEPT.extend([loop, asyncio.sleep(0)])
+
+        def test_leaks_too():
+            KEPT.append(asyncio.new_event_loop())
+        """
+    )
+    inner.judge(test_leaks="leaked", test_leaks_too="leaked")
+
+
+@contextlib.contextmanager
+def _limited() -> Iterator[None]:
+    """Ends what would never end."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError
+
+    handler = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, 20)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
 
 
 def test_without_asyncio_there_are_no_tasks(monkeypatch: pytest.MonkeyPatch) -> None:

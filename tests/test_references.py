@@ -953,25 +953,54 @@ def test_a_variable_that_it_shares_with_a_function_inside_is_told(program: Any) 
     assert str(told).endswith("variable 'app'.client")
 
 
+@pytest.mark.usefixtures("whole_heap")
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_place_of_the_users_is_told_before_a_nearer_one_of_a_librarys(
+    program: Any, monkeypatch: pytest.MonkeyPatch, is_kept: bool
+) -> None:
+    client = Client()
+    monkeypatch.setattr(library, "client", client, raising=False)
+    monkeypatch.setattr(own, "kept", [Keeper(client=client)] if is_kept else None, raising=False)
+    place = "memos_of_the_user.kept[0].client" if is_kept else "memos_of_a_library.client"
+    assert references.held_by(client, seconds=30) == f"module attribute {place}"
+
+
+@pytest.mark.usefixtures("whole_heap")
+@pytest.mark.parametrize("name", ["_task_states", "_others"])
+def test_that_anyio_knows_of_a_task_is_not_told(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    module: Any = types.ModuleType("anyio._backends._asyncio")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    host = Client()
+    states = weakref.WeakKeyDictionary({library: Keeper(client=host)})
+    setattr(module, name, states)
+    told = references.held_by(host, seconds=30)
+    assert told is None if name == "_task_states" else str(told).startswith("module attribute anyio.")
+
+
 def close_later(made: Any) -> None:
     with pytest.raises(StopIteration):
         made.aclose().send(None)
 
 
-def failed() -> ValueError:
+def failed(*, is_awaited: bool = False) -> ValueError:
     def fail() -> None:
         mine = Client()
         raise ValueError(mine)
 
+    async def fail_later() -> None:
+        mine = Client()
+        raise ValueError(mine)
+
     try:
-        fail()
+        fail_later().send(None) if is_awaited else fail()
     except ValueError as error:
         return error
     raise AssertionError
 
 
-def test_what_is_kept_comes_before_the_frame_that_a_traceback_keeps(program: Any) -> None:
-    error = failed()
+@pytest.mark.parametrize("is_awaited", [True, False])
+def test_what_is_kept_comes_before_the_frame_that_a_traceback_keeps(program: Any, is_awaited: bool) -> None:
+    error = failed(is_awaited=is_awaited)
     program.client = Keeper(parts=Keeper(client=error.args[0]))
     error.args = ()
     assert references.held_by(program.client.parts.client) == "module attribute program.client.parts.client"

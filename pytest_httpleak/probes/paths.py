@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import inspect
 import re
 import sys
 import threading
@@ -12,7 +11,6 @@ import types
 from typing import Any, Final, NamedTuple
 
 from pytest_httpleak.asking import attribute, is_a, module_of, mro_of, own_attribute
-from pytest_httpleak.probes.frames import of_others
 
 CACHE: Final = type(functools.lru_cache(lambda: None))
 _LONGEST_KEY: Final = 60
@@ -217,35 +215,23 @@ def of_thread(step: Step, root: Root) -> str | None:
 _OF_THREADS: Final = (("._args[", "argument "), ("._kwargs[", "argument "), ("._target", "its target"))
 
 
-def live(step: Step) -> Root | None:
-    """A frame or a task as the end of a path, used where no module, class or fixture is as near."""
+def task_at(step: Step) -> Root | None:
+    """A task as the end of a path, used where no module, class or fixture is as near."""
     thing = step.thing
-    if is_a(thing, types.FrameType):
-        return Root("", f"function {place_of(thing)},{step.path()}")
-    if type(thing).__name__ == "Task" and hasattr(thing, "get_name"):
-        return Root("", f"task {thing.get_name()!r}")
-    return None
+    is_task = type(thing).__name__ == "Task" and hasattr(thing, "get_name")
+    return Root("", f"task {thing.get_name()!r}") if is_task else None
+
+
+def frame_at(step: Step) -> Root | None:
+    """A frame as the end of a path: only one that is over, and that a traceback or the like keeps, refers to its variables."""
+    is_frame = is_a(step.thing, types.FrameType)
+    return Root("", f"function {place_of(step.thing)},{step.path()}") if is_frame else None
 
 
 def place_of(frame: types.FrameType) -> str:
     """`fetch (client.py:12)`: a function, and the line that it is at."""
     code = frame.f_code
     return f"{code.co_qualname} ({code.co_filename.rpartition('/')[2]}:{frame.f_lineno})"
-
-
-def is_ended(thing: Any) -> bool:
-    """Whether a frame is that of a function which has returned or raised: only a traceback or the like keeps it."""
-    if not is_a(thing, types.FrameType) or thing.f_code.co_flags & _SUSPENDED:
-        return False
-    if any(frame is thing for frame in of_others()):
-        return False
-    own = sys._getframe().f_back
-    while own is not None and own is not thing:
-        own = own.f_back
-    return own is None
-
-
-_SUSPENDED: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 def owner_of(step: Step, owners: list[Any]) -> Step:

@@ -30,11 +30,12 @@ from pytest_httpleak.probes.fields import (
     is_stack,
     may_be_field,
 )
-from pytest_httpleak.probes.paths import Root, Step, is_ended, live, of_thread, owner_of, root_of
+from pytest_httpleak.probes.paths import Root, Step, frame_at, of_thread, owner_of, root_of, task_at
 from pytest_httpleak.probes.ways import Way, leads_to_class, steps_from
 from pytest_httpleak.sites import is_of_asyncio
 
 _LEVELS: Final = 8  # that are told
+_USERS_LEVELS: Final = 5  # to a place of the user's, where one of a library's is nearer
 _MOST_LEVELS: Final = 16  # that are searched for an answer that decides: an application keeps its routes that deep
 _WIDEST: Final = 400
 _OWN: Final = "pytest_httpleak"
@@ -65,12 +66,22 @@ def process_wide(thing: object, way: Way | None = None, *, seconds: float = 5.0)
 
 
 def held_by(thing: object, *, seconds: float = 0.3) -> str | None:
-    """What still refers to `thing`, in words: `module attribute app.api._last`; None if that cannot be told in time."""
-    current = _as_current_loop(thing)
-    root = _climb(thing, Way(is_any=True, aside=current), seconds)
-    if root is None and current:
-        root = _climb(thing, Way(is_any=True), seconds)
-    return None if root is None or root is GIVEN_UP else root.text
+    """What still refers to `thing`, in words: `module attribute app.api._last`; None if that cannot be told in time.
+
+    A place of the user's is told before one of a library's, which may be nearer, if it is no more than a few steps away.
+    """
+    current, states = _as_current_loop(thing), _states_of_tasks()
+    ways = [Way(is_any=True, is_users=is_users, aside=current | states) for is_users in (True, False)]
+    if current:
+        ways.append(Way(is_any=True, aside=states))
+    found = (_climb(thing, way, seconds) for way in ways)
+    return next((root.text for root in found if root is not None and root is not GIVEN_UP), None)
+
+
+def _states_of_tasks() -> frozenset[int]:
+    """The identities of where anyio has what it knows of all tasks, which it forgets with them."""
+    states = attribute(sys.modules.get("anyio._backends._asyncio"), "_task_states")
+    return frozenset(id(part) for part in (states, attribute(states, "data")) if part is not None)
 
 
 def _as_current_loop(thing: object) -> frozenset[int]:
@@ -88,7 +99,8 @@ def _climb(thing: object, way: Way, seconds: float) -> Root | None:
     if is_a(thing, threading.Thread):
         seen.add(id(getattr(threading, "_active", None)))  # that it runs is known
     last: Root | None = None
-    for _ in range(_LEVELS if way.is_any else _MOST_LEVELS):
+    is_told = way.is_any and not way.is_users  # also where it is no place that could be emptied
+    for _ in range(_USERS_LEVELS if way.is_users else _LEVELS if way.is_any else _MOST_LEVELS):
         above: list[Step] = []
         fallback: Root | None = None
         steps = list(_referring(level, above, seen, way))
@@ -108,22 +120,18 @@ def _climb(thing: object, way: Way, seconds: float) -> Root | None:
                 if id(part.thing) in way.ends and not part.contains:
                     return Root(module_of(part.thing), part.path(), part.thing, through=part.classes())
                 above.append(part)
-                last = last or (_last(part) if way.is_any else None)
-                fallback = fallback or (_nearest(part) if way.is_any else None)
+                last = last or (_last(part) if is_told else None)
+                fallback = fallback or (task_at(part) if is_told else None)
         if fallback is not None or not above:
             return fallback or last
         level = above[:_WIDEST]
     return last
 
 
-def _nearest(part: Step) -> Root | None:
-    """A task, or a frame that is at work or may go on, as the answer."""
-    return None if is_ended(part.thing) else live(part)
-
-
 def _last(part: Step) -> Root | None:
     """A frame that only a traceback keeps: the answer where no other is found; not what asyncio itself has ended tasks by."""
-    return live(part) if is_ended(part.thing) and not is_of_asyncio(part.thing.f_code.co_filename) else None
+    root = frame_at(part)
+    return None if root is None or is_of_asyncio(part.thing.f_code.co_filename) else root
 
 
 def _with_owners(steps: list[Step]) -> Iterator[tuple[Step, list[Any]]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import sys
 from collections.abc import Collection, Iterator
 from types import AsyncGeneratorType, CodeType, CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_httpleak.asking import attribute, is_a, mro_of, referrers_of
+from pytest_httpleak.asking import attribute, is_a, is_mock, mro_of, referrers_of
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.coroutines import awaits, frame_of, qualname
 from pytest_httpleak.looprecords import is_closed
@@ -23,6 +24,9 @@ _WATCHERS: Final = frozenset((("sse_starlette.sse", "_shutdown_watcher"),))
 _OUTERMOST: Final = 3  # of a chain that are told
 _INNERMOST: Final = 3
 _PAUSE: Final = 0.001  # seconds
+# What running a loop takes: of its class, and of what that asks of the loop itself.
+_ASKED: Final = ("call_soon", "call_later", "stop", "run_forever")
+_INNER: Final = ("_call_soon", "_run_once", "_process_events", "_selector")
 
 
 def pending(loop: Any) -> list[Any]:
@@ -60,17 +64,26 @@ def _is_spent(task: Any) -> bool:
 
 
 def can_run(loop: Any) -> bool:
-    """Whether the loop may be run from here: neither closed nor running, and no other loop runs in this thread."""
+    """Whether the loop may be run from here: neither closed nor running, and no other loop runs in this thread.
+
+    Nor may one that has a mock for what it runs by: it would not stop again.
+    """
     asyncio = sys.modules.get("asyncio")
-    return asyncio is not None and not is_closed(loop) and not loop.is_running() and asyncio._get_running_loop() is None
+    if asyncio is None or is_closed(loop) or loop.is_running() or asyncio._get_running_loop() is not None:
+        return False
+    parts = (*(attribute(type(loop), name) for name in _ASKED), *(attribute(loop, name) for name in _INNER))
+    return not any(map(is_mock, parts))
 
 
 def let_run(loop: Any, seconds: float) -> None:
-    """Let a stopped loop run for a moment, without making a task on it."""
+    """Let a stopped loop run for a moment, without making a task on it.
+
+    It is asked by its class, as a test may have put something else for a method into the loop itself.
+    """
     if hasattr(loop, "_ready"):
         _turn(loop, seconds)
     else:  # written in C: it has a clock of its own, and opens a pair of sockets each time that it is run
-        _run(loop, loop.call_later(seconds, loop.stop))
+        _run(loop, type(loop).call_later(loop, seconds, _stop(loop)))
 
 
 def _turn(loop: Any, seconds: float) -> None:
@@ -78,16 +91,20 @@ def _turn(loop: Any, seconds: float) -> None:
     end = Real.monotonic() + seconds
     while not is_closed(loop):
         for _ in range(_TURNS):
-            _run(loop, loop.call_soon(loop.stop))
+            _run(loop, type(loop).call_soon(loop, _stop(loop)))
         left = end - Real.monotonic()
         if left <= 0:
             return
         Real.sleep(min(_PAUSE, left))
 
 
+def _stop(loop: Any) -> Any:
+    return functools.partial(type(loop).stop, loop)
+
+
 def _run(loop: Any, stop: Any) -> None:
     try:
-        loop.run_forever()
+        type(loop).run_forever(loop)
     except SystemExit:  # raised by one of the loop's tasks, which is over with that
         return
     finally:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import _socket  # the class in C, which nobody watches
 import functools
 import gc
+import sys
 import types
 from collections import deque
 from collections.abc import Container
 from itertools import chain
 from typing import Any, Final
 
-from pytest_httpleak.asking import MAPPINGS, attributes_of, is_a, mro_of, own_attribute, slots_of
+from pytest_httpleak.asking import MAPPINGS, attribute, attributes_of, is_a, mro_of, own_attribute, slots_of
 from pytest_httpleak.coroutines import frame_of
 from pytest_httpleak.probes.fields import has_fields, is_by_class, is_default, is_record
 from pytest_httpleak.probes.frames import locals_of
 from pytest_httpleak.probes.paths import CACHE, Step, key_text, place_of
+from pytest_httpleak.sites import is_user_module
 
 _CONTAINERS: Final = (list, tuple, set, frozenset, deque)
 _SUSPENDED: Final = (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType)
@@ -25,19 +27,20 @@ _CALLED: Final = (types.FunctionType, types.MethodType, functools.partial)
 class Way:
     """Which references a search follows, and where it may end.
 
-    `is_any` is for one that only explains, and follows them all. Else it follows attributes, and containers of a class
-    or module of `packages` alone; with `in_cells`, one of a module's own has to be a tuple, a frozendict, a list to
-    which nothing was added, or a dict of one place. `ends` are the identities of objects that it may end at, which the answer
-    then gives. It cannot end in the package `passing`, through whose places things only pass, and leads through nothing of
-    `aside`, which has the identities of objects, too.
+    `is_any` is for one that only explains, and follows them all; with `is_users` to the user's own places alone. Else it
+    follows attributes, and containers of a class or module of `packages` alone; with `in_cells`, one of a module's own has to
+    be a tuple, a frozendict, a list to which nothing was added, or a dict of one place. `ends` are the identities of objects
+    that it may end at, which the answer then gives. It cannot end in the package `passing`, through whose places things only
+    pass, and leads through nothing of `aside`, which has the identities of objects, too.
     """
 
-    __slots__ = ("aside", "ends", "in_cells", "is_any", "packages", "passing")
+    __slots__ = ("aside", "ends", "in_cells", "is_any", "is_users", "packages", "passing")
 
     def __init__(
         self,
         *,
         is_any: bool = False,
+        is_users: bool = False,
         packages: frozenset[str] = frozenset(),
         ends: Container[int] = (),
         in_cells: bool = False,
@@ -46,6 +49,7 @@ class Way:
     ) -> None:
         self.aside = aside
         self.is_any = is_any
+        self.is_users = is_users
         self.packages = packages
         self.ends = ends
         self.in_cells = in_cells
@@ -53,6 +57,8 @@ class Way:
 
     def may_end(self, module: str) -> bool:
         """Whether a place of that module answers the question; the fixtures' and tests' have none."""
+        if self.is_users and module:
+            return is_user_module(module, attribute(sys.modules.get(module), "__file__"))
         return self.is_any or bool(module and module.partition(".")[0] != self.passing)
 
     def may_contain(self, module: str) -> bool:
