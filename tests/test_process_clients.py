@@ -189,6 +189,7 @@ import functools
 import os
 import queue
 import socket
+import sqlite3
 import tempfile
 import threading
 
@@ -223,6 +224,28 @@ def first_asked_for():
 @functools.cache
 def raw_socket():
     return socket.socket()
+
+
+local_database = None
+databases = []
+
+
+def connected_to_database():
+    global local_database
+    local_database = local_database or sqlite3.connect(__file__ + ".db")
+
+
+class Data:
+    base = None
+
+    @classmethod
+    def connect(cls):
+        cls.base = cls.base or sqlite3.connect(__file__ + ".db")
+
+
+@functools.cache
+def cached_database():
+    return sqlite3.connect(__file__ + ".db")
 
 
 class Holder:
@@ -294,6 +317,9 @@ CLEAN = {
     "with a thread, made by its module when it is first asked for": "app.first_asked_for()",
     "of the user's own class, made by a cached function": "app.holder()",
     "with a thread that it does not keep, made by a cached function": "app.listener()",
+    "database of its module": "app.connected_to_database()",
+    "database of its class": "app.Data.connect()",
+    "database of a cached function": "app.cached_database()",
     "made by a test": "app.made_later = store.Client(); app.made_later.connect()",
 }
 
@@ -323,6 +349,8 @@ LEAKING = {
     ),
     "client of a cached method": ("app.Cached().client()", "sockets"),
     "socket of a cached function": ("app.raw_socket()", "sockets"),
+    "database in a registry": ("import sqlite3; app.databases.append(sqlite3.connect(app.__file__ + '.db'))", "fds"),
+    "database that a test has made": ("import sqlite3; app.local_database = sqlite3.connect(app.__file__ + '.db')", "fds"),
     "socket of its module": ("app.raw_connection()", "sockets"),
     "socket of the library's": ("app.raw = store.connect()", "sockets"),
     "wrapped socket of the library's": ("app.raw = store.wrapped()", "sockets"),

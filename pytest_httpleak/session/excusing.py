@@ -167,7 +167,7 @@ class _Kept:
         if is_idle is not None:
             return is_idle
         return is_of_a_client(suspect, record, thing, codes, root, of_clients=of_clients) or (
-            was_made_for_all(codes, root, self._test, of_clients=of_clients)
+            was_made_for_all(codes, root, thing, self._test, of_clients=of_clients)
             and is_first(self._places, root, suspect, record)
         )
 

@@ -44,16 +44,22 @@ def is_first(places: dict[str, Place], root: Root, suspect: Suspect, record: Rec
     return True
 
 
-def was_made_for_all(codes: set[CodeType], root: Root, test: CodeType | None, *, of_clients: bool) -> bool:
+def was_made_for_all(
+    codes: set[CodeType], root: Root, thing: object, test: CodeType | None, *, of_clients: bool
+) -> bool:
     """Whether it was opened while an object was made that is kept there: by a cached function, or one of the place's own module.
 
-    A cached function may have made one of any class; else it is an installed library's. The codes are those of what was at work.
+    A cached function may have made one of any class; else it is an installed library's. A connection to a database is such an
+    object by itself. The codes are those of what was at work.
     """
+    is_client = not root.through and databases.is_database(type(thing))
     if root.code is not None:
         is_of_method = root.code.co_varnames[:1] == ("self",)  # whose cache grows by its instances
-        return bool(root.code in codes and root.through and not is_of_method)
-    if not of_clients or not root.through or not _is_made_at_home(codes, root.module, test):
+        return root.code in codes and bool(root.through or is_client) and not is_of_method
+    if not of_clients or not (root.through or is_client) or not _is_made_at_home(codes, root.module, test):
         return False
+    if is_client:
+        return True
     of_place = root.through[0]
     is_a_librarys = is_installed_file(file_of_class(of_place) or "")
     return is_a_librarys and _made_in(of_place, {code for code in codes if code.co_name in _CONSTRUCTORS})
