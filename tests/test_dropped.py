@@ -1,6 +1,11 @@
 """What only a traceback, a fixture's value or a `unittest.TestCase` keeps is dropped: what Python ends then itself is no leak."""
 
+from typing import Any
+
+import pytest
 from inner import Inner
+
+from pytest_httpleak.probes.lasterror import FAR, NEAR, are_only_in
 
 CASES = """
 import multiprocessing
@@ -397,3 +402,16 @@ def test_what_only_a_recorded_warning_keeps_is_dropped(inner: Inner) -> None:
     inner.write(test_a=WARNED)
     inner.run("-W", "always::ResourceWarning").assert_outcomes(passed=1, failed=1, warnings=2)
     assert inner.outcomes() == {"test_is_dropped": "clean", "test_is_kept": "leaked"}
+
+
+class Plain:
+    """Something that a list may have."""
+
+
+@pytest.mark.parametrize(("steps", "levels", "is_told"), [(1, NEAR, True), (9, NEAR, False), (9, FAR, True)])
+def test_at_first_only_those_are_asked_about_that_a_few_steps_lead_to(steps: int, levels: int, is_told: bool) -> None:
+    thing = Plain()
+    end: list[Any] = [thing]
+    for _ in range(steps - 1):
+        end = [end]
+    assert are_only_in({id(thing): thing}, [end], levels=levels) is is_told

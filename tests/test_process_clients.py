@@ -350,7 +350,10 @@ LEAKING = {
     "client of a cached method": ("app.Cached().client()", "sockets"),
     "socket of a cached function": ("app.raw_socket()", "sockets"),
     "database in a registry": ("import sqlite3; app.databases.append(sqlite3.connect(app.__file__ + '.db'))", "fds"),
-    "database that a test has made": ("import sqlite3; app.local_database = sqlite3.connect(app.__file__ + '.db')", "fds"),
+    "database that a test has made": (
+        "import sqlite3; app.local_database = sqlite3.connect(app.__file__ + '.db')",
+        "fds",
+    ),
     "socket of its module": ("app.raw_connection()", "sockets"),
     "socket of the library's": ("app.raw = store.connect()", "sockets"),
     "wrapped socket of the library's": ("app.raw = store.wrapped()", "sockets"),

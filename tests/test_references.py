@@ -8,6 +8,7 @@ import functools
 import itertools
 import queue
 import re
+import signal
 import sys
 import threading
 import types
@@ -963,6 +964,26 @@ def test_a_place_of_the_users_is_told_before_a_nearer_one_of_a_librarys(
     monkeypatch.setattr(own, "kept", [Keeper(client=client)] if is_kept else None, raising=False)
     place = "memos_of_the_user.kept[0].client" if is_kept else "memos_of_a_library.client"
     assert references.held_by(client, seconds=30) == f"module attribute {place}"
+
+
+class Stopping:
+    """Is told of a signal."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def stop(self, *args: object) -> None:
+        pass
+
+
+@pytest.mark.usefixtures("whole_heap")
+@pytest.mark.parametrize(
+    ("number", "name"), [(signal.SIGUSR1, "SIGUSR1"), (int(signal.SIGRTMIN) + 2, str(int(signal.SIGRTMIN) + 2))]
+)
+def test_what_the_handler_of_a_signal_keeps_is_told(ending: contextlib.ExitStack, number: int, name: str) -> None:
+    client = Client()
+    ending.callback(signal.signal, number, signal.signal(number, Stopping(client).stop))
+    assert references.held_by(client, seconds=30) == f"handler of {name}.client"
 
 
 @pytest.mark.usefixtures("whole_heap")

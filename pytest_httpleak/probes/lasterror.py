@@ -19,7 +19,8 @@ _MOST_ERRORS: Final = 100  # one that was raised while another was handled, thos
 _TEARING_DOWN: Final = ("_pytest.fixtures", "_pytest.runner")
 _PAIRED: Final = 3  # levels of lists and tuples: a fixture's result is a tuple with an error and its traceback in it
 _OWN: Final = "pytest_httpleak"
-_LEVELS: Final = 40  # from a cursor through the pool of an engine to its events it is seventeen
+FAR: Final = 40  # levels; from a cursor through the pool of an engine to its events it is seventeen
+NEAR: Final = 3  # to an attribute of a test's own instance it is one
 _MOST_PARTS: Final = 2000
 
 
@@ -84,12 +85,14 @@ def are_only_in(
     passing: Collection[Any] = (),
     outside: Collection[int] = (),
     until: float = math.inf,
+    levels: int = FAR,
 ) -> bool:
     """Whether some things, by their identities, are all held, in the end, by nothing but what is `kept`.
 
     Not so of none, nor where it cannot be told in time. Whatever nothing refers to is kept by code in C: a context variable, what
     is registered with `atexit`, a function at work. What is `passing` refers to things, and keeps none; `outside` are
-    identities of what is kept elsewhere, where the collector does not look. `until` is a time of the thread's own, in seconds.
+    identities of what is kept elsewhere, where the collector does not look. `until` is a time of the thread's own, in seconds;
+    `levels` says how many steps up it may take.
     """
     ends = {*map(id, kept)}
     if sys.version_info < (3, 13):  # from then on it is another one each time, and nothing refers to it
@@ -97,7 +100,7 @@ def are_only_in(
     ours = {id(kept), id(things), id(passing), *map(id, passing), *_running()}
     level, seen = things, set(things)
     gc.unfreeze()
-    for _ in range(_LEVELS):
+    for _ in range(levels):
         held: set[int] = set()
         above: dict[int, Any] = {}
         for referrer in _referrers(level, ours):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import signal
 import sys
 import threading
 import types
@@ -70,12 +71,19 @@ def held_by(thing: object, *, seconds: float = 0.3) -> str | None:
 
     A place of the user's is told before one of a library's, which may be nearer, if it is no more than a few steps away.
     """
-    current, states = _as_current_loop(thing), _states_of_tasks()
-    ways = [Way(is_any=True, is_users=is_users, aside=current | states) for is_users in (True, False)]
+    current, states, handlers = _as_current_loop(thing), _states_of_tasks(), _handlers()
+    ways = [Way(is_any=True, is_users=is_users, aside=current | states, ends=handlers) for is_users in (True, False)]
     if current:
-        ways.append(Way(is_any=True, aside=states))
+        ways.append(Way(is_any=True, aside=states, ends=handlers))
     found = (_climb(thing, way, seconds) for way in ways)
-    return next((root.text for root in found if root is not None and root is not GIVEN_UP), None)
+    root = next((root for root in found if root is not None and root is not GIVEN_UP), None)
+    return None if root is None else handlers.get(id(root.end), "") + root.text
+
+
+def _handlers() -> dict[int, str]:
+    """By their identities, what is called for which signal: code in C has it, of which the collector does not know."""
+    known = ((signal.getsignal(number), getattr(number, "name", number)) for number in signal.valid_signals())
+    return {id(handler): f"handler of {name}" for handler, name in known if callable(handler)}
 
 
 def _states_of_tasks() -> frozenset[int]:

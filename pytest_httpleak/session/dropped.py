@@ -58,8 +58,11 @@ class Dropped:
     def _has_alone(self, thing: Any) -> bool:
         return lasterror.are_only_in({id(thing): thing}, [*self._frames, self._item, self._item.__dict__])
 
-    def dying(self, suspects: list[Suspect], records: dict[int, Record]) -> set[int]:
-        """Keys of descriptors and workers: to drop a file is Python's own business, and so is an idle executor or queue."""
+    def dying(self, suspects: list[Suspect], records: dict[int, Record], *, is_near: bool = False) -> set[int]:
+        """Keys of descriptors and workers: to drop a file is Python's own business, and so is an idle executor or queue.
+
+        With `is_near` only of those that a few steps lead to, which is told in little time.
+        """
         workers = [each.key for each in suspects if each.kind is Kind.THREADS and is_idle_worker(records.get(each.key))]
         asked = [each.key for each in suspects if each.key < 0 and each.key in records] + workers
         if not asked or not self._ends:
@@ -67,8 +70,9 @@ class Dropped:
         keys = [key for key in asked if records[key].ref() is not None]
         keys = [key for key in keys if key in workers or _closes_when_dropped(records[key].ref())]
         idents = {attribute(records[key].ref(), "ident") for key in workers}
-        search = _Search(self._ends, records, passing=_passing() if workers else [], outside=_in_variables(idents))
-        return search.those(keys)
+        levels = lasterror.NEAR if is_near else lasterror.FAR
+        passing, outside = _passing() if workers else [], _in_variables(idents)
+        return _Search(self._ends, records, passing=passing, outside=outside, levels=levels).those(keys)
 
     def ending(self, suspects: list[Suspect]) -> set[int]:
         """Keys of what would be closed if the test had not failed: a generator leaves its `with` block when it is dropped."""
@@ -93,8 +97,10 @@ class Dropped:
 class _Search:
     """Which of some things are only in what is let go of: all, or else each half for itself, as long as there is time."""
 
-    def __init__(self, ends: list[Any], records: dict[int, Record], *, passing: list[Any], outside: set[int]) -> None:
-        self._ends, self._records, self._passing, self._outside = ends, records, passing, outside
+    def __init__(
+        self, ends: list[Any], records: dict[int, Record], *, passing: list[Any], outside: set[int], levels: int
+    ) -> None:
+        self._ends, self._records, self._passing, self._outside, self._levels = ends, records, passing, outside, levels
         self._until = Real.thread_time() + _SECONDS
 
     def those(self, keys: list[int]) -> set[int]:
@@ -113,6 +119,7 @@ class _Search:
             passing=[*self._passing, things],
             outside=self._outside,
             until=self._until,
+            levels=self._levels,
         )
 
 

@@ -221,7 +221,7 @@ class Judging:
             more |= self._ending_with_jobs([each for each in asked if each.key in more], asked, records)
             rest = [suspect for suspect in asked if suspect.key not in more]
             gone = self._dropped_of(owner)
-            return closed | more | gone.dying(rest, records) | gone.ending(rest)
+            return closed | more | gone.dying(rest, records, is_near=not is_searched) | gone.ending(rest)
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._looking.wall.note(error)
             return set()
