@@ -103,3 +103,4 @@ def test_a_client_that_is_left_open_is_one_finding(inner: Inner, monkeypatch: py
     (finding,) = inner.report["tests"][0]["findings"]
     assert finding["kind"] == "threads"
     assert [held["kind"] for held in finding["holds"]] == ["sockets", "sockets"]
+    assert all(f"fd {held['fd']}" in held["summary"] for held in finding["holds"])

@@ -35,8 +35,13 @@ def folded(causes: Sequence[Suspect], kinds: Collection[Kind]) -> list[Suspect]:
         if leader.kind is suspect.kind:
             left.append(suspect)
         else:
-            holds.setdefault(id(leader), list(leader.holds)).append(Held(suspect.kind, suspect.summary))
+            holds.setdefault(id(leader), list(leader.holds)).append(_held(suspect))
     return [replace(each, holds=tuple(holds[id(each)])) if id(each) in holds else each for each in left]
+
+
+def _held(suspect: Suspect) -> Held:
+    fd = -1 - suspect.key if suspect.key < 0 else next((each.fd for each in suspect.holds if each.fd is not None), None)
+    return Held(suspect.kind, suspect.summary, fd)
 
 
 def _call(suspect: Suspect) -> tuple[object, ...] | None:

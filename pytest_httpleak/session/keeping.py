@@ -74,9 +74,8 @@ _TERMS: Final = {
 }
 
 
-_TAKEN: Final = Terms(
-    _in_a_library, in_containers=False
-)  # what a client has checked out counts, wherever that client is
+# What a client has checked out counts, wherever that client is.
+_TAKEN: Final = Terms(_in_a_library, in_containers=False)
 
 
 class Questions:
