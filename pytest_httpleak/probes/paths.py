@@ -219,13 +219,14 @@ def task_at(step: Step) -> Root | None:
     """A task as the end of a path, used where no module, class or fixture is as near."""
     thing = step.thing
     is_task = type(thing).__name__ == "Task" and hasattr(thing, "get_name")
-    return Root("", f"task {thing.get_name()!r}") if is_task else None
+    return Root("asyncio", f"task {thing.get_name()!r}") if is_task else None
 
 
 def frame_at(step: Step) -> Root | None:
     """A frame as the end of a path: only one that is over, and that a traceback or the like keeps, refers to its variables."""
-    is_frame = is_a(step.thing, types.FrameType)
-    return Root("", f"function {place_of(step.thing)},{step.path()}") if is_frame else None
+    if not is_a(step.thing, types.FrameType):
+        return None
+    return Root(str(step.thing.f_globals.get("__name__")), f"function {place_of(step.thing)},{step.path()}")
 
 
 def place_of(frame: types.FrameType) -> str:

@@ -32,13 +32,16 @@ from pytest_httpleak.probes.fields import (
     may_be_field,
 )
 from pytest_httpleak.probes.paths import Root, Step, frame_at, of_thread, owner_of, root_of, task_at
-from pytest_httpleak.probes.ways import Way, leads_to_class, steps_from
+from pytest_httpleak.probes.ways import Way, is_users, leads_to_class, steps_from
 from pytest_httpleak.sites import is_of_asyncio
 
 _LEVELS: Final = 8  # that are told
 _USERS_LEVELS: Final = 5  # to a place of the user's, where one of a library's is nearer
 _MOST_LEVELS: Final = 16  # that are searched for an answer that decides: an application keeps its routes that deep
 _WIDEST: Final = 400
+_USERS_WIDEST: Final = 100
+_TO_PREFER: Final = 0.1  # seconds
+_AT_ONCE: Final = 200  # dicts that one scan of the heap is asked for
 _OWN: Final = "pytest_httpleak"
 # What must be ended with the program is listed in them, whoever has forgotten it.
 _REGISTRARS: Final = ("billiard.", "concurrent.", "multiprocess.", "multiprocessing.")  # with the forks of the last
@@ -72,12 +75,16 @@ def held_by(thing: object, *, seconds: float = 0.3) -> str | None:
     A place of the user's is told before one of a library's, which may be nearer, if it is no more than a few steps away.
     """
     current, states, handlers = _as_current_loop(thing), _states_of_tasks(), _handlers()
-    ways = [Way(is_any=True, is_users=is_users, aside=current | states, ends=handlers) for is_users in (True, False)]
-    if current:
-        ways.append(Way(is_any=True, aside=states, ends=handlers))
-    found = (_climb(thing, way, seconds) for way in ways)
-    root = next((root for root in found if root is not None and root is not GIVEN_UP), None)
-    return None if root is None else handlers.get(id(root.end), "") + root.text
+    root = _climb(thing, Way(is_any=True, aside=current | states, ends=handlers), seconds)
+    if root is None and current:
+        root = _climb(thing, Way(is_any=True, aside=states, ends=handlers), seconds)
+    if root is None or root is GIVEN_UP:
+        return None
+    if root.module and not is_users(root.module):
+        way = Way(is_any=True, is_users=True, aside=current | states, ends=handlers)
+        of_users = _climb(thing, way, _TO_PREFER)
+        root = root if of_users is None or of_users is GIVEN_UP else of_users
+    return handlers.get(id(root.end), "") + root.text
 
 
 def _handlers() -> dict[int, str]:
@@ -112,9 +119,11 @@ def _climb(thing: object, way: Way, seconds: float) -> Root | None:
         above: list[Step] = []
         fallback: Root | None = None
         steps = list(_referring(level, above, seen, way))
-        if Real.thread_time() > end:
+        owners_of = _owners_of(steps, end)
+        if owners_of is None:
             return last or GIVEN_UP
-        for step, owners in _with_owners(steps):
+        for step in steps:
+            owners = owners_of.get(id(step.thing), [])
             root = root_of(step, owners)
             if root is not None:
                 if way.may_end(root.module) and _may_lead_on(step, root.module, way, is_end=True):
@@ -132,7 +141,7 @@ def _climb(thing: object, way: Way, seconds: float) -> Root | None:
                 fallback = fallback or (task_at(part) if is_told else None)
         if fallback is not None or not above:
             return fallback or last
-        level = above[:_WIDEST]
+        level = above[: _USERS_WIDEST if way.is_users else _WIDEST]
     return last
 
 
@@ -142,15 +151,22 @@ def _last(part: Step) -> Root | None:
     return None if root is None or is_of_asyncio(part.thing.f_code.co_filename) else root
 
 
-def _with_owners(steps: list[Step]) -> Iterator[tuple[Step, list[Any]]]:
-    """Each step, with what refers to it if it is a dict: in one scan of the heap for all of them."""
-    owners: dict[int, list[Any]] = {id(step.thing): [] for step in steps if is_a(step.thing, dict)}
-    mappings = [step.thing for step in steps if id(step.thing) in owners]
-    for owner in referrers_of(mappings):
-        for key in {id(part) for part in gc.get_referents(owner)} & owners.keys():
-            owners[key].append(owner)
-    for step in steps:
-        yield step, owners.get(id(step.thing), [])
+def _owners_of(steps: list[Step], end: float) -> dict[int, list[Any]] | None:
+    """By the identities of the dicts among them, what refers to each; None where that takes too long.
+
+    A scan of the heap takes as much longer as it is asked for more of them, and cannot be ended.
+    """
+    mappings = list({id(step.thing): step.thing for step in steps if is_a(step.thing, dict)}.values())
+    owners: dict[int, list[Any]] = {id(mapping): [] for mapping in mappings}
+    for at in range(0, len(mappings) + 1, _AT_ONCE):
+        if Real.thread_time() > end:
+            return None
+        asked = mappings[at : at + _AT_ONCE]
+        keys = set(map(id, asked))
+        for owner in referrers_of(asked):
+            for key in {id(part) for part in gc.get_referents(owner)} & keys:
+                owners[key].append(owner)
+    return owners
 
 
 def _may_lead_on(step: Step, module: str, way: Way, *, is_end: bool = False) -> bool:

@@ -58,12 +58,17 @@ class Way:
     def may_end(self, module: str) -> bool:
         """Whether a place of that module answers the question; the fixtures' and tests' have none."""
         if self.is_users and module:
-            return is_user_module(module, attribute(sys.modules.get(module), "__file__"))
+            return is_users(module)
         return self.is_any or bool(module and module.partition(".")[0] != self.passing)
 
     def may_contain(self, module: str) -> bool:
         """Whether a container that belongs to that module is a part of what its library keeps for itself."""
         return self.is_any or module.partition(".")[0] in self.packages
+
+
+def is_users(module: str) -> bool:
+    """Whether a module is the user's own."""
+    return is_user_module(module, attribute(sys.modules.get(module), "__file__"))
 
 
 def namespace_of(cls: type | None) -> frozenset[int]:
