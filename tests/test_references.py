@@ -24,7 +24,7 @@ import pytest
 
 from pytest_httpleak.asking import MAPPINGS
 from pytest_httpleak.clocks import Real
-from pytest_httpleak.probes import makers, references, ways
+from pytest_httpleak.probes import makers, paths, references, ways
 
 pytestmark = pytest.mark.usefixtures("small_heap")
 
@@ -964,6 +964,19 @@ def test_a_place_of_the_users_is_told_before_a_nearer_one_of_a_librarys(
     monkeypatch.setattr(own, "kept", [Keeper(client=client)] if is_kept else None, raising=False)
     place = "memos_of_the_user.kept[0].client" if is_kept else "memos_of_a_library.client"
     assert references.held_by(client, seconds=30) == f"module attribute {place}"
+
+
+@pytest.mark.usefixtures("whole_heap")
+@pytest.mark.parametrize("number", [1, 2, 3, 200])
+def test_the_owners_of_many_dicts_are_found_by_several_scans(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(references, "_AT_ONCE", number)
+    client = Client()
+    keepers = [[{"client": client}] for _ in range(4)]
+    steps = [paths.Step(mapping, ".client", paths.Step(client, "", None)) for (mapping,) in keepers]
+    found = references._owners_of(steps, Real.thread_time() + 30)
+    assert found is not None
+    assert [sum(owner is each for owner in found[id(each[0])]) for each in keepers] == [1] * 4
+    assert references._owners_of(steps, Real.thread_time() - 1) is None
 
 
 class Stopping:
