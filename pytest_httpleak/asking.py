@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import gc
 from collections.abc import Iterable, Iterator, Mapping
+from types import ModuleType
 from typing import Any, Final
 
 from pytest_httpleak.interruptions import pass_on
@@ -42,6 +43,19 @@ def referrers_of(things: Iterable[object]) -> list[Any]:
     """What the collector knows to refer to some objects, but for the tuple in which it is asked for them, which 3.13 finds."""
     parts = tuple(things)
     return [each for each in gc.get_referrers(*parts) if each is not parts] if parts else []
+
+
+def referents_of(*things: object) -> list[Any]:
+    """What the collector knows some objects to refer to; of a module its namespace alone.
+
+    `_asyncio` of Python 3.12 also names what it has freed: to have that in hand, and let go of it, frees it once more, and
+    the next collection never ends.
+    """
+    modules = [thing for thing in things if is_a(thing, ModuleType)]
+    if not modules:
+        return gc.get_referents(*things)
+    others = (thing for thing in things if not is_a(thing, ModuleType))
+    return [*gc.get_referents(*others), *(object.__getattribute__(module, "__dict__") for module in modules)]
 
 
 def attributes_of(thing: object) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import itertools
+import json
 import queue
 import re
 import signal
@@ -21,7 +22,9 @@ from typing import Any, ClassVar, NamedTuple
 from unittest.mock import MagicMock
 
 import pytest
+from inner import Inner
 
+from pytest_httpleak import asking
 from pytest_httpleak.asking import MAPPINGS
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.probes import makers, paths, references, ways
@@ -1214,3 +1217,48 @@ def test_any_key_of_a_mapping_can_be_told(program: Any, key: object) -> None:
     client = Client()
     program.clients = {key: client}
     assert references.held_by(client) == f"module attribute program.clients[{key!r}]"
+
+
+def test_a_module_is_not_asked_for_what_it_has_freed() -> None:
+    """Of asyncio's in C, Python 3.12 would say so, and free that twice."""
+    import _asyncio
+
+    pair: list[Any] = []
+    assert {id(each) for each in asking.referents_of(_asyncio, pair, json)} == {id(vars(_asyncio)), id(vars(json))}
+    assert asking.referents_of([pair]) == [pair]
+
+
+IN_ASYNCIO = """
+import _asyncio, asyncio, gc
+
+import pytest
+
+KEPT = []
+
+
+async def wait():
+    future = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(future.set_result, None)
+    await future
+
+
+async def wait_for_many():
+    await asyncio.gather(*(wait() for _ in range(20)))
+
+
+class Held:
+    pass
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_leaks(number):
+    asyncio.run(wait_for_many())
+    loop = asyncio.new_event_loop()
+    _asyncio.kept_by_a_test = loop
+    gc.collect()
+"""
+
+
+def test_what_asyncio_in_c_keeps_stops_nothing(inner: Inner) -> None:
+    inner.write(test_a=IN_ASYNCIO)
+    inner.judge(**{f"test_leaks[{number}]": "leaked" for number in range(3)})

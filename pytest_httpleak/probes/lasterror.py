@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from types import FrameType
 from typing import Any, Final
 
-from pytest_httpleak.asking import attribute, is_a, module_of, referrers_of
+from pytest_httpleak.asking import attribute, is_a, module_of, referents_of, referrers_of
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.databases import living
 from pytest_httpleak.interruptions import frames_of
@@ -106,7 +106,7 @@ def are_only_in(
         for referrer in _referrers(level, ours):
             if children.is_running(referrer):  # which `subprocess` keeps if it is dropped
                 return False
-            held.update(map(id, gc.get_referents(referrer)))
+            held.update(map(id, referents_of(referrer)))
             if id(referrer) not in ends and id(referrer) not in seen:
                 above[id(referrer)] = referrer
         if not level or not held.issuperset(level) or any(key in outside for key in level):

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from types import CellType, CodeType, FrameType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any, Final
 
-from pytest_httpleak.asking import attribute, attributes_of, defined_in, is_a, mro_of
+from pytest_httpleak.asking import attribute, attributes_of, defined_in, is_a, mro_of, referents_of
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.sites import Birth, file_of_class, is_installed_file, is_user_class, is_user_file
 
@@ -249,7 +249,7 @@ def _without_atoms(parts: list[Any]) -> list[Any]:
 
 def _parts(things: list[Any]) -> list[Any]:
     functions = [thing for thing in things if type(thing) is FunctionType]  # not all that their modules have
-    parts = gc.get_referents(*(thing for thing in things if type(thing) is not FunctionType))
+    parts = referents_of(*(thing for thing in things if type(thing) is not FunctionType))
     for each in functions:
         parts += [each.__closure__, each.__defaults__, each.__kwdefaults__, vars(each)]
     return parts

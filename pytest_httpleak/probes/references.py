@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, Final
 
-from pytest_httpleak.asking import attribute, is_a, module_of, referrers_of
+from pytest_httpleak.asking import attribute, is_a, module_of, referents_of, referrers_of
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.probes.fields import (
     is_by_class,
@@ -164,7 +164,7 @@ def _owners_of(steps: list[Step], end: float) -> dict[int, list[Any]] | None:
         asked = mappings[at : at + _AT_ONCE]
         keys = set(map(id, asked))
         for owner in referrers_of(asked):
-            for key in {id(part) for part in gc.get_referents(owner)} & keys:
+            for key in {id(part) for part in referents_of(owner)} & keys:
                 owners[key].append(owner)
     return owners
 

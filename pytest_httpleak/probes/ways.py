@@ -12,7 +12,16 @@ from collections.abc import Container
 from itertools import chain
 from typing import Any, Final
 
-from pytest_httpleak.asking import MAPPINGS, attribute, attributes_of, is_a, mro_of, own_attribute, slots_of
+from pytest_httpleak.asking import (
+    MAPPINGS,
+    attribute,
+    attributes_of,
+    is_a,
+    mro_of,
+    own_attribute,
+    referents_of,
+    slots_of,
+)
 from pytest_httpleak.coroutines import frame_of
 from pytest_httpleak.probes.fields import has_fields, is_by_class, is_default, is_record
 from pytest_httpleak.probes.frames import locals_of
@@ -196,7 +205,7 @@ def _attribute_steps(referrer: Any, by_id: dict[int, Step], way: Way) -> list[St
 
 def _unnamed(referrer: Any, by_id: dict[int, Step], way: Way) -> list[Step]:
     """How something of C or a method refers to what is below; where that decides, in a field of its own or to a class."""
-    parts = (by_id[id(part)] for part in gc.get_referents(referrer) if id(part) in by_id)
+    parts = (by_id[id(part)] for part in referents_of(referrer) if id(part) in by_id)
     led = (part for part in parts if way.is_any or leads_to_class(part) or has_fields(referrer))
     return [Step(referrer, "", part) for part in led][:1]
 
