@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import builtins
 import gc
+import sys
 from collections.abc import Iterable, Iterator, Mapping
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, Final
 
 from pytest_httpleak.interruptions import pass_on
@@ -30,7 +31,8 @@ def attribute(thing: object, name: str, default: Any = None) -> Any:
 
 def is_mock(thing: object) -> bool:
     """Whether that is one of `unittest.mock`'s, or a function that it has made in the likeness of another."""
-    return attribute(thing, "assert_called") is not None
+    cls = attribute(sys.modules.get("unittest.mock"), "NonCallableMock")
+    return (is_a(cls, type) and is_a(thing, cls)) or (is_a(thing, FunctionType) and "assert_called" in vars(thing))
 
 
 def socket_inside(sock: Any) -> Any:

@@ -44,6 +44,7 @@ class Guard:
         self.results = Results(str(config.rootpath))
         self.ending = Ending(self)
         self.baseline = self._load_baseline()
+        self.session.is_alone = self.baseline is None and not run.confirm
         self.fixtures = WiderFixtures(self)
         self.session.let_go = self._let_go
         self.session.block_begins = lambda: self._register("BlockHooks")

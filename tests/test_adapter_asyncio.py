@@ -2061,17 +2061,70 @@ def test_a_loop_that_has_a_mock_for_a_method_is_run_by_its_class(loop: Loop, nam
 
 
 @pytest.mark.parametrize("autospec", [True, None])
-@pytest.mark.parametrize("name", ["call_soon", "call_later", "stop", "run_forever"])
-def test_a_loop_whose_class_has_a_mock_for_a_method_is_not_run(loop: Loop, name: str, autospec: bool | None) -> None:
-    assert tasks.can_run(loop.loop)
-    with mock.patch.object(asyncio.BaseEventLoop, name, autospec=autospec):
+@pytest.mark.parametrize("name", ["call_soon", "call_later", "stop", "run_forever", "_run_once", "_process_events"])
+def test_a_loop_whose_class_has_a_mock_for_a_method_stops_again(loop: Loop, name: str, autospec: bool | None) -> None:
+    with mock.patch.object(asyncio.BaseEventLoop, name, autospec=autospec, create=True), _limited():
+        tasks.let_run(loop.loop, 0)
+    assert not loop.loop._stopping  # type: ignore[attr-defined]
+
+
+def test_a_loop_that_is_spied_on_is_run(loop: Loop) -> None:
+    ran: list[str] = []
+    original = asyncio.BaseEventLoop.call_soon
+    with mock.patch.object(asyncio.BaseEventLoop, "call_soon", autospec=True, side_effect=original):
+        loop.loop.call_soon(ran.append, "first")
+        assert tasks.can_run(loop.loop)
+        tasks.let_run(loop.loop, 0)
+    assert ran == ["first"]
+
+
+def test_a_loop_that_has_a_mock_for_a_selector_is_not_run(loop: Loop) -> None:
+    with mock.patch.object(loop.loop, "_selector"):
         assert not tasks.can_run(loop.loop)
 
 
-@pytest.mark.parametrize("name", ["_run_once", "_call_soon", "_process_events", "_selector"])
-def test_a_loop_that_has_a_mock_for_a_part_is_not_run(loop: Loop, name: str) -> None:
-    with mock.patch.object(loop.loop, name):
-        assert not tasks.can_run(loop.loop)
+class Proxy:
+    """Has whatever it is asked for."""
+
+    def __init__(self, thing: object) -> None:
+        self.thing = thing
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.thing, name, lambda: None)
+
+
+def test_a_loop_that_has_a_proxy_for_a_selector_is_run(loop: Loop) -> None:
+    with mock.patch.object(loop.loop, "_selector", Proxy(loop.loop._selector)), _limited():  # type: ignore[attr-defined]
+        assert tasks.can_run(loop.loop)
+        tasks.let_run(loop.loop, 0)
+
+
+class NeverStopping(asyncio.SelectorEventLoop):
+    def stop(self) -> None:
+        raise RuntimeError
+
+
+class Doing(asyncio.SelectorEventLoop):
+    """Runs in a way of its own."""
+
+    def run_forever(self) -> None:
+        super().run_forever()
+
+
+@pytest.mark.parametrize("cls", [NeverStopping, Doing])
+def test_a_loop_of_somebodys_class_is_run_and_stops_again(cls: Callable[[], Any]) -> None:
+    ran: list[str] = []
+    with contextlib.closing(cls()) as own, _limited():
+        own.call_soon(ran.append, "first")
+        tasks.let_run(own, 0.01)
+    assert ran == ["first"]
+
+
+def test_a_loop_of_somebodys_class_that_has_a_mock_is_not_run() -> None:
+    with contextlib.closing(Doing()) as own:
+        assert tasks.can_run(own)
+        with mock.patch.object(Doing, "stop", autospec=True):
+            assert not tasks.can_run(own)
 
 
 def test_a_loop_in_c_that_has_a_mock_for_a_method_is_run_by_its_class() -> None:

@@ -508,6 +508,7 @@ def test_a_worker_is_at_work_though_its_job_has_the_name_of_its_own_function(inn
 REPLACED = """
 import functools
 import os
+import sqlite3
 
 import store
 
@@ -534,6 +535,17 @@ def cached_anew():
     cached("a")
 
 
+database = None
+earlier = []
+
+
+def open_database(closes):
+    global database
+    if database is not None:
+        database.close() if closes else earlier.append(database)
+    database = sqlite3.connect(__file__ + ".db")
+
+
 def reset():
     global client
     client = store.Producer()
@@ -546,8 +558,10 @@ def reset():
         (("app.reset()", "app.reset()"), "leaked"),
         (("app.cached_anew()", "app.cached_anew()"), "leaked"),
         (("app.cached('a')", "app.cached('b')"), "clean"),
+        (("app.open_database(False)", "app.open_database(False)"), "leaked"),
+        (("app.open_database(True)", "app.open_database(True)"), "clean"),
     ],
-    ids=["module", "cache", "another argument"],
+    ids=["module", "cache", "another argument", "database", "database that was closed"],
 )
 def test_what_takes_the_place_of_what_is_still_open_leaks(
     inner: Inner, monkeypatch: pytest.MonkeyPatch, calls: tuple[str, str], outcome: str

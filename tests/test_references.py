@@ -999,7 +999,7 @@ class Stopping:
 def test_what_the_handler_of_a_signal_keeps_is_told(ending: contextlib.ExitStack, number: int, name: str) -> None:
     client = Client()
     ending.callback(signal.signal, number, signal.signal(number, Stopping(client).stop))
-    assert references.held_by(client, seconds=30) == f"handler of {name}.client"
+    assert references.held_by(client, seconds=30) == f"handler of {name}, its client"
 
 
 @pytest.mark.usefixtures("whole_heap")

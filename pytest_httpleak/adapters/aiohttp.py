@@ -107,7 +107,7 @@ class _Clients:
         connector = None if record is None else record.own
         if connector is not None:
             record.own = None
-            connector.owned = any(each.own is connector and each.is_open() for each in self._sessions)
+            connector.owned = any(each.own is connector for each in self._sessions)
 
     def session_dies(self, session: Any, /, *args: Any, **kwargs: Any) -> None:
         record = self._dying_sessions.record(session)

@@ -74,23 +74,29 @@ def held_by(thing: object, *, seconds: float = 0.3) -> str | None:
 
     A place of the user's is told before one of a library's, which may be nearer, if it is no more than a few steps away.
     """
-    current, states, handlers = _as_current_loop(thing), _states_of_tasks(), _handlers()
-    root = _climb(thing, Way(is_any=True, aside=current | states, ends=handlers), seconds)
+    current, states = _as_current_loop(thing), _states_of_tasks()
+    root = _climb(thing, Way(is_any=True, aside=current | states), seconds)
     if root is None and current:
-        root = _climb(thing, Way(is_any=True, aside=states, ends=handlers), seconds)
-    if root is None or root is GIVEN_UP:
+        root = _climb(thing, Way(is_any=True, aside=states), seconds)
+    if root is GIVEN_UP:
         return None
+    if root is None:
+        return _held_by_handler(thing, seconds)
+    of_users = None
     if root.module and not is_users(root.module):
-        way = Way(is_any=True, is_users=True, aside=current | states, ends=handlers)
+        way = Way(is_any=True, is_users=True, aside=current | states)
         of_users = _climb(thing, way, _TO_PREFER)
-        root = root if of_users is None or of_users is GIVEN_UP else of_users
-    return handlers.get(id(root.end), "") + root.text
+    return root.text if of_users is None or of_users is GIVEN_UP else of_users.text
 
 
-def _handlers() -> dict[int, str]:
-    """By their identities, what is called for which signal: code in C has it, of which the collector does not know."""
+def _held_by_handler(thing: object, seconds: float) -> str | None:
+    """The same of what is called for a signal: code in C has it, of which the collector does not know."""
     known = ((signal.getsignal(number), getattr(number, "name", number)) for number in signal.valid_signals())
-    return {id(handler): f"handler of {name}" for handler, name in known if callable(handler)}
+    names = {id(handler): f"handler of {name}" for handler, name in known if callable(handler)}
+    root = _climb(thing, Way(is_any=True, ends=names), seconds) if names else None
+    if root is None or id(root.end) not in names:
+        return None
+    return names[id(root.end)] + (f", its {root.text[1:]}" if root.text.startswith(".") else root.text)
 
 
 def _states_of_tasks() -> frozenset[int]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from pytest_httpleak.model.facts import replace
-from pytest_httpleak.model.findings import Held, Suspect
-from pytest_httpleak.model.kinds import Kind, State
+from pytest_httpleak.model.findings import Finding, Held
+from pytest_httpleak.model.kinds import Kind, State, Verdict
 from pytest_httpleak.probes.infrastructure import package_of
 from pytest_httpleak.session.keeping import KNOWN
 
@@ -15,41 +15,43 @@ from pytest_httpleak.session.keeping import KNOWN
 _ORDER: Final = (Kind.THREADS, Kind.TASKS, Kind.LOOPS, Kind.SOCKETS, Kind.FDS)
 
 
-def folded(causes: Sequence[Suspect], kinds: Collection[Kind]) -> list[Suspect]:
-    """The same causes, each call of a library's with those of one kind, which list what else that call has left.
+def folded(findings: Sequence[Finding]) -> list[Finding]:
+    """The same leaks, of the calls that one line makes of a library's function only the first kind, which lists the others.
 
     A client of a library that is not known by name has all that, and whoever closes it ends it all. What was dropped
-    while it was open is a cause by itself, and so is what a line of the user's own has made.
+    while it was open is a cause by itself, and so is what a line of the user's own has made, and what is tolerated or known.
     """
-    calls: dict[int, object] = {}
-    leading: dict[object, Suspect] = {}
-    for suspect in causes:
-        call = _call(suspect) if suspect.kind in _ORDER and suspect.kind in kinds else None
-        if call is not None and suspect.state is not State.COLLECTED:
-            calls[id(suspect)] = call
-            leading[call] = min(leading.get(call, suspect), suspect, key=lambda each: _ORDER.index(each.kind))
+    leading: dict[object, Finding] = {}
+    for finding in findings:
+        call = _call(finding)
+        if call is not None:
+            leading[call] = min(leading.get(call, finding), finding, key=lambda each: _ORDER.index(each.kind))
     holds: dict[int, list[Held]] = {}
-    left: list[Suspect] = []
-    for suspect in causes:
-        leader = leading.get(calls.get(id(suspect)), suspect)
-        if leader.kind is suspect.kind:
-            left.append(suspect)
+    left: list[Finding] = []
+    for finding in findings:
+        leader = leading.get(_call(finding), finding)
+        if leader is finding:
+            left.append(finding)
         else:
-            holds.setdefault(id(leader), list(leader.holds)).append(_held(suspect))
+            holds.setdefault(id(leader), list(leader.holds)).append(_held(finding))
     return [replace(each, holds=tuple(holds[id(each)])) if id(each) in holds else each for each in left]
 
 
-def _held(suspect: Suspect) -> Held:
-    fd = -1 - suspect.key if suspect.key < 0 else next((each.fd for each in suspect.holds if each.fd is not None), None)
-    return Held(suspect.kind, suspect.summary, fd)
+def _held(finding: Finding) -> Held:
+    """What is shown of one that another speaks for, with its first descriptor."""
+    number = f" x{finding.count}" if finding.count > 1 else ""
+    return Held(finding.kind, finding.summary + number, next(filter(None, (each.fd for each in finding.holds)), None))
 
 
-def _call(suspect: Suspect) -> tuple[object, ...] | None:
+def _call(finding: Finding) -> tuple[object, ...] | None:
     """The user's line, and the function of a library's that it has called; None for the user's own, or a known library's."""
-    created, stack = suspect.created, suspect.stack
+    created, stack = finding.created, finding.stack
+    is_leak = finding.verdict is Verdict.LEAKED or finding.verdict is Verdict.WARNED
+    if not is_leak or finding.kind not in _ORDER or finding.state in (State.COLLECTED, State.PEAK):
+        return None
     if created is None or created not in stack:
         return None
     called = next((site for site in reversed(stack[: stack.index(created)]) if package_of(site.file)), None)
     if called is None or package_of(called.file) in KNOWN:
         return None
-    return created, called.file, called.function
+    return finding.verdict, created, called.file, called.function

@@ -54,6 +54,7 @@ class Session:
         self._audit = audit
         self._auditing: Auditing | None = None
         self.known = known
+        self.is_alone = True  # no other run, of which the same findings are expected, be it earlier or a repetition
         self.watch = Watch()
         self.ledger = Ledger(self.watch)
         self.looking = Looking(self.watch, self.ledger)

@@ -15,9 +15,9 @@ from pytest_httpleak.asking import attribute, attributes_of, referrers_of
 from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.ownership import Place
-from pytest_httpleak.probes import makers
+from pytest_httpleak.probes import descriptors, makers
 from pytest_httpleak.probes.paths import Root
-from pytest_httpleak.records import Address, Record, reference
+from pytest_httpleak.records import Address, Bystander, Record, reference
 from pytest_httpleak.sites import file_of_class, is_installed_file
 from pytest_httpleak.socketends import listens
 
@@ -35,13 +35,37 @@ def is_first(places: dict[str, Place], root: Root, suspect: Suspect, record: Rec
     own = reference(root.own)  # of one object it is always the same
     kept, left = places.get(root.place, (own, {}))
     if kept is not own and not (isinstance(kept, Address) and kept == own):
-        if root.size == 1 and any(each.is_open() and not each.is_over() for each in left.values()):
+        others = (
+            each for key, each in left.items() if key != suspect.key
+        )  # whose number it has, if it has not its place
+        if root.size == 1 and any(each.is_open() and not each.is_over() for each in others):
             return False
         left = {}
     if suspect.key >= 0:  # a bare descriptor's record is of this search alone, and keeps what that has seen
         left[id(record)] = record
+    elif databases.is_database(type(root.own)):
+        left[suspect.key] = _Database(root.own, -1 - suspect.key)
     places[root.place] = own, left
     return True
+
+
+class _Database(Bystander):
+    """A connection to a database that a place has kept: open as long as it is there, and its descriptor, too."""
+
+    __slots__ = ("_address", "_fd", "_identity")
+
+    def __init__(self, connection: object, fd: int) -> None:
+        super().__init__()
+        self._address, self._fd, self._identity = id(connection), fd, descriptors.identity(fd)
+
+    def is_open(self) -> bool:
+        if descriptors.identity(self._fd) != self._identity:
+            return False
+        connection = databases.living({self._address}).get(self._address)
+        return connection is not None and not databases.is_over(connection)
+
+    def is_over(self) -> bool:
+        return False
 
 
 def was_made_for_all(

@@ -34,7 +34,6 @@ def findings(session: Session, check: Check, suspects: list[Suspect], grace: flo
     causes = judging.causes(check.owner, suspects, grace, check.tasks_before, settings.kinds) if suspects else []
     files = {site.file: session.relative(site.file) for suspect in causes for site in suspect.stack}
     counted, ignored = rules.split_ignored(causes, settings.ignore, files)
-    counted = folded(counted, settings.kinds)
     verdict = Verdict.WARNED if settings.mode is Mode.WARN else Verdict.LEAKED
     sure, unsure = ([each for each in counted if (each.key in judging.unsure) is is_in] for is_in in (False, True))
     found = rules.judged(rules.findings(sure, settings.kinds), settings.tolerate, verdict)
@@ -42,7 +41,8 @@ def findings(session: Session, check: Check, suspects: list[Suspect], grace: flo
     found += [finding.judged(Verdict.IGNORED) for finding in rules.findings(ignored, settings.kinds)]
     found += [finding.judged(verdict) for finding in breaches(check.owner, settings)]
     judging.settle_accounts(causes)
-    return named(session, found, check)
+    told = named(session, found, check)
+    return tuple(folded(told)) if session.is_alone else told
 
 
 def named(session: Session, found: Iterable[Finding], check: Check) -> tuple[Finding, ...]:
