@@ -963,6 +963,7 @@ def test_a_place_of_the_users_is_told_before_a_nearer_one_of_a_librarys(
     program: Any, monkeypatch: pytest.MonkeyPatch, is_kept: bool
 ) -> None:
     client = Client()
+    monkeypatch.setattr(references, "_TO_PREFER", 30)
     monkeypatch.setattr(library, "client", client, raising=False)
     monkeypatch.setattr(own, "kept", [Keeper(client=client)] if is_kept else None, raising=False)
     place = "memos_of_the_user.kept[0].client" if is_kept else "memos_of_a_library.client"
