@@ -40,7 +40,8 @@ def folded(findings: Sequence[Finding]) -> list[Finding]:
 def _held(finding: Finding) -> Held:
     """What is shown of one that another speaks for, with its first descriptor."""
     number = f" x{finding.count}" if finding.count > 1 else ""
-    return Held(finding.kind, finding.summary + number, next(filter(None, (each.fd for each in finding.holds)), None))
+    fd = next((each.fd for each in finding.holds if each.fd is not None), None)
+    return Held(finding.kind, finding.summary + number, fd)
 
 
 def _call(finding: Finding) -> tuple[object, ...] | None:

@@ -35,9 +35,8 @@ def is_first(places: dict[str, Place], root: Root, suspect: Suspect, record: Rec
     own = reference(root.own)  # of one object it is always the same
     kept, left = places.get(root.place, (own, {}))
     if kept is not own and not (isinstance(kept, Address) and kept == own):
-        others = (
-            each for key, each in left.items() if key != suspect.key
-        )  # whose number it has, if it has not its place
+        # One was closed if its descriptor's number is in use again.
+        others = (each for key, each in left.items() if key != suspect.key)
         if root.size == 1 and any(each.is_open() and not each.is_over() for each in others):
             return False
         left = {}
