@@ -41,6 +41,12 @@ def socket_inside(sock: Any) -> Any:
     return attribute(sock, "socket") if inner is None else inner
 
 
+def collect(generation: int = 2) -> int:
+    """As `gc.collect`; where warnings are errors, those that finalizers raise then have this frame, which says nothing."""
+    __tracebackhide__ = True
+    return gc.collect(generation)
+
+
 def referrers_of(things: Iterable[object]) -> list[Any]:
     """What the collector knows to refer to some objects, but for the tuple in which it is asked for them, which 3.13 finds."""
     parts = tuple(things)

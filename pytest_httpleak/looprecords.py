@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 import threading
 import weakref
@@ -12,18 +14,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pytest_httpleak.asking import attribute
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.model.kinds import Kind, State
+from pytest_httpleak.opennumbers import fileno_of_file
 from pytest_httpleak.records import Record, class_name
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Suspect
 
-_get_ident = threading.get_ident
+_get_ident, _fstat = threading.get_ident, os.fstat
 
 
 class LoopRecord(Record):
     """An event loop; its self-pipe and its selector belong to it."""
 
-    __slots__ = ("closed", "cls", "collected", "opened", "thread")
+    __slots__ = ("closed", "cls", "collected", "opened", "selector", "thread")
 
     kind: ClassVar[Kind] = Kind.LOOPS
     LIBRARY = "asyncio"
@@ -32,6 +35,7 @@ class LoopRecord(Record):
         super().__init__()
         self.cls = cls
         self.opened: dict[int, Any] = {}  # sockets of a loop in C, which closes them when it ends, and their identity
+        self.selector = -1  # the descriptor of its selector, to be known when the loop cannot be asked any more
         self.closed = False
         self.collected = False
         self.thread = _get_ident()  # the one that has run it last
@@ -53,7 +57,9 @@ class LoopRecord(Record):
 
     def look(self) -> Suspect | None:
         if self.collected:
-            return self._suspect(State.COLLECTED, "dropped without being closed", frozenset())
+            # Where warnings are errors its finalizer ends before it closes anything, and pytest keeps the frame for a while.
+            left = (("fd", self.selector),) if _is_anonymous(self.selector) else ()
+            return self._suspect(State.COLLECTED, "dropped without being closed", frozenset[object](left))
         loop = self.ref()
         if loop is None or is_closed(loop):
             return None
@@ -72,6 +78,15 @@ def is_closed(loop: Any) -> bool:
     except Exception as error:  # noqa: BLE001  # somebody's own loop
         pass_on(error)
         return attribute(loop, "_closed", True) is not False
+
+
+def _is_anonymous(fd: int) -> bool:
+    """Whether that is an open descriptor of what has no file and is no socket, as a selector's."""
+    try:
+        return stat.S_IFMT(_fstat(fd).st_mode) == 0
+    except OSError as error:
+        pass_on(error)
+        return False
 
 
 def _parts(loop: Any) -> tuple[Any, ...]:
@@ -115,7 +130,7 @@ def record_loops(cls: Any, hooks: Any) -> None:
 
     loops.gone = gone
     hooks.after(cls, "__init__", born)
-    _stand_aside(cls, hooks)
+    _stand_aside(cls, hooks, loops)
     hooks.before(cls, "close", closing)
     hooks.before(cls, "run_forever", running)
 
@@ -127,7 +142,7 @@ def _changed_policy(events: Any) -> CodeType | None:
     return getattr(policy.get_event_loop, "__code__", None) if is_asyncios else None
 
 
-def _stand_aside(cls: Any, hooks: Any) -> None:
+def _stand_aside(cls: Any, hooks: Any, loops: Any) -> None:
     """Leave to the loop what it opens for itself while it is made: where it is open, the loop is asked for it."""
     making: set[int] = hooks.watch.making
 
@@ -143,6 +158,9 @@ def _stand_aside(cls: Any, hooks: Any) -> None:
                 original(loop, *args, **kwargs)
             finally:
                 making.discard(thread)
+            record = loops.get(loop)
+            if record is not None:
+                record.selector = fileno_of_file(attribute(loop, "_selector"))
 
         return made
 

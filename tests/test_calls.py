@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socketserver
 import sys
 from pathlib import Path
 
@@ -35,6 +36,25 @@ def test_the_thread_of_a_call_speaks_for_what_that_has_opened() -> None:
     ]
 
 
+def test_what_is_warned_of_is_one_cause_as_well() -> None:
+    thread, sock = left(Kind.THREADS).judged(Verdict.WARNED), left(Kind.SOCKETS).judged(Verdict.WARNED)
+    assert folded([sock, thread]) == [replace(thread, holds=(Held(Kind.SOCKETS, "one of sockets", 9),))]
+
+
+def test_the_first_descriptor_is_shown_where_something_else_is_held_before_it() -> None:
+    sock = replace(left(Kind.SOCKETS), holds=(Held(Kind.CONNECTIONS, "a connection"), Held(Kind.FDS, "fd 9", 9)))
+    (thread,) = folded([left(Kind.THREADS), sock])
+    assert thread.holds == (Held(Kind.SOCKETS, "one of sockets", 9),)
+
+
+def test_the_call_is_the_librarys_where_the_standard_library_stands_between() -> None:
+    thread, sock = (
+        replace(each, stack=(CALLED, Site(socketserver.__file__, 1, f"run{at}"), USER))
+        for at, each in enumerate((left(Kind.THREADS), left(Kind.SOCKETS)))
+    )
+    assert [each.kind for each in folded([sock, thread])] == [Kind.THREADS]
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -45,6 +65,7 @@ def test_the_thread_of_a_call_speaks_for_what_that_has_opened() -> None:
         replace(left(Kind.SOCKETS), state=State.PEAK),
         replace(left(Kind.SOCKETS), created=None),
         replace(left(Kind.SOCKETS), stack=(USER,)),
+        replace(left(Kind.SOCKETS), stack=(CALLED,)),
         *(left(Kind.SOCKETS).judged(verdict) for verdict in Verdict if verdict is not Verdict.LEAKED),
     ],
     ids=lambda each: f"{each.kind.value}-{each.state.value}-{each.verdict.value}",
@@ -56,8 +77,9 @@ def test_another_cause_stays_one(other: Finding) -> None:
 
 @pytest.mark.parametrize("verdict", [each for each in Verdict if each not in (Verdict.LEAKED, Verdict.WARNED)])
 def test_what_is_forgiven_speaks_for_nothing(verdict: Verdict) -> None:
-    both = [left(Kind.THREADS).judged(verdict), left(Kind.SOCKETS)]
-    assert folded(both) == both
+    forgiven, leaked = left(Kind.THREADS).judged(verdict), left(Kind.SOCKETS)
+    assert folded([forgiven, leaked]) == [forgiven, leaked]
+    assert folded([forgiven, leaked.judged(verdict)]) == [forgiven, leaked.judged(verdict)]
 
 
 @pytest.mark.parametrize("package", ["urllib3", "aiohttp", "httpx"])

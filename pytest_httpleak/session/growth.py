@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 from array import array
 from collections.abc import Sequence
 from typing import Any, Final
 
+from pytest_httpleak.asking import collect
 from pytest_httpleak.model.rows import Growth
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.session.ledger import Ledger
@@ -75,7 +75,7 @@ class GrowthWatch:
         self._count(self._lines.now())
         if is_last and any(grows(each) for each in self._counts.values()):
             # Now it is worth the time to leave out what nothing refers to any more, and what another one answers for.
-            gc.collect()
+            collect()
             self._count(self._lines.now(thorough=True))
             for key, counts in self._counts.items():
                 if grows(counts):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import _thread
-import gc
 from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from types import CodeType
 from typing import Any, Final
 
 from pytest_httpleak import hints, rules
+from pytest_httpleak.asking import collect
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import DOING, Suspect
@@ -79,7 +79,7 @@ class Judging:
         # Held meanwhile: a task that nothing refers to is pending, and must not be destroyed by this very question.
         waiting = [task for loop in self._watch.open_loops() for task in tasks.pending(loop)]
         is_alone = self._is_alone(owner)
-        gc.collect(_YOUNG)  # which is all that most garbage needs, and costs little beside a heap
+        collect(_YOUNG)  # which is all that most garbage needs, and costs little beside a heap
         suspects = self._looking.look(owner, tasks_before)
         freed = self._freed(owner, before, suspects) if is_alone else []
         if not suspects and not freed:
@@ -87,7 +87,7 @@ class Judging:
             return []
         if not freed and self._watch.keepers and self._are_kept(owner, suspects, kinds, is_searched=False):
             return []
-        gc.collect()
+        collect()
         suspects = self._looking.look(owner, tasks_before)
         freed = self._freed(owner, before, suspects) if is_alone else []
         suspects = self._settled(owner, suspects, grace, tasks_before, kinds)
@@ -161,7 +161,7 @@ class Judging:
 
         One that was done before the test's end has ended at the first collection: both are told, or not, alike.
         """
-        if any(suspect.kind is Kind.THREADS for suspect in suspects) and gc.collect():
+        if any(suspect.kind is Kind.THREADS for suspect in suspects) and collect():
             for pause in islice(pauses(grace), _LOOKS_AT_FIRST):
                 Real.sleep(pause)
                 suspects = self._looking.look(owner, tasks_before)

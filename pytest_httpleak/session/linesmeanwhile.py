@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pytest_httpleak import rules
+from pytest_httpleak.asking import collect
 from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.model.kinds import State, Verdict
 from pytest_httpleak.session.growth import hint_for
@@ -70,7 +70,7 @@ class LinesMeanwhile:
         found = {key: slope for key, slope in self._rising() if key[:3] not in known}
         if not found or self._check.settings.mode is Mode.OFF:
             return ()
-        gc.collect()
+        collect()
         still = self._lines.now(thorough=True)
         for key in found:
             if key in still:

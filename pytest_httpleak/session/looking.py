@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-import gc
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_httpleak.answering import runs_users_code
-from pytest_httpleak.asking import attribute
+from pytest_httpleak.asking import attribute, collect
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
@@ -73,7 +72,7 @@ class Looking:
         if not suspects and self._is_hiding:  # of which only those are told that were dropped
             # Held meanwhile: a task that nothing refers to is pending, and must not be destroyed by this very question.
             waiting = [task for loop in self._watch.open_loops() for task in tasks.pending(loop)]
-            gc.collect()
+            collect()
             del waiting
             suspects = self.look(owner, tasks_before, moved=moved or owner.descriptors > 0)
         if moved and not suspects:
