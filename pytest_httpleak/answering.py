@@ -46,6 +46,11 @@ class Answering:
         self.keepers: list[Owner] = []  # wider fixtures that are set up: their values make what they need when asked
         self.tasks: dict[int, TaskOrigin] = {}
         self.sent: dict[int, TaskOrigin] = {}  # by coroutine: tasks that are about to be made
+        # By coroutine, with a weak reference to it: what a callback of a loop's will make a task of, none of whose frames is a
+        # user's then.
+        self.scheduled: dict[int, tuple[weakref.ref[Any], Birth, Owner]] = {}
+        # By task: the origin that a task has but for its being lent to a block.
+        self.lent: dict[int, TaskOrigin | None] = {}
         self.making_tasks: list[Any] = []  # the tasks, or None, that make such as may run before they are made
         self.borrowed: dict[int, list[Worker]] = {}
         self.making: set[int] = set()  # threads that make a loop: what that opens for itself is no business of its own
@@ -85,10 +90,14 @@ class Answering:
         task = self.task_at_work()
         if task is not None:
             known, lent_to = self.tasks.get(id(task)), weakref.ref(task)
+            key, is_first = id(task), id(task) not in self.lent
+            self.lent.setdefault(key, known)
             self.tasks[id(task)] = (self.birth(), owner, id(task.get_coro()))
 
             def give_back() -> None:
                 task = lent_to()
+                if is_first:
+                    self.lent.pop(key, None)
                 if task is not None and known is None:
                     self.tasks.pop(id(task), None)
                 elif task is not None and known is not None:
@@ -201,6 +210,20 @@ class Answering:
             if known is not None:
                 return self._birth_inside(frame_of_task(coro), known[0], depth + 1), known[1]
         return self.birth(depth + 1), self._answering()
+
+    def task_scheduled(self, coroutine: object, depth: int = 5) -> None:
+        """Note where a coroutine is handed to a loop together with the function that will make a task of it."""
+        key = id(coroutine)
+
+        def forget(reference: weakref.ref[Any]) -> None:
+            if self.scheduled.get(key, (None,))[0] is reference:
+                del self.scheduled[key]
+
+        self.scheduled[key] = weakref.ref(coroutine, forget), *self._origin(depth)
+
+    def _as_scheduled(self, coroutine: object) -> tuple[Birth, Owner] | None:
+        known = self.scheduled.pop(id(coroutine), None) if self.scheduled else None
+        return None if known is None or known[0]() is not coroutine else known[1:]
 
     def _birth_inside(self, outermost: FrameType | None, maker: Birth, depth: int) -> Birth:
         """A birth inside a task; what one line of the task's own frame makes over and over shares one."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable
 from importlib import import_module
-from types import CodeType
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -193,6 +194,7 @@ class Guard:
             if attribute(item, "_explicit_tearDown") is None:
                 try:
                     self.end_test(item)
+                    self._note_teardown(item)
                 finally:
                     original()
                 return
@@ -207,6 +209,20 @@ class Guard:
                 item.__dict__.pop("_instance", None)
 
         item.__dict__["teardown"] = teardown
+
+    def _note_teardown(self, item: pytest.Item) -> None:
+        """Note whether what has been torn down so far, the test's own fixtures, has raised nothing.
+
+        pytest has what they have raised in a local variable until all is torn down.
+        """
+        check = self.check_of(item)
+        if check is None or not check.own_leaks:
+            return
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_name != "teardown_exact":
+            frame = frame.f_back
+        raised = None if frame is None else frame.f_locals.get("these_exceptions")
+        check.cleanly = raised == []
 
     def protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
         """Run a test with its call report held back, unless one of the plugins that would come next takes it."""

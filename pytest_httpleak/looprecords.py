@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import sys
 import threading
@@ -14,13 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pytest_httpleak.asking import attribute
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.model.kinds import Kind, State
-from pytest_httpleak.opennumbers import fileno_of_file
+from pytest_httpleak.opennumbers import fileno_of_file, native
 from pytest_httpleak.records import Record, class_name
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Suspect
 
-_get_ident, _fstat = threading.get_ident, os.fstat
+_get_ident, _fstat = threading.get_ident, native.fstat
 
 
 class LoopRecord(Record):

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 # Not `socket`, which would be handed to its adapter from in here, before this module is complete.
 import _socket
+import functools
 import os
 import stat
 import sys
+from types import SimpleNamespace
 from typing import Any, Final
 
 from pytest_httpleak.interruptions import pass_on
 
-# The module that `os` takes its functions from: a test may put something else in their place there, as gevent does.
-native: Any = sys.modules.get("posix", os)
+# The functions that `os` has from another module, as a test may put others in their place there, as gevent does; and in objects
+# of another class, since pyfakefs looks for them in all modules and does the same.
+_system: Final = vars(sys.modules.get("posix", os))
+_NAMES: Final = ("close", "fstat", "listdir", "open", "pread", "read", "readlink", "stat")
+native: Any = SimpleNamespace(**{name: functools.partial(_system[name]) for name in _NAMES if name in _system})
 _fstat, _listdir, _stat = native.fstat, native.listdir, native.stat
 _open, _read, _close = native.open, native.read, native.close
 

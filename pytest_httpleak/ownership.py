@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 import threading
 import weakref
@@ -11,16 +10,18 @@ from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any, Final
 
-from pytest_httpleak.answering import Answering
+from pytest_httpleak.answering import Answering, runs_users_code
+from pytest_httpleak.coroutines import frame_of_task
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.looprecords import is_closed
 from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.opennumbers import native
 from pytest_httpleak.owners import Owner, Taken, TaskRecord
 from pytest_httpleak.patches import Patches, Wall
 from pytest_httpleak.records import Address, Record, Table, reference, reference_to_holder
-from pytest_httpleak.sites import Birth, capture
+from pytest_httpleak.sites import Birth, birth_of_coroutine, capture
 
-_fstat, _getframe, _get_ident = os.fstat, sys._getframe, threading.get_ident
+_fstat, _getframe, _get_ident = native.fstat, sys._getframe, threading.get_ident
 
 # The identity of a descriptor, which tells it from a later one of its number, and a reference that keeps nothing alive.
 # A connection to a database that may have taken over a descriptor: of which file, and its own birth and owner.
@@ -53,6 +54,9 @@ class Watch(Answering):
         self.asked_at: float = math.inf  # the birth of a task at which it is asked how many there are
         self.ask_of_tasks: Callable[[], object] = lambda: None
         self.fds: dict[int, tuple[Birth | None, Owner, tuple[int, int] | None]] = {}
+        self.accounted: Callable[[int], tuple[int, int] | None] = lambda fd: (
+            None
+        )  # what was there when a life last began
         self.holders: dict[int, Holder] = {}  # by descriptor: the object through which it is used, where there is one
         self.left_to_places: dict[str, Place] = {}  # by their names
         self.databases: set[int] = set()  # addresses at which there was ever a connection to one
@@ -192,9 +196,12 @@ class Watch(Answering):
         """
         self._meet(task.get_loop() if hasattr(task, "get_loop") else None)
         sent = self.sent.pop(id(coro), None) if self.sent else None
-        birth, owner = sent[:2] if sent else self._origin(depth)
-        if not birth.is_users() and self.is_in_a_librarys_task():
-            owner = self.root
+        birth, owner = sent[:2] if sent else self._as_scheduled(coro) or self._origin(depth)
+        if not birth.is_users():
+            if birth.is_made_by_a_loop() and runs_users_code(task):
+                birth = birth_of_coroutine(frame_of_task(task.get_coro()), birth)
+            elif self.is_in_a_librarys_task():
+                owner = self.root
         # Not asked of a task that is over: an eager one has no coroutine left, at which Python 3.12.1 crashes.
         runs = task.get_coro() if hasattr(task, "get_coro") and not task.done() else coro
         self._note_task(task, birth, owner, runs)
@@ -217,7 +224,7 @@ class Watch(Answering):
 
     def task_coming(self, coroutine: object, depth: int = 4) -> None:
         """Note the birth and the owner of a task before it is made: it may run at once, or be made in another thread."""
-        self.sent[id(coroutine)] = (*self._origin(depth), id(coroutine))
+        self.sent[id(coroutine)] = (*(self._as_scheduled(coroutine) or self._origin(depth)), id(coroutine))
         self.births_of_tasks += 1
 
     def descriptor_made(self, fd: int, depth: int = 5, holder: object = None) -> None:

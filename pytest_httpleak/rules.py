@@ -108,7 +108,7 @@ def _holds(group: list[Suspect]) -> tuple[Held, ...]:
     held = list(dict.fromkeys(each for suspect in group for each in suspect.holds))
     if len(held) <= _MOST_HELD:
         return tuple(held)
-    return (*held[:_MOST_HELD], Held(held[_MOST_HELD].kind, f"and {len(held) - _MOST_HELD} more"))
+    return (*held[:_MOST_HELD], Held.more(held[_MOST_HELD].kind, len(held) - _MOST_HELD))
 
 
 def split_ignored(

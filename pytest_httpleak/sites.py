@@ -43,6 +43,9 @@ _PROTOCOL_CALLS: Final = frozenset(
     "buffer_updated connection_made data_received datagram_received eof_received".split()
 )
 
+# What makes a task of a coroutine.
+_STARTS: Final = frozenset(("_ensure_future", "create_task", "ensure_future", "gather"))
+
 _sorts: dict[str, int] = {}
 _modules: dict[str, str] = {}  # the module's name for each file that was sorted
 _tests: set[str] = set()
@@ -135,6 +138,13 @@ class Birth:
                 if code.co_name in _PROTOCOL_CALLS:
                     return True
             birth = birth.parent
+        return False
+
+    def is_made_by_a_loop(self) -> bool:
+        """Whether it is a task that a loop has made by a callback of its own which is nothing but the function for that."""
+        for code, _ in self.frames:
+            if code.co_name not in _STARTS or not is_of_asyncio(code.co_filename):
+                return code.co_qualname == "Handle._run" and is_of_asyncio(code.co_filename)
         return False
 
     def is_import(self) -> bool:
@@ -244,6 +254,11 @@ def birth_of(frames: list[FrameType]) -> Birth:
         (_sort_of(frame) if sort is None else sort) == _USER for frame, sort in zip(frames, sorts, strict=True)
     )
     return Birth([(frame.f_code, frame.f_lasti) for frame in frames], has_user, None)
+
+
+def birth_of_coroutine(frame: FrameType, made: Birth) -> Birth:
+    """The birth of a task of which no line of the user's is known but the first of what it runs."""
+    return Birth([(frame.f_code, 0), *made.frames], True, None)
 
 
 def is_user_file(filename: str) -> bool:

@@ -86,7 +86,9 @@ def _judge_test(guard: Guard, item: pytest.Item, held: list[pytest.TestReport], 
     if check is None:
         return
     leaks, notes = check.own_leaks, guard.failing_notes(check)
-    own = next((each for each in held if has_failed_itself(item, each)), None)
+    # What a wider fixture raises when it is torn down with its last test is no failure of the test.
+    is_of_others = check.cleanly and held[0].when == "call"
+    own = next((each for each in (held[:-1] if is_of_others else held) if has_failed_itself(item, each)), None)
     if own is not None and leaks:
         _beside(own, section_text(leaks, owner=item.nodeid, rootdir=rootdir))
     elif own is None and (leaks or notes):

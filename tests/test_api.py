@@ -173,6 +173,16 @@ class TestCheckedBlock:
 
         asyncio.run(main())
 
+    @pytest.mark.asyncio
+    async def test_the_tests_own_task_counts_neither_outside_of_a_block_nor_inside(self, leakcheck: LeakCheck) -> None:
+        before = leakcheck.snapshot()
+        with leakcheck.check(), leakcheck.check():
+            assert (leakcheck.snapshot() - before).tasks == 0
+            task = asyncio.create_task(asyncio.sleep(0))
+            assert (leakcheck.snapshot() - before).tasks == 1
+            await task
+        assert (leakcheck.snapshot() - before).tasks == 0
+
     def test_an_asynchronous_block_finds_a_pending_task(self, leakcheck: LeakCheck) -> None:
         async def main() -> None:
             with pytest.raises(LeakError, match="1 asyncio task leaked"):

@@ -142,3 +142,20 @@ def test_a_poller_is_anothers_where_the_selector_that_had_its_number_is_closed_o
 def test_what_has_an_identity_of_its_own_is_anothers_only_by_that(tmp_path: Path) -> None:
     with (tmp_path / "a file").open("w") as file:
         assert not descriptors.is_anothers(file.fileno(), None)
+
+
+def test_nobody_finds_the_functions_of_the_system_that_the_plugin_asks(inner: Inner) -> None:
+    # As pyfakefs does, which puts its own in their place in the namespaces of all modules.
+    inner.write(
+        test_a="""
+import sys, types
+
+def test_it():
+    modules = [module for name, module in sys.modules.items() if name.startswith("pytest_httpleak.")]
+    found = [(module.__name__, name) for module in modules for name, value in vars(module).items()
+             if isinstance(value, types.BuiltinFunctionType) and value.__module__ == "posix"]
+    assert len(modules) > 20
+    assert found == []
+"""
+    )
+    inner.run().assert_outcomes(passed=1)

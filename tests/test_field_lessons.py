@@ -79,7 +79,7 @@ def test_what_another_thread_is_just_ending_costs_no_collection(leaks: Leaks, mo
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.parametrize(("is_old", "costs"), [(False, [(1,)]), (True, [(1,), ()])])
+@pytest.mark.parametrize(("is_old", "costs"), [(False, [(1,)]), (True, [(1,), (2,)])])
 def test_only_old_garbage_costs_a_collection_of_the_whole_heap(
     leaks: Leaks, monkeypatch: pytest.MonkeyPatch, is_old: bool, costs: list[tuple[int, ...]]
 ) -> None:

@@ -36,6 +36,7 @@ from unittest import mock
 
 import pytest
 import requests
+from inner import Inner
 from marked import Leaks, Marked
 
 from pytest_httpleak.asking import attribute
@@ -418,6 +419,53 @@ def test_output_that_is_redirected_and_put_back_is_nothing(leaks: Leaks, path: P
         os.close(saved)
 
     assert leaks(redirecting) == ()
+
+
+@pytest.mark.parametrize("has_gap", [True, False])
+def test_what_was_there_before_and_is_put_back_is_nothing(leaks: Leaks, path: Path, has_gap: bool) -> None:
+    fd = os.open(os.devnull, os.O_RDONLY)
+
+    def restoring() -> None:
+        saved = os.dup(fd)
+        os.close(fd)
+        if has_gap:
+            assert os.open(path, os.O_RDONLY) == fd
+        os.dup2(saved, fd)
+        os.close(saved)
+
+    found = leaks(restoring)
+    os.close(fd)
+    assert found == ()
+
+
+def test_what_stays_in_the_place_of_what_was_there_before_leaks(marked: Marked, path: Path) -> None:
+    fd = os.open(os.devnull, os.O_RDONLY)
+
+    def replacing() -> None:
+        os.close(fd)
+        new = os.open(path, os.O_RDONLY)  # leak: fds
+        other = os.open(path, os.O_RDONLY)
+        os.dup2(other, new)
+        os.close(other)
+
+    marked(replacing)
+    os.close(fd)
+
+
+def test_standard_input_that_was_closed_and_is_put_back_is_nothing(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+import os
+
+def test_it():
+    saved = os.dup(0)
+    os.close(0)
+    assert os.open(os.devnull, os.O_RDONLY) == 0
+    os.dup2(saved, 0)
+    os.close(saved)
+"""
+    )
+    inner.judge(test_it="clean")
 
 
 def test_the_pipe_of_a_child_leaks_until_it_is_read(marked: Marked, kept: list[Any]) -> None:

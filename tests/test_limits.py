@@ -234,3 +234,24 @@ def test_limits_that_a_test_sets_while_it_runs_count(inner: Inner) -> None:
     result = inner.run()
     assert inner.outcomes() == {"test_set": "leaked", "test_lowered_afterwards": "leaked", "test_raised": "clean"}
     result.stdout.fnmatch_lines(["*3 sockets open at once, and the limit is 2*"])
+
+
+def test_nobody_waits_for_kinds_that_are_not_watched(inner: Inner) -> None:
+    inner.write(
+        conftest="""
+import threading
+from pytest_httpleak.session.judging import Judging
+Judging._wait = None  # to wait is an error of the plugin's
+threading.Thread(target=threading.Event().wait, daemon=True).start()  # which could put something right meanwhile
+""",
+        test_a="""
+import os, socket
+
+KEPT = []
+
+def test_it():
+    KEPT.extend((socket.socket(), os.dup(1)))
+""",
+    )
+    inner.run("--httpleak-kinds=tasks")
+    assert inner.outcomes() == {"test_it": "clean"}

@@ -183,6 +183,28 @@ def test_clean():
     KEPT.append(requests.get("http://example.org/", stream=True))
 """,
     ),
+    "pyfakefs around a whole module": Pairing(
+        "pyfakefs",
+        with_plugin("pyfakefs.pytest_plugin"),
+        f"""
+import os
+import socket
+
+KEPT = []
+
+def test_leaks(fs_module):
+    {LEAK}
+
+def test_leaks_a_pipe(fs_module):
+    KEPT.append(os.pipe())
+
+def test_clean(fs_module):
+    os.close(os.open("/a", os.O_CREAT))
+    socket.socket().close()
+""",
+        rows={"test_leaks": "leaked", "test_leaks_a_pipe": "leaked", "test_clean": "clean"},
+        failed=2,
+    ),
     "freezegun": Pairing(
         "freezegun",
         (),

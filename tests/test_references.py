@@ -1206,6 +1206,13 @@ def test_what_a_test_keeps_in_itself_does_not_last_as_long_as_the_process(progra
     assert references.process_wide(client) is None
 
 
+def test_a_key_without_a_text_of_its_own_is_told_without_its_address(program: Any) -> None:
+    client = Client()
+    program.clients = {Client(): client}
+    told = references.held_by(client, seconds=30)
+    assert told == f"module attribute program.clients[<{__name__}.Client object>]"
+
+
 def test_a_long_key_is_cut(program: Any) -> None:
     client = Client()
     program.clients = {"x" * 100: client}

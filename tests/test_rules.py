@@ -8,7 +8,7 @@ from pytest_httpleak import rules
 from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Finding, Held, Site, Suspect, fingerprint
 from pytest_httpleak.model.kinds import Kind, State, Verdict
-from pytest_httpleak.reports.wording import headline
+from pytest_httpleak.reports.wording import headline, held_lines
 from pytest_httpleak.settings import Pattern
 
 HERE = Site("/src/app.py", 3, "fetch")
@@ -192,6 +192,7 @@ def test_a_long_list_of_held_things_is_cut() -> None:
     holds = tuple(Held(Kind.SOCKETS, f"socket {number}") for number in range(20))
     (finding,) = rules.findings([replace(CLIENT, holds=holds)])
     assert finding.holds[-1].summary == "and 12 more"
+    assert held_lines(finding, "/")[8:] == ["and 12 more"]
 
 
 @pytest.mark.parametrize(

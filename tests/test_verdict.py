@@ -198,6 +198,52 @@ def test_junit_says_what_leaked(junit: dict[str, list[tuple[str, str]]]) -> None
     assert junit["test_leaks"][0][1].startswith("1 socket leaked: socket.socket TCP, not connected, fd ")
 
 
+TROUBLED = f"""
+import socket
+import pytest
+from pytest_httpleak import LeakError
+
+KEPT = []
+
+@pytest.fixture(scope="module")
+def wide():
+    yield
+    raise ValueError("trouble of the wider fixture's")
+
+{{mark}}
+def test_leaks(wide):
+    {LEAK}
+"""
+
+
+@pytest.mark.parametrize(
+    ("mark", "outcome"), [("", "failed"), ("@pytest.mark.xfail(raises=LeakError, strict=True)", "xfailed")]
+)
+def test_a_wider_fixture_that_fails_after_it_is_no_failure_of_the_tests_own(
+    inner: Inner, mark: str, outcome: str
+) -> None:
+    inner.write(test_a=TROUBLED.replace("{mark}", mark))
+    result = inner.run()
+    result.assert_outcomes(errors=1, **{outcome: 1})
+    result.stdout.fnmatch_lines(["*ERROR at teardown of test_leaks*", "E *ValueError: trouble of the wider fixture's"])
+    result.stdout.no_fnmatch_line("*It also leaks*")
+
+
+def test_where_the_test_was_skipped_in_its_setup_its_leak_stands_beside_that_failure(inner: Inner) -> None:
+    inner.write(
+        test_a=TROUBLED.replace("{mark}", "").replace("def test_leaks(wide)", "def test_leaks(wide, skipping)")
+        + f"""
+@pytest.fixture
+def skipping():
+    {LEAK}
+    pytest.skip("not today")
+"""
+    )
+    result = inner.run()
+    result.assert_outcomes(errors=1, skipped=1)
+    result.stdout.fnmatch_lines(["E *ValueError: trouble of the wider fixture's", "It also leaks*"])
+
+
 UNITTEST = f"""
 import socket
 import unittest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 import weakref
@@ -26,6 +27,7 @@ _PLAIN = {"name": None, "context": None}
 
 _NOBODYS = RUNNER_TASKS | LOOP_TASKS
 _THREADSAFE = "run_coroutine_threadsafe.<locals>.callback"
+_STARTS = ("create_task", "ensure_future", "gather")
 _DESTROYED = "Task was destroyed but it is pending!"
 
 # What uvloop opens in C, out of sight of the patched socket class.
@@ -49,10 +51,12 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
         _open_globals(module.Loop, hooks)
         record_loops(module.Loop, hooks)
         _tasks(module.Loop, hooks)
+        _callbacks(module.Loop, hooks)
         _native_transports(module.Loop, hooks)
         return
     record_loops(module.BaseEventLoop, hooks)
     _tasks(module.BaseEventLoop, hooks)
+    _callbacks(module.BaseEventLoop, hooks)
     _tasks_by_class(module, hooks)
     _transports(module, hooks)
     _processes(module, hooks)
@@ -87,25 +91,53 @@ def _tasks(cls: Any, hooks: Hooks) -> None:
         is_plain = cls.__module__ == "asyncio.base_events" and getattr(original, "__kwdefaults__", None) == _PLAIN
         return _plain_creation(watch, wall, original, create_task) if is_plain else create_task
 
-    def sent(loop: Any, callback: Any, /, *args: Any, **kwargs: Any) -> None:
-        if qualname(callback) == _THREADSAFE and watch.on:
-            names = callback.__code__.co_freevars
-            coro = callback.__closure__[names.index("coro")].cell_contents
-            if qualname(coro) not in _NOBODYS:
-                watch.task_coming(coro)
-
-    def sent_off(handle: Any, loop: Any, /, *args: Any, **kwargs: Any) -> None:
-        hide_in(attribute(handle, "_source_traceback"))
-
     def reported(loop: Any, context: Any) -> None:
         task = context.get("task")
         if task is not None and context.get("message") == _DESTROYED and watch.on:
             watch.task_destroyed(task)
 
     hooks.patches.replace(cls, "create_task", make)
+    hooks.before(cls, "call_exception_handler", reported)
+
+
+def _callbacks(cls: Any, hooks: Hooks) -> None:
+    """Note coroutines that are handed to a loop with the function which makes tasks of them: that has no caller then.
+
+    Not by `call_soon`, which is on the way of each step of each task: such a task has the place of its coroutine.
+    """
+    watch: Any = hooks.watch
+
+    def sent(loop: Any, callback: Any, /, *args: Any, **kwargs: Any) -> None:
+        if qualname(callback) == _THREADSAFE and watch.on:
+            names = callback.__code__.co_freevars
+            coro = callback.__closure__[names.index("coro")].cell_contents
+            if qualname(coro) not in _NOBODYS:
+                watch.task_coming(coro)
+        elif watch.on:
+            _note_scheduled(watch, callback, args)
+
+    def timed(loop: Any, when: float, callback: Any, /, *args: Any, **kwargs: Any) -> None:
+        if watch.on:
+            _note_scheduled(watch, callback, args)
+
+    def sent_off(handle: Any, loop: Any, /, *args: Any, **kwargs: Any) -> None:
+        hide_in(attribute(handle, "_source_traceback"))
+
     hooks.before(cls, "call_soon_threadsafe", sent)
     hooks.after(cls, "call_soon_threadsafe", sent_off)
-    hooks.before(cls, "call_exception_handler", reported)
+    hooks.before(cls, "call_at", timed)
+    if cls.__module__ != "asyncio.base_events":  # whose `call_later` calls that
+        hooks.before(cls, "call_later", timed)
+
+
+def _note_scheduled(watch: Any, callback: Any, args: tuple[Any, ...]) -> None:
+    while type(callback) is functools.partial:
+        callback, args = callback.func, (*callback.args, *args)
+    is_librarys = str(attribute(callback, "__module__")).partition(".")[0] in MODULES
+    if args and is_librarys and attribute(callback, "__name__") in _STARTS:
+        for each in args:
+            if type(each) is CoroutineType:
+                watch.task_scheduled(each)
 
 
 # Written out: this is on the way of every task, and a table with weak references would cost twice as much.

@@ -13,7 +13,7 @@ from typing import Any
 from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.bystanders import HandlerRecord, record_all
 from pytest_httpleak.interruptions import pass_on
-from pytest_httpleak.opennumbers import is_open, open_numbers
+from pytest_httpleak.opennumbers import identity_of_file, is_open, open_numbers
 from pytest_httpleak.patches import Wall
 from pytest_httpleak.sites import is_user_file
 
@@ -89,23 +89,28 @@ _STANDARD = (0, 1, 2)
 
 
 def _dup2(module: ModuleType, hooks: Hooks) -> None:
-    """A number that was open before stays its owner's, whatever is put in its place: so output is redirected."""
+    """A number that was open before stays its owner's, whatever is put in its place: so output is redirected.
+
+    What was there when a test began is nobody's leak where it is put back.
+    """
     watch: Any = hooks.watch
     wall = hooks.wall
 
     def make(original: Any) -> Any:
         def dup2(fd: Any, fd2: Any, inheritable: Any = True) -> Any:
             __tracebackhide__ = True
-            if fd2 in _STANDARD:  # a redirection, which the test runner makes a dozen times for each test
-                return original(fd, fd2, inheritable)
+            if fd2 in _STANDARD and fd2 not in watch.fds:
+                return original(fd, fd2, inheritable)  # a redirection: the test runner makes a dozen for each test
             is_new = isinstance(fd2, int) and not is_open(fd2)
             result = original(fd, fd2, inheritable)
-            if wall.on:
+            if wall.on and (is_new or result in watch.fds):
                 try:
-                    if is_new:
+                    birth, owner, _ = watch.fds.get(result, (None, None, None))
+                    if watch.accounted(result) == identity_of_file(result):
+                        watch.give(result, birth, watch.root)
+                    elif is_new:
                         watch.descriptor_made(result, 4)
-                    elif result in watch.fds:
-                        birth, owner, _ = watch.fds[result]
+                    else:
                         watch.give(result, birth, owner)
                 except RecursionError:
                     pass

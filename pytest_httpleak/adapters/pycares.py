@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -12,13 +11,13 @@ from typing import Any, ClassVar, Final
 from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.model.kinds import Kind
-from pytest_httpleak.opennumbers import open_numbers
+from pytest_httpleak.opennumbers import native, open_numbers
 from pytest_httpleak.records import Bystander
 
 MODULES = ("pycares",)
 
 # Bound here, so that a test which puts something else in their place cannot mislead the watch.
-_fstat = os.fstat
+_fstat = native.fstat
 
 _PATIENCE: Final = 0.05  # seconds; a channel is destroyed within one of them, in a thread of pycares's
 _UNTIL_CLOSED: Final = 0.002  # seconds in which a channel whose destruction has begun has closed all that it had

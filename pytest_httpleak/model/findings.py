@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import Final, Self
 
 from pytest_httpleak.model.facts import Facts, replace
 from pytest_httpleak.model.kinds import Kind, Outcome, State, Verdict
@@ -23,6 +24,20 @@ class Held(Facts):
     kind: Kind
     summary: str
     fd: int | None = None
+
+    @classmethod
+    def more(cls, kind: Kind, number: int) -> Self:
+        """What stands for so many more."""
+        return cls(kind, f"and {number} more")
+
+    @property
+    def number(self) -> int:
+        """How many things it stands for."""
+        match = _MORE.fullmatch(self.summary)
+        return 1 if match is None else int(match[1])
+
+
+_MORE: Final = re.compile(r"and (\d+) more")
 
 
 class Suspect(Facts):

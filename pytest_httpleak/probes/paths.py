@@ -80,6 +80,11 @@ class Step:
             self.text = _item(self.text[1:])
 
 
+_ADDRESS: Final = re.compile(
+    r" at 0x[0-9A-Fa-f]+"
+)  # as in the text of an object without one of its own: new in each run
+
+
 def key_text(key: object) -> str:
     """The text of a step from a dict: whether it is an attribute is told by what refers to the dict."""
     if type(key) is str:
@@ -89,7 +94,7 @@ def key_text(key: object) -> str:
 
 def _item(key: object) -> str:
     try:
-        text = repr(key)
+        text = _ADDRESS.sub("", repr(key))
     except Exception:  # noqa: BLE001  # somebody's `__repr__`
         return "[...]"
     return f"[{text}]" if len(text) <= _LONGEST_KEY else f"[{text[:_LONGEST_KEY]}...]"

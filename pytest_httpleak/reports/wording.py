@@ -144,7 +144,7 @@ def held_lines(finding: Finding, rootdir: str) -> list[str]:
         descriptor = "" if each.fd is None or re.search(rf"\bfd {each.fd}\b", summary) else f" (fd {each.fd})"
         lines.append(f"{kind}{summary}{descriptor}")
     if len(holds) > _MAX_HELD:
-        lines.append(f"and {len(holds) - _MAX_HELD:,} more")
+        lines.append(f"and {sum(each.number for each in holds[_MAX_HELD:]):,} more")
     return lines
 
 

@@ -17,6 +17,7 @@ class Check:
     """One judged life - a test's, a wider fixture's, a block's - with the settings that count for it and its findings."""
 
     __slots__ = (
+        "cleanly",
         "failed",
         "findings",
         "finished",
@@ -38,6 +39,7 @@ class Check:
         self.notes: tuple[AuditNote, ...] = ()
         self.judged = False
         self.failed = False  # by an error of the plugin's own, so that nobody knows all that it has left
+        self.cleanly = False  # torn down without an error of its own: what fails the teardown is a wider fixture's
         self.finished = False  # nothing has failed or skipped it: what it has not left by its end it does not leave
         self.tasks_before = 0
         self.runs = 1

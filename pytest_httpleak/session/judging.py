@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import _thread
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from types import CodeType
 from typing import Any, Final
@@ -72,6 +72,9 @@ class Judging:
         self, owner: Owner, suspects: list[Suspect], grace: float, tasks_before: int, kinds: Collection[Kind]
     ) -> list[Suspect]:
         """What is really leaked: collected once, waited for, and told apart from what may live as long as the process."""
+        if not _may_count(suspects, kinds):
+            self._ledger.open()
+            return []
         before = suspects = self._after_a_moment(owner, suspects, grace, tasks_before)
         if not suspects:
             self._ledger.open()
@@ -146,7 +149,7 @@ class Judging:
     ) -> list[Suspect]:
         """What is suspected after the grace; nothing, and after the start of it, where all that is left may live on."""
         for looks, pause in enumerate(pauses(grace)):
-            if not suspects or not self._can_settle(owner, suspects):
+            if not _may_count(suspects, kinds) or not self._can_settle(owner, suspects):
                 break
             if looks == _LOOKS_BEFORE_ASKING and self._are_kept(owner, suspects, kinds):
                 return []
@@ -332,6 +335,14 @@ def _held_by(suspect: Suspect, records: dict[int, Record], questions: Questions)
         return None
     questions.answered(suspect)
     return text.replace(record.INSIDE, "", 1) + record.place()
+
+
+def _may_count(suspects: Sequence[Suspect], kinds: Collection[Kind]) -> bool:
+    """Whether there are any of the kinds that are watched, or what may answer for such."""
+    return any(suspect.kind in kinds or suspect.kind in _ANSWERING for suspect in suspects)
+
+
+_ANSWERING: Final = (Kind.TASKS, Kind.THREADS)
 
 
 def _doing(suspect: Suspect, records: dict[int, Record]) -> str:
