@@ -194,7 +194,6 @@ class Guard:
             if attribute(item, "_explicit_tearDown") is None:
                 try:
                     self.end_test(item)
-                    self._note_teardown(item)
                 finally:
                     original()
                 return
@@ -209,20 +208,6 @@ class Guard:
                 item.__dict__.pop("_instance", None)
 
         item.__dict__["teardown"] = teardown
-
-    def _note_teardown(self, item: pytest.Item) -> None:
-        """Note whether what has been torn down so far, the test's own fixtures, has raised nothing.
-
-        pytest has what they have raised in a local variable until all is torn down.
-        """
-        check = self.check_of(item)
-        if check is None or not check.own_leaks:
-            return
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_code.co_name != "teardown_exact":
-            frame = frame.f_back
-        raised = None if frame is None else frame.f_locals.get("these_exceptions")
-        check.cleanly = raised == []
 
     def protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
         """Run a test with its call report held back, unless one of the plugins that would come next takes it."""
@@ -277,6 +262,8 @@ class Guard:
             check.settings = with_later_marks(item, check.settings, before)
         if self.is_checked(item):
             self.session.end(check)
+            if check.findings:
+                check.cleanly = _has_raised_nothing()
         else:
             self.session.drop(check)
 
@@ -368,3 +355,14 @@ def _is_wrapper(impl: Any) -> bool:
 def uses_fixture(item: pytest.Item) -> bool:
     """Whether a test asks for the fixture `httpleak`."""
     return FIXTURE in getattr(item, "fixturenames", ())
+
+
+def _has_raised_nothing() -> bool:
+    """Whether what pytest has torn down of a test so far, its own fixtures, has raised nothing.
+
+    What they have raised is in a local variable until all is torn down.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name != "teardown_exact":
+        frame = frame.f_back
+    return frame is not None and frame.f_locals.get("these_exceptions") == []

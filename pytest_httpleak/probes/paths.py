@@ -80,9 +80,8 @@ class Step:
             self.text = _item(self.text[1:])
 
 
-_ADDRESS: Final = re.compile(
-    r" at 0x[0-9A-Fa-f]+"
-)  # as in the text of an object without one of its own: new in each run
+# As in the text of an object without one of its own: it is another one in each run.
+_ADDRESS: Final = re.compile(r" at 0x[0-9A-Fa-f]+")
 
 
 def key_text(key: object) -> str:
