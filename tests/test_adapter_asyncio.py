@@ -1830,8 +1830,10 @@ def with_factory(loop: Any) -> Any:
         lambda loop: asyncio.ensure_future(beat()),
         with_factory,
         lambda loop: loop.call_soon_threadsafe(id, 1),
+        lambda loop: loop.call_at(0, id, 1),
+        lambda loop: loop.call_later(0, id, 1),
     ],
-    ids=["of the loop", "of asyncio", "ensure_future", "by a factory", "handle"],
+    ids=["of the loop", "of asyncio", "ensure_future", "by a factory", "handle", "timer", "timer by delay"],
 )
 def test_debug_mode_tells_who_made_something_as_it_would_without_the_watch(
     request: pytest.FixtureRequest, session: Session, kind: str, make: Callable[[Any], Any]

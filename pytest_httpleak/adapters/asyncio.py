@@ -116,18 +116,19 @@ def _callbacks(cls: Any, hooks: Hooks) -> None:
         elif watch.on:
             _note_scheduled(watch, callback, args)
 
-    def timed(loop: Any, when: float, callback: Any, /, *args: Any, **kwargs: Any) -> None:
-        if watch.on:
-            _note_scheduled(watch, callback, args)
-
     def sent_off(handle: Any, loop: Any, /, *args: Any, **kwargs: Any) -> None:
         hide_in(attribute(handle, "_source_traceback"))
 
+    def timed(handle: Any, loop: Any, when: float, callback: Any, /, *args: Any, **kwargs: Any) -> None:
+        hide_in(attribute(handle, "_source_traceback"))
+        if watch.on:
+            _note_scheduled(watch, callback, args)
+
     hooks.before(cls, "call_soon_threadsafe", sent)
     hooks.after(cls, "call_soon_threadsafe", sent_off)
-    hooks.before(cls, "call_at", timed)
+    hooks.after(cls, "call_at", timed)
     if cls.__module__ != "asyncio.base_events":  # whose `call_later` calls that
-        hooks.before(cls, "call_later", timed)
+        hooks.after(cls, "call_later", timed)
 
 
 def _note_scheduled(watch: Any, callback: Any, args: tuple[Any, ...]) -> None:
