@@ -217,13 +217,22 @@ class Answering:
 
         def forget(reference: weakref.ref[Any]) -> None:
             if self.scheduled.get(key, (None,))[0] is reference:
-                del self.scheduled[key]
+                self.scheduled.pop(key, None)
 
         self.scheduled[key] = weakref.ref(coroutine, forget), *self._origin(depth)
 
     def _as_scheduled(self, coroutine: object) -> tuple[Birth, Owner] | None:
         known = self.scheduled.pop(id(coroutine), None) if self.scheduled else None
         return None if known is None or known[0]() is not coroutine else known[1:]
+
+    def _origin_of_task(self, runs: object, depth: int) -> tuple[Birth, Owner]:
+        """The same for a task, which has the first line of what it runs where nothing but a callback has made it."""
+        birth, owner = self._origin(depth + 1)
+        if birth.is_made_by_a_loop():
+            frame = frame_of_task(runs)
+            if frame is not None and is_user_frame(frame):
+                birth = Birth([(frame.f_code, 0), *birth.frames], True, None)
+        return birth, owner
 
     def _birth_inside(self, outermost: FrameType | None, maker: Birth, depth: int) -> Birth:
         """A birth inside a task; what one line of the task's own frame makes over and over shares one."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -196,6 +196,9 @@ class Guard:
                     self.end_test(item)
                 finally:
                     original()
+                check = self._checks.get(id(item))
+                if check is not None and check.findings:
+                    check.cleanly = _has_raised_nothing()
                 return
             # Of unittest: with `--pdb` its own is still to come, and lets go of the instance before it is time.
             instance = attribute(item, "_instance")
@@ -262,8 +265,6 @@ class Guard:
             check.settings = with_later_marks(item, check.settings, before)
         if self.is_checked(item):
             self.session.end(check)
-            if check.findings:
-                check.cleanly = _has_raised_nothing()
         else:
             self.session.drop(check)
 
@@ -293,6 +294,12 @@ class Guard:
         check = self._checks.get(id(item))
         if check is not None:
             check.owner.raised += (id(error),)
+
+    def note_trouble(self, item: pytest.Item, error: BaseException) -> None:
+        """Note an error of a test's teardown: that of a hook, or a warning that is one, is no wider fixture's."""
+        check = self._checks.get(id(item))
+        if check is not None and all(code.co_name != _TEARDOWN for code in _codes_of(error)):
+            check.cleanly = False
 
     def abandon(self, item: pytest.Item) -> None:
         """The run is being ended in the middle of a test, which is not judged."""
@@ -357,12 +364,23 @@ def uses_fixture(item: pytest.Item) -> bool:
     return FIXTURE in getattr(item, "fixturenames", ())
 
 
+_TEARDOWN: Final = "teardown_exact"  # of pytest's, which calls all finalizers
+
+
 def _has_raised_nothing() -> bool:
     """Whether what pytest has torn down of a test so far, its own fixtures, has raised nothing.
 
     What they have raised is in a local variable until all is torn down.
     """
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_name != "teardown_exact":
+    while frame is not None and frame.f_code.co_name != _TEARDOWN:
         frame = frame.f_back
     return frame is not None and frame.f_locals.get("these_exceptions") == []
+
+
+def _codes_of(error: BaseException) -> Iterator[CodeType]:
+    """The code through which an error has come."""
+    place = error.__traceback__
+    while place is not None:
+        yield place.tb_frame.f_code
+        place = place.tb_next

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 import sys
 import threading
 import weakref
@@ -19,7 +18,7 @@ from pytest_httpleak.records import Record, class_name
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Suspect
 
-_get_ident, _fstat = threading.get_ident, native.fstat
+_get_ident = threading.get_ident
 
 
 class LoopRecord(Record):
@@ -57,7 +56,7 @@ class LoopRecord(Record):
     def look(self) -> Suspect | None:
         if self.collected:
             # Where warnings are errors its finalizer ends before it closes anything, and pytest keeps the frame for a while.
-            left = (("fd", self.selector),) if _is_anonymous(self.selector) else ()
+            left = (("fd", self.selector),) if _is_selector(self.selector) else ()
             return self._suspect(State.COLLECTED, "dropped without being closed", frozenset[object](left))
         loop = self.ref()
         if loop is None or is_closed(loop):
@@ -79,10 +78,10 @@ def is_closed(loop: Any) -> bool:
         return attribute(loop, "_closed", True) is not False
 
 
-def _is_anonymous(fd: int) -> bool:
-    """Whether that is an open descriptor of what has no file and is no socket, as a selector's."""
+def _is_selector(fd: int) -> bool:
+    """Whether that is the open descriptor of a selector, where the system tells."""
     try:
-        return stat.S_IFMT(_fstat(fd).st_mode) == 0
+        return bool(native.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[eventpoll]")
     except OSError as error:
         pass_on(error)
         return False

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any, Final
 
-from pytest_httpleak.answering import Answering, runs_users_code
-from pytest_httpleak.coroutines import frame_of_task
+from pytest_httpleak.answering import Answering
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.looprecords import is_closed
 from pytest_httpleak.model.kinds import Kind
@@ -19,7 +18,7 @@ from pytest_httpleak.opennumbers import native
 from pytest_httpleak.owners import Owner, Taken, TaskRecord
 from pytest_httpleak.patches import Patches, Wall
 from pytest_httpleak.records import Address, Record, Table, reference, reference_to_holder
-from pytest_httpleak.sites import Birth, birth_of_coroutine, capture
+from pytest_httpleak.sites import Birth, capture
 
 _fstat, _getframe, _get_ident = native.fstat, sys._getframe, threading.get_ident
 
@@ -27,6 +26,8 @@ _fstat, _getframe, _get_ident = native.fstat, sys._getframe, threading.get_ident
 # A connection to a database that may have taken over a descriptor: of which file, and its own birth and owner.
 Heir = tuple[tuple[int, int] | None, Callable[[], Any] | Address, Birth, Owner]
 Holder = tuple[tuple[int, int] | None, Callable[[], Any] | Address]
+# A number, what was known of the descriptor that had it when that was doubled, and through what that was used.
+Copy = tuple[int, tuple[Birth | None, Owner, tuple[int, int] | None] | None, Holder | None]
 # What is in a place of the process, and what was left to that.
 Place = tuple[Callable[[], Any] | Address, dict[int, Record]]
 
@@ -54,9 +55,7 @@ class Watch(Answering):
         self.asked_at: float = math.inf  # the birth of a task at which it is asked how many there are
         self.ask_of_tasks: Callable[[], object] = lambda: None
         self.fds: dict[int, tuple[Birth | None, Owner, tuple[int, int] | None]] = {}
-        self.accounted: Callable[[int], tuple[int, int] | None] = lambda fd: (
-            None
-        )  # what was there when a life last began
+        self.copies: dict[int, Copy] = {}  # by their numbers, of descriptors that were doubled
         self.holders: dict[int, Holder] = {}  # by descriptor: the object through which it is used, where there is one
         self.left_to_places: dict[str, Place] = {}  # by their names
         self.databases: set[int] = set()  # addresses at which there was ever a connection to one
@@ -196,14 +195,11 @@ class Watch(Answering):
         """
         self._meet(task.get_loop() if hasattr(task, "get_loop") else None)
         sent = self.sent.pop(id(coro), None) if self.sent else None
-        birth, owner = sent[:2] if sent else self._as_scheduled(coro) or self._origin(depth)
-        if not birth.is_users():
-            if birth.is_made_by_a_loop() and runs_users_code(task):
-                birth = birth_of_coroutine(frame_of_task(task.get_coro()), birth)
-            elif self.is_in_a_librarys_task():
-                owner = self.root
         # Not asked of a task that is over: an eager one has no coroutine left, at which Python 3.12.1 crashes.
         runs = task.get_coro() if hasattr(task, "get_coro") and not task.done() else coro
+        birth, owner = sent[:2] if sent else self._as_scheduled(coro) or self._origin_of_task(runs, depth)
+        if not birth.is_users() and self.is_in_a_librarys_task():
+            owner = self.root
         self._note_task(task, birth, owner, runs)
 
     def _note_task(self, task: Any, birth: Birth, owner: Owner, runs: object) -> None:
@@ -224,7 +220,8 @@ class Watch(Answering):
 
     def task_coming(self, coroutine: object, depth: int = 4) -> None:
         """Note the birth and the owner of a task before it is made: it may run at once, or be made in another thread."""
-        self.sent[id(coroutine)] = (*(self._as_scheduled(coroutine) or self._origin(depth)), id(coroutine))
+        origin = self._as_scheduled(coroutine) or self._origin_of_task(coroutine, depth)
+        self.sent[id(coroutine)] = (*origin, id(coroutine))
         self.births_of_tasks += 1
 
     def descriptor_made(self, fd: int, depth: int = 5, holder: object = None) -> None:
@@ -235,6 +232,7 @@ class Watch(Answering):
         if self.making and _get_ident() in self.making:
             return
         birth, owner = self._of_descriptor(depth + 1)
+        self.copies.pop(fd, None)
         self.holders.pop(fd, None)  # of an earlier descriptor, maybe to the same file: before another thread asks
         self.give(fd, birth, owner)
         if holder is not None:
@@ -255,6 +253,24 @@ class Watch(Answering):
         birth, owner = self._of_descriptor(depth + 1)
         self.heirs[address] = identity, reference(holder), birth, owner
         self.births += 1
+
+    def copy_made(self, fd: int, source: int) -> None:
+        """Note the birth of a descriptor that is another one's double, and whose that is: it may be kept to be put back."""
+        self.descriptor_made(fd, 6)
+        self.copies[fd] = source, self.fds.get(source), self.holders.get(source)
+
+    def put_back(self, fd: int, copy: int) -> bool:
+        """Where a copy was made of what had the number `fd`, that has it again; whose it was, answers for it."""
+        source, known, holder = self.copies.get(copy, (None, None, None))
+        if source != fd:
+            return False
+        self.fds.pop(fd, None)
+        self.holders.pop(fd, None)
+        if known is not None:
+            self.fds[fd] = known
+        if holder is not None:
+            self.holders[fd] = holder
+        return True
 
     def hold(self, fd: int, holder: object) -> None:
         """Note, without keeping it alive, the object through which a known descriptor is used."""

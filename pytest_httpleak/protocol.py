@@ -122,7 +122,9 @@ def _run(
     if item.session.shouldfail or item.session.shouldstop or will_stop(item, held):
         nextitem = None
     guard.session.is_last = nextitem is None
-    _run_phase(item, "teardown", held, nextitem=nextitem)
+    call = _run_phase(item, "teardown", held, nextitem=nextitem)
+    if call.excinfo is not None:
+        guard.note_trouble(item, call.excinfo.value)
     guard.after_teardown(item)
     return by_leaks
 

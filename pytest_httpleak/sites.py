@@ -143,8 +143,9 @@ class Birth:
     def is_made_by_a_loop(self) -> bool:
         """Whether it is a task that a loop has made by a callback of its own which is nothing but the function for that."""
         for code, _ in self.frames:
-            if code.co_name not in _STARTS or not is_of_asyncio(code.co_filename):
-                return code.co_qualname == "Handle._run" and is_of_asyncio(code.co_filename)
+            is_asyncios = is_of_asyncio(code.co_filename)
+            if not (is_asyncios and code.co_name in _STARTS) and not code.co_filename.startswith((_PLUGIN, GENERATED)):
+                return is_asyncios and code.co_qualname == "Handle._run"
         return False
 
     def is_import(self) -> bool:
@@ -254,11 +255,6 @@ def birth_of(frames: list[FrameType]) -> Birth:
         (_sort_of(frame) if sort is None else sort) == _USER for frame, sort in zip(frames, sorts, strict=True)
     )
     return Birth([(frame.f_code, frame.f_lasti) for frame in frames], has_user, None)
-
-
-def birth_of_coroutine(frame: FrameType, made: Birth) -> Birth:
-    """The birth of a task of which no line of the user's is known but the first of what it runs."""
-    return Birth([(frame.f_code, 0), *made.frames], True, None)
 
 
 def is_user_file(filename: str) -> bool:

@@ -1697,6 +1697,19 @@ def test_a_task_on_uvloop_leaks_with_its_line(marked: Marked, native: Loop) -> N
     marked(leaking)
 
 
+def test_a_task_that_uvloop_makes_by_a_callback_leaks_at_the_line_that_told_it_to(marked: Marked, native: Loop) -> None:
+    def sending() -> None:
+        native.loop.call_soon_threadsafe(native.loop.create_task, beat())  # leak: tasks
+        native.run(asyncio.sleep(0.001))
+
+    def waiting() -> None:
+        native.loop.call_later(0, asyncio.ensure_future, beat())  # leak: tasks
+        native.run(asyncio.sleep(0.01))
+
+    marked(sending)
+    marked(waiting)
+
+
 def test_a_stream_on_uvloop_leaks_with_its_line(marked: Marked, native: Loop, address: tuple[str, int]) -> None:
     def leaking() -> None:
         async def main() -> None:

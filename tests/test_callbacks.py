@@ -6,6 +6,7 @@ import asyncio
 import functools
 from typing import Any
 
+import pytest
 from inner import Inner
 from loops import Loop
 from marked import Marked
@@ -50,6 +51,20 @@ def test_where_a_task_factory_makes_the_task_at_once_it_is_that_line_too(marked:
         loop.loop.call_soon_threadsafe(loop.loop.create_task, beat())  # leak: tasks
         loop.run(asyncio.sleep(0))
 
+    marked(leaking)
+
+
+def test_a_loop_may_be_told_by_keywords(marked: Marked, loop: Loop) -> None:
+    def leaking() -> None:
+        called: list[int] = []
+        loop.loop.call_at(when=0, callback=functools.partial(called.append, 1))
+        loop.loop.call_soon_threadsafe(callback=functools.partial(asyncio.ensure_future, beat()))  # leak: tasks
+        loop.loop.call_later(delay=0, callback=functools.partial(asyncio.ensure_future, beat()))  # leak: tasks
+        loop.run(asyncio.sleep(0.001))
+        assert called == [1]
+
+    with pytest.raises(TypeError):
+        loop.loop.call_at(0)  # type: ignore[call-arg]
     marked(leaking)
 
 
@@ -116,6 +131,17 @@ async def test_call_soon():
     asyncio.get_running_loop().call_soon(asyncio.ensure_future, beat())
     await asyncio.sleep(0)
 
+@pytest.mark.asyncio
+async def test_call_soon_with_a_factory():
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(lambda loop, coroutine, **kwargs: asyncio.Task(coroutine, loop=loop, **kwargs))
+    loop.call_soon(loop.create_task, beat())
+    await asyncio.sleep(0)
+
+def test_call_soon_in_a_fixtures_loop(background):
+    background.call_soon_threadsafe(background.call_soon, background.create_task, beat())
+    asyncio.run_coroutine_threadsafe(asyncio.sleep(0.01), background).result()
+
 class TestIt(unittest.IsolatedAsyncioTestCase):
     async def test_unittest(self):
         loop = asyncio.get_running_loop()
@@ -143,4 +169,5 @@ def test_under_a_test_runner_such_tasks_leak_and_have_a_line_of_the_users(inner:
         row["nodeid"].rpartition("::test_")[2]: [(each["kind"], each["created"]["line"]) for each in row["findings"]]
         for row in inner.report["tests"]
     }
+    lines |= dict.fromkeys(("call_soon_with_a_factory", "call_soon_in_a_fixtures_loop"), lines["call_soon"])
     assert found == {**{name: [("tasks", line)] for name, line in lines.items()}, "clean": []}

@@ -438,6 +438,44 @@ def test_what_was_there_before_and_is_put_back_is_nothing(leaks: Leaks, path: Pa
     assert found == ()
 
 
+def test_a_wider_fixtures_descriptor_that_is_put_back_is_still_its_own(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+import os
+import pytest
+
+@pytest.fixture(scope="module")
+def log():
+    return os.open(os.devnull, os.O_WRONLY)
+
+def test_it(log):
+    saved = os.dup(log)
+    os.close(log)
+    assert os.open("notes", os.O_CREAT) == log
+    os.dup2(saved, log)
+    os.close(saved)
+"""
+    )
+    inner.run()
+    assert inner.outcomes() == {"test_it": "clean"}
+    assert [row["outcome"] for row in inner.report["fixtures"]] == ["leaked"]
+
+
+def test_a_descriptor_of_the_same_sort_in_the_place_of_what_was_there_before_leaks(marked: Marked) -> None:
+    fd = os.open(os.devnull, os.O_RDONLY)
+
+    def replacing() -> None:
+        os.close(fd)
+        new = os.open(os.devnull, os.O_WRONLY)  # leak: fds
+        other = os.dup(new)
+        os.close(new)
+        os.dup2(other, fd)
+        os.close(other)
+
+    marked(replacing)
+    os.close(fd)
+
+
 def test_what_stays_in_the_place_of_what_was_there_before_leaks(marked: Marked, path: Path) -> None:
     fd = os.open(os.devnull, os.O_RDONLY)
 

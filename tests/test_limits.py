@@ -240,8 +240,8 @@ def test_nobody_waits_for_kinds_that_are_not_watched(inner: Inner) -> None:
     inner.write(
         conftest="""
 import threading
-from pytest_httpleak.session.judging import Judging
-Judging._wait = None  # to wait is an error of the plugin's
+from pytest_httpleak.session import judging
+judging.collect = judging.Judging._wait = None  # to collect and to wait are errors of the plugin's
 threading.Thread(target=threading.Event().wait, daemon=True).start()  # which could put something right meanwhile
 """,
         test_a="""

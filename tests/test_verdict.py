@@ -229,6 +229,50 @@ def test_a_wider_fixture_that_fails_after_it_is_no_failure_of_the_tests_own(
     result.stdout.no_fnmatch_line("*It also leaks*")
 
 
+OWN = f"""
+import socket
+import pytest
+
+KEPT = []
+
+class Loud:
+    def __del__(self):
+        raise ValueError("own trouble")
+
+def test_leaks():
+    {LEAK}
+    loud = [Loud()]
+    loud.append(loud)
+"""
+HOOK = """
+import pytest
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item):
+    yield
+    raise ValueError("own trouble")
+"""
+ITEM = """
+import pytest
+
+class Function(pytest.Function):
+    def teardown(self):
+        super().teardown()
+        raise ValueError("own trouble")
+
+def pytest_pycollect_makeitem(collector, name, obj):
+    return Function.from_parent(collector, name=name) if name.startswith("test_") else None
+"""
+
+
+@pytest.mark.parametrize("conftest", ["", HOOK, ITEM], ids=["finalizer", "hook", "item"])
+def test_what_else_fails_its_teardown_is_the_tests_own(inner: Inner, conftest: str) -> None:
+    inner.write(conftest=conftest, test_a=OWN if not conftest else OWN.replace("[Loud()]", "[]"))
+    result = inner.run("-W", "error::pytest.PytestUnraisableExceptionWarning")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*own trouble*", "It also leaks*"])
+
+
 def test_where_the_test_was_skipped_in_its_setup_its_leak_stands_beside_that_failure(inner: Inner) -> None:
     inner.write(
         test_a=TROUBLED.replace("{mark}", "").replace("def test_leaks(wide)", "def test_leaks(wide, skipping)")

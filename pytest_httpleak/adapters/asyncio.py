@@ -107,22 +107,23 @@ def _callbacks(cls: Any, hooks: Hooks) -> None:
     """
     watch: Any = hooks.watch
 
-    def sent(loop: Any, callback: Any, /, *args: Any, **kwargs: Any) -> None:
+    def sent(loop: Any, /, *args: Any, **kwargs: Any) -> None:
+        callback: Any = args[0] if args else kwargs.get("callback")  # which has no arguments then
         if qualname(callback) == _THREADSAFE and watch.on:
             names = callback.__code__.co_freevars
             coro = callback.__closure__[names.index("coro")].cell_contents
             if qualname(coro) not in _NOBODYS:
                 watch.task_coming(coro)
         elif watch.on:
-            _note_scheduled(watch, callback, args)
+            _note_scheduled(watch, callback, *args[1:])
 
     def sent_off(handle: Any, loop: Any, /, *args: Any, **kwargs: Any) -> None:
         hide_in(attribute(handle, "_source_traceback"))
 
-    def timed(handle: Any, loop: Any, when: float, callback: Any, /, *args: Any, **kwargs: Any) -> None:
+    def timed(handle: Any, loop: Any, /, *args: Any, **kwargs: Any) -> None:
         hide_in(attribute(handle, "_source_traceback"))
         if watch.on:
-            _note_scheduled(watch, callback, args)
+            _note_scheduled(watch, *(args[1:] or (kwargs.get("callback"),)))
 
     hooks.before(cls, "call_soon_threadsafe", sent)
     hooks.after(cls, "call_soon_threadsafe", sent_off)
@@ -131,11 +132,12 @@ def _callbacks(cls: Any, hooks: Hooks) -> None:
         hooks.after(cls, "call_later", timed)
 
 
-def _note_scheduled(watch: Any, callback: Any, args: tuple[Any, ...]) -> None:
+def _note_scheduled(watch: Any, callback: Any, /, *args: Any) -> None:
     while type(callback) is functools.partial:
         callback, args = callback.func, (*callback.args, *args)
-    is_librarys = str(attribute(callback, "__module__")).partition(".")[0] in MODULES
-    if args and is_librarys and attribute(callback, "__name__") in _STARTS:
+    if not args or attribute(callback, "__name__") not in _STARTS:
+        return
+    if str(attribute(callback, "__module__")).partition(".")[0] in MODULES:
         for each in args:
             if type(each) is CoroutineType:
                 watch.task_scheduled(each)

@@ -13,7 +13,7 @@ from typing import Any
 from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.bystanders import HandlerRecord, record_all
 from pytest_httpleak.interruptions import pass_on
-from pytest_httpleak.opennumbers import identity_of_file, is_open, open_numbers
+from pytest_httpleak.opennumbers import is_open, open_numbers
 from pytest_httpleak.patches import Wall
 from pytest_httpleak.sites import is_user_file
 
@@ -29,7 +29,7 @@ MODULES = (
     "_posixshmem",
 )
 
-_ONE = ("open", "dup", "memfd_create", "eventfd", "timerfd_create", "pidfd_open", "posix_openpt")
+_ONE = ("open", "memfd_create", "eventfd", "timerfd_create", "pidfd_open", "posix_openpt")
 _TWO = ("pipe", "pipe2", "openpty")
 _DOUBLING = ("F_DUPFD", "F_DUPFD_CLOEXEC")
 _SELECTORS = ("EpollSelector", "DevpollSelector", "KqueueSelector")
@@ -49,6 +49,9 @@ def _os(module: ModuleType, hooks: Hooks) -> None:
     def one(fd: Any, /, *args: Any, **kwargs: Any) -> None:
         made(fd)
 
+    def double(fd: Any, source: Any, /, *args: Any, **kwargs: Any) -> None:
+        watch.copy_made(fd, source)
+
     def two(fds: Any, /, *args: Any, **kwargs: Any) -> None:
         made(fds[0])
         made(fds[1])
@@ -57,7 +60,7 @@ def _os(module: ModuleType, hooks: Hooks) -> None:
         if result[0]:
             made(result[1])
 
-    for names, note in ((_ONE, one), (_TWO, two), (("forkpty",), forked)):
+    for names, note in ((_ONE, one), (("dup",), double), (_TWO, two), (("forkpty",), forked)):
         for name in names:
             if hasattr(module, name):
                 hooks.after(module, name, note)
@@ -91,7 +94,7 @@ _STANDARD = (0, 1, 2)
 def _dup2(module: ModuleType, hooks: Hooks) -> None:
     """A number that was open before stays its owner's, whatever is put in its place: so output is redirected.
 
-    What was there when a test began is nobody's leak where it is put back.
+    What was there is its owner's again where a copy of it is put back, also if something else has had the number meanwhile.
     """
     watch: Any = hooks.watch
     wall = hooks.wall
@@ -105,12 +108,12 @@ def _dup2(module: ModuleType, hooks: Hooks) -> None:
             result = original(fd, fd2, inheritable)
             if wall.on and (is_new or result in watch.fds):
                 try:
-                    birth, owner, _ = watch.fds.get(result, (None, None, None))
-                    if watch.accounted(result) == identity_of_file(result):
-                        watch.give(result, birth, watch.root)
+                    if watch.put_back(result, fd):
+                        pass
                     elif is_new:
                         watch.descriptor_made(result, 4)
                     else:
+                        birth, owner, _ = watch.fds[result]
                         watch.give(result, birth, owner)
                 except RecursionError:
                     pass

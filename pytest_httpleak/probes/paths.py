@@ -93,7 +93,9 @@ def key_text(key: object) -> str:
 
 def _item(key: object) -> str:
     try:
-        text = _ADDRESS.sub("", repr(key))
+        text = repr(key)
+        if type(key) not in (str, bytes):
+            text = _ADDRESS.sub("", text)
     except Exception:  # noqa: BLE001  # somebody's `__repr__`
         return "[...]"
     return f"[{text}]" if len(text) <= _LONGEST_KEY else f"[{text[:_LONGEST_KEY]}...]"

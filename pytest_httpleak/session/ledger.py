@@ -93,7 +93,6 @@ class Ledger:
         self._count: int | None = None
         self._sockets = 0
         self._latest: tuple[int, int | None, Open] | None = None
-        watch.accounted = self._accounted
         self.wall = watch.wall("the probe for descriptors")
 
     @_walled
@@ -106,9 +105,6 @@ class Ledger:
     def stop(self) -> None:
         """Leave nothing of the ledger's own open."""
         self._counter.close()
-
-    def _accounted(self, fd: int) -> descriptors.Identity | None:
-        return self._known.get(fd)
 
     @_walled
     def open(self) -> None:
