@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
-from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any, Final
+from types import CodeType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_httpleak.asking import attribute
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.finish import Ending
-from pytest_httpleak.protocol import run_held
+from pytest_httpleak.protocol import has_raised_nothing, is_of_finalizers, run_held
 from pytest_httpleak.results import CLEAN, ROW, Results
 from pytest_httpleak.session.checks import Check
 from pytest_httpleak.session.core import Session
@@ -198,7 +197,7 @@ class Guard:
                     original()
                 check = self._checks.get(id(item))
                 if check is not None and check.findings:
-                    check.cleanly = _has_raised_nothing()
+                    check.cleanly = has_raised_nothing()
                 return
             # Of unittest: with `--pdb` its own is still to come, and lets go of the instance before it is time.
             instance = attribute(item, "_instance")
@@ -298,7 +297,7 @@ class Guard:
     def note_trouble(self, item: pytest.Item, error: BaseException) -> None:
         """Note an error of a test's teardown: that of a hook, or a warning that is one, is no wider fixture's."""
         check = self._checks.get(id(item))
-        if check is not None and all(code.co_name != _TEARDOWN for code in _codes_of(error)):
+        if check is not None and not is_of_finalizers(error):
             check.cleanly = False
 
     def abandon(self, item: pytest.Item) -> None:
@@ -362,25 +361,3 @@ def _is_wrapper(impl: Any) -> bool:
 def uses_fixture(item: pytest.Item) -> bool:
     """Whether a test asks for the fixture `httpleak`."""
     return FIXTURE in getattr(item, "fixturenames", ())
-
-
-_TEARDOWN: Final = "teardown_exact"  # of pytest's, which calls all finalizers
-
-
-def _has_raised_nothing() -> bool:
-    """Whether what pytest has torn down of a test so far, its own fixtures, has raised nothing.
-
-    What they have raised is in a local variable until all is torn down.
-    """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_name != _TEARDOWN:
-        frame = frame.f_back
-    return frame is not None and frame.f_locals.get("these_exceptions") == []
-
-
-def _codes_of(error: BaseException) -> Iterator[CodeType]:
-    """The code through which an error has come."""
-    place = error.__traceback__
-    while place is not None:
-        yield place.tb_frame.f_code
-        place = place.tb_next

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pytest
 from _pytest.runner import check_interactive_exception, show_test_item
@@ -183,3 +185,25 @@ def will_stop(item: pytest.Item, held: Sequence[pytest.TestReport]) -> bool:
     failed = len([report for report in held if report.outcome == "failed" and not hasattr(report, "wasxfail")])
     limit = item.config.getvalue("maxfail") if failed else 0
     return bool(limit and item.session.testsfailed + failed >= limit)
+
+
+_FINALIZES: Final = "teardown_exact"  # of pytest's, which calls all that are to be called
+
+
+def has_raised_nothing() -> bool:
+    """Whether no finalizer that pytest has called for a test so far, as it is doing now, has raised anything.
+
+    What they have raised is in a local variable until all are called.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name != _FINALIZES:
+        frame = frame.f_back
+    return frame is not None and frame.f_locals.get("these_exceptions") == []
+
+
+def is_of_finalizers(error: BaseException) -> bool:
+    """Whether an error has come from a finalizer, and not from a hook around it, or from a warning that is an error."""
+    place = error.__traceback__
+    while place is not None and place.tb_frame.f_code.co_name != _FINALIZES:
+        place = place.tb_next
+    return place is not None

@@ -43,8 +43,8 @@ _PROTOCOL_CALLS: Final = frozenset(
     "buffer_updated connection_made data_received datagram_received eof_received".split()
 )
 
-# What makes a task of a coroutine.
-_STARTS: Final = frozenset(("_ensure_future", "create_task", "ensure_future", "gather"))
+# Functions of asyncio's that make a task of a coroutine.
+STARTS: Final = frozenset(("_ensure_future", "create_task", "ensure_future", "gather"))
 
 _sorts: dict[str, int] = {}
 _modules: dict[str, str] = {}  # the module's name for each file that was sorted
@@ -144,7 +144,7 @@ class Birth:
         """Whether it is a task that a loop has made by a callback of its own which is nothing but the function for that."""
         for code, _ in self.frames:
             is_asyncios = is_of_asyncio(code.co_filename)
-            if not (is_asyncios and code.co_name in _STARTS) and not code.co_filename.startswith((_PLUGIN, GENERATED)):
+            if not (is_asyncios and code.co_name in STARTS) and not code.co_filename.startswith((_PLUGIN, GENERATED)):
                 return is_asyncios and code.co_qualname == "Handle._run"
         return False
 

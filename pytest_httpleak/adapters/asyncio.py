@@ -16,7 +16,7 @@ from pytest_httpleak.looprecords import record_loops
 from pytest_httpleak.opennumbers import is_of_process, open_numbers
 from pytest_httpleak.patches import Wall
 from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS, Recorder
-from pytest_httpleak.sites import is_user_frame
+from pytest_httpleak.sites import STARTS, is_user_frame
 from pytest_httpleak.socketrecords import is_being_closed, record_of
 from pytest_httpleak.wrappers import hide_in, unseen
 
@@ -27,7 +27,6 @@ _PLAIN = {"name": None, "context": None}
 
 _NOBODYS = RUNNER_TASKS | LOOP_TASKS
 _THREADSAFE = "run_coroutine_threadsafe.<locals>.callback"
-_STARTS = ("create_task", "ensure_future", "gather")
 _DESTROYED = "Task was destroyed but it is pending!"
 
 # What uvloop opens in C, out of sight of the patched socket class.
@@ -135,7 +134,7 @@ def _callbacks(cls: Any, hooks: Hooks) -> None:
 def _note_scheduled(watch: Any, callback: Any, /, *args: Any) -> None:
     while type(callback) is functools.partial:
         callback, args = callback.func, (*callback.args, *args)
-    if not args or attribute(callback, "__name__") not in _STARTS:
+    if not args or attribute(callback, "__name__") not in STARTS:
         return
     if str(attribute(callback, "__module__")).partition(".")[0] in MODULES:
         for each in args:
