@@ -22,9 +22,9 @@ from pytest_httpleak.sites import Birth, capture
 
 _fstat, _getframe, _get_ident = native.fstat, sys._getframe, threading.get_ident
 
-# The identity of a descriptor, which tells it from a later one of its number, and a reference that keeps nothing alive.
 # A connection to a database that may have taken over a descriptor: of which file, and its own birth and owner.
 Heir = tuple[tuple[int, int] | None, Callable[[], Any] | Address, Birth, Owner]
+# The identity of a descriptor, which tells it from a later one of its number, and a reference that keeps nothing alive.
 Holder = tuple[tuple[int, int] | None, Callable[[], Any] | Address]
 # A number, what was known of the descriptor that had it when that was doubled, and through what that was used.
 Copy = tuple[int, tuple[Birth | None, Owner, tuple[int, int] | None] | None, Holder | None]

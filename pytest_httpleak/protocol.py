@@ -124,9 +124,7 @@ def _run(
     if item.session.shouldfail or item.session.shouldstop or will_stop(item, held):
         nextitem = None
     guard.session.is_last = nextitem is None
-    call = _run_phase(item, "teardown", held, nextitem=nextitem)
-    if call.excinfo is not None:
-        guard.note_trouble(item, call.excinfo.value)
+    _note_trouble(guard, item, _run_phase(item, "teardown", held, nextitem=nextitem))
     guard.after_teardown(item)
     return by_leaks
 
@@ -149,6 +147,12 @@ def _run_phase(
 def _take_raised(guard: Guard, item: pytest.Item, call: pytest.CallInfo[None]) -> bool:
     """The same of its call, which nothing keeps from then on: what a test has raised holds what is in its frames."""
     return call.excinfo is not None and guard.take_raised(item, call.excinfo.value)
+
+
+def _note_trouble(guard: Guard, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Note an error of its teardown, which nothing keeps from then on either."""
+    if call.excinfo is not None:
+        guard.note_trouble(item, call.excinfo.value)
 
 
 def _confirm(

@@ -108,11 +108,10 @@ def _dup2(module: ModuleType, hooks: Hooks) -> None:
             result = original(fd, fd2, inheritable)
             if wall.on and (is_new or result in watch.fds):
                 try:
-                    if watch.put_back(result, fd):
-                        pass
-                    elif is_new:
+                    is_back = watch.put_back(result, fd)
+                    if is_new and not is_back:
                         watch.descriptor_made(result, 4)
-                    else:
+                    elif not is_back:
                         birth, owner, _ = watch.fds[result]
                         watch.give(result, birth, owner)
                 except RecursionError:
