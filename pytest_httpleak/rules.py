@@ -138,10 +138,20 @@ def judged(found: Collection[Finding], tolerate: Mapping[Kind, int], verdict: Ve
     totals: dict[Kind, int] = {}
     for finding in found:
         totals[finding.kind] = totals.get(finding.kind, 0) + finding.count
-    return [
-        finding.judged(Verdict.TOLERATED if totals[finding.kind] <= tolerate.get(finding.kind, 0) else verdict)
-        for finding in found
-    ]
+    return [_judged(finding, totals[finding.kind], tolerate.get(finding.kind, 0), verdict) for finding in found]
+
+
+def _judged(finding: Finding, total: int, tolerated: int, verdict: Verdict) -> Finding:
+    if total <= tolerated:
+        return finding.judged(Verdict.TOLERATED)
+    if not tolerated:
+        return finding.judged(verdict)
+    return _told(finding, f"{finding.kind.value}={tolerated} is tolerated, and there are {total}").judged(verdict)
+
+
+def _told(finding: Finding, more: str) -> Finding:
+    """The finding with something more to know beside the way to mend it."""
+    return replace(finding, hint=f"{finding.hint}; {more}" if finding.hint else more)
 
 
 def known(found: Sequence[Finding], lines_of: Callable[[str], int]) -> list[Finding]:
@@ -172,4 +182,4 @@ def _known(finding: Finding, lines: int, recorded: int) -> Finding:
     if not recorded or finding.created is None:
         return finding
     known = f"the baseline knows {recorded} of the {lines} lines in {finding.created.function} that leak so"
-    return replace(finding, hint=f"{finding.hint}; {known}" if finding.hint else known)
+    return _told(finding, known)

@@ -203,6 +203,15 @@ def test_a_kind_is_tolerated_up_to_its_number(tolerated: int, verdict: Verdict) 
     assert {each.verdict for each in rules.judged(found, {Kind.SOCKETS: tolerated}, Verdict.LEAKED)} == {verdict}
 
 
+@pytest.mark.parametrize(
+    ("tolerated", "told"),
+    [(0, "close it"), (1, "close it; sockets=1 is tolerated, and there are 2"), (2, "close it")],
+)
+def test_where_more_leaks_than_is_tolerated_the_hint_says_how_much_that_is(tolerated: int, told: str) -> None:
+    found = rules.findings([replace(SOCKET, hint="close it"), replace(SOCKET, key=9, created=THERE, hint="close it")])
+    assert {each.hint for each in rules.judged(found, {Kind.SOCKETS: tolerated}, Verdict.LEAKED)} == {told}
+
+
 def test_a_tolerance_of_another_kind_helps_nothing() -> None:
     assert rules.judged(rules.findings([SOCKET]), {Kind.FDS: 1}, Verdict.LEAKED)[0].verdict is Verdict.LEAKED
 
