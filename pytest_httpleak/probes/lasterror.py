@@ -63,12 +63,6 @@ def result_of_fixture() -> Any:
     return None if frame is None else attribute(frame.f_locals.get("self"), "cached_result")
 
 
-def recorded_warnings() -> list[Any]:
-    """The warnings that somebody has recorded, pytest as a rule, each with the thing that it is about, which was dropped."""
-    cls = attribute(sys.modules.get("warnings"), "WarningMessage")
-    return [each for each in gc.get_objects() if type(each) is cls and attribute(each, "source") is not None]
-
-
 def _tearing_down() -> Iterator[FrameType]:
     """The functions of pytest's that are at it, innermost first."""
     frame: FrameType | None = sys._getframe()
@@ -87,13 +81,30 @@ def are_only_in(
     until: float = math.inf,
     levels: int = FAR,
 ) -> bool:
-    """Whether some things, by their identities, are all held, in the end, by nothing but what is `kept`.
+    """Whether `ends_of` finds that these things are held by nothing else."""
+    found = ends_of(things, kept, passing=passing, outside=outside, until=until, levels=levels)
+    return found is not None
 
-    Not so of none, nor where it cannot be told in time. Whatever nothing refers to is kept by code in C: a context variable, what
-    is registered with `atexit`, a function at work. What is `passing` refers to things, and keeps none; `outside` are
-    identities of what is kept elsewhere, where the collector does not look. `until` is a time of the thread's own, in seconds;
-    `levels` says how many steps up it may take.
+
+def ends_of(
+    things: dict[int, Any],
+    kept: list[Any],
+    *,
+    passing: Collection[Any] = (),
+    outside: Collection[int] = (),
+    until: float = math.inf,
+    levels: int = FAR,
+) -> set[int] | None:
+    """Which of what is `kept` holds some things, by their identities, in the end; None where something else does, too.
+
+    Warnings that somebody has recorded, pytest as a rule, keep nothing: each has the thing that it is about, which was dropped.
+    None, too, of no things, and where it cannot be told in time. Whatever nothing refers to is kept by code in C: a context
+    variable, what is registered with `atexit`, a function at work. What is `passing` refers to things, and keeps none; `outside`
+    are identities of what is kept elsewhere, where the collector does not look. `until` is a time of the thread's own, in
+    seconds; `levels` says how many steps up it may take.
     """
+    warning = attribute(sys.modules.get("warnings"), "WarningMessage")
+    reached: set[int] = set()
     ends = {*map(id, kept)}
     if sys.version_info < (3, 13):  # from then on it is another one each time, and nothing refers to it
         ends.update(id(frame.f_locals) for frame in kept if is_a(frame, FrameType))
@@ -105,21 +116,21 @@ def are_only_in(
         above: dict[int, Any] = {}
         for referrer in _referrers(level, ours):
             if children.is_running(referrer):  # which `subprocess` keeps if it is dropped
-                return False
+                return None
             held.update(map(id, referents_of(referrer)))
-            if id(referrer) not in ends and id(referrer) not in seen:
+            if id(referrer) in ends:
+                reached.add(id(referrer))
+            elif id(referrer) not in seen and type(referrer) is not warning:
                 above[id(referrer)] = referrer
         if not level or not held.issuperset(level) or any(key in outside for key in level):
-            return False
+            return None
         if not above:
-            return True
+            return reached
         seen.update(above)
-        if len(seen) > _MOST_PARTS:
-            return False
-        if Real.thread_time() > until:
-            return False
+        if len(seen) > _MOST_PARTS or Real.thread_time() > until:
+            return None
         level = above
-    return False
+    return None
 
 
 def _running() -> set[int]:

@@ -36,27 +36,8 @@ class Dropped:
         return lasterror.frames(self._owner.raised)
 
     @functools.cached_property
-    def _ends(self) -> list[Any]:
-        """What will be let go of: the frames, the fixtures' values, the instance of a test of unittest's, recorded warnings."""
-        return [*self._frames, *self._values(), *self._instance(), *lasterror.recorded_warnings()]
-
-    def _values(self) -> list[Any]:
-        """What the test has by the names of its fixtures, and what a wider fixture has given: pytest drops both."""
-        if self._item is None:
-            return []
-        values = attribute(self._item, "funcargs")
-        found: list[Any] = [values] if is_a(values, dict) and values and self._has_alone(values) else []
-        result = None if self._owner.scope == "function" else lasterror.result_of_fixture()
-        return found if result is None else [*found, result]
-
-    def _instance(self) -> list[Any]:
-        case, instance = attribute(sys.modules.get("unittest"), "TestCase"), attribute(self._item, "_instance")
-        if not is_a(case, type) or not is_a(instance, case) or not self._has_alone(instance):
-            return []
-        return [instance, object.__getattribute__(instance, "__dict__")]
-
-    def _has_alone(self, thing: Any) -> bool:
-        return lasterror.are_only_in({id(thing): thing}, [*self._frames, self._item, self._item.__dict__])
+    def _ends(self) -> _Ends:
+        return _Ends(self._owner, self._item, self._frames)
 
     def dying(self, suspects: list[Suspect], records: dict[int, Record], *, is_near: bool = False) -> set[int]:
         """Keys of descriptors and workers: to drop a file is Python's own business, and so is an idle executor or queue.
@@ -65,7 +46,7 @@ class Dropped:
         """
         workers = [each.key for each in suspects if each.kind is Kind.THREADS and is_idle_worker(records.get(each.key))]
         asked = [each.key for each in suspects if each.key < 0 and each.key in records] + workers
-        if not asked or not self._ends:
+        if not asked:
             return set()
         keys = [key for key in asked if records[key].ref() is not None]
         keys = [key for key in keys if key in workers or _closes_when_dropped(records[key].ref())]
@@ -94,11 +75,52 @@ class Dropped:
         return keys
 
 
+class _Ends:
+    """What will be let go of: the frames, the values of fixtures, the instance of a test of unittest's."""
+
+    def __init__(self, owner: Owner, item: Any, frames: list[Any]) -> None:
+        self._item, self._frames = item, frames
+        result = None if item is None or owner.scope == "function" else lasterror.result_of_fixture()
+        self._sure = [*frames, *([] if result is None else [result])]  # pytest drops what a wider fixture has given
+        # Others may have the first part of each, too: to ask is a search of the heap.
+        self._doubtful = [self._values(), self._instance()]
+
+    def _values(self) -> list[Any]:
+        """What the test has by the names of its fixtures."""
+        values = attribute(self._item, "funcargs")
+        return [values] if is_a(values, dict) and values else []
+
+    def _instance(self) -> list[Any]:
+        case, instance = attribute(sys.modules.get("unittest"), "TestCase"), attribute(self._item, "_instance")
+        if not is_a(case, type) or not is_a(instance, case):
+            return []
+        return [instance, object.__getattribute__(instance, "__dict__")]
+
+    def all(self) -> list[Any]:
+        return [*self._sure, *(part for parts in self._doubtful for part in parts)]
+
+    def are_let_go_of(self, reached: set[int]) -> bool:
+        """Whether nobody else has any of those that were reached; what somebody has is no end from here on."""
+        are_all = True
+        for parts in self._doubtful:
+            if not reached.isdisjoint(map(id, parts)):
+                if self._are_alone(parts):
+                    self._sure += parts
+                else:
+                    are_all = False
+                parts.clear()
+        return are_all
+
+    def _are_alone(self, parts: list[Any]) -> bool:
+        known = [*self._frames, self._item, self._item.__dict__]
+        return lasterror.are_only_in({id(parts[0]): parts[0]}, known, passing=[parts])
+
+
 class _Search:
     """Which of some things are only in what is let go of: all, or else each half for itself, as long as there is time."""
 
     def __init__(
-        self, ends: list[Any], records: dict[int, Record], *, passing: list[Any], outside: set[int], levels: int
+        self, ends: _Ends, records: dict[int, Record], *, passing: list[Any], outside: set[int], levels: int
     ) -> None:
         self._ends, self._records, self._passing, self._outside, self._levels = ends, records, passing, outside, levels
         self._until = Real.thread_time() + _SECONDS
@@ -112,10 +134,16 @@ class _Search:
         return self.those(keys[:middle]) | self.those(keys[middle:])
 
     def _are_only_in_ends(self, keys: list[int]) -> bool:
+        while (reached := self._reached(keys)) is not None:
+            if self._ends.are_let_go_of(reached):
+                return True
+        return False
+
+    def _reached(self, keys: list[int]) -> set[int] | None:
         things = [self._records[key].ref() for key in keys]
-        return lasterror.are_only_in(
+        return lasterror.ends_of(
             {id(thing): thing for thing in things},
-            self._ends,
+            self._ends.all(),
             passing=[*self._passing, things],
             outside=self._outside,
             until=self._until,
