@@ -11,10 +11,12 @@ import pytest
 from inner import Inner
 from pooldrivers import new_driver
 
+from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.model.rows import AuditNote
 from pytest_httpleak.owners import Taken
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.session.auditing import Auditing
+from pytest_httpleak.session.checks import Check
 from pytest_httpleak.session.core import Session
 from pytest_httpleak.settings import default_settings
 from pytest_httpleak.sites import capture
@@ -23,20 +25,30 @@ Noted = Callable[[Callable[[], object]], dict[str, AuditNote]]
 
 
 @pytest.fixture
-def all_noted(request: pytest.FixtureRequest, small_heap: None) -> Any:
-    """Runs a function as if it were a test, and gives its audit notes."""
+def auditing(request: pytest.FixtureRequest, small_heap: None) -> Iterator[Session]:
+    """A session that looks for audit notes, and has no error of its own by the end."""
     session = Session(rootdir=str(request.path.parent), audit=True)
     session.start()
-
-    def run(function: Callable[[], object]) -> tuple[AuditNote, ...]:
-        check = session.begin("test_x", "function", default_settings())
-        function()
-        session.end(check)
-        return check.notes
-
-    yield run
+    yield session
     session.stop()
     assert session.errors() == []
+
+
+@pytest.fixture
+def all_noted(auditing: Session) -> Any:
+    """Runs a function as if it were a test, and gives its audit notes."""
+
+    def run(function: Callable[[], object]) -> tuple[AuditNote, ...]:
+        return _checked(auditing, function).notes
+
+    return run
+
+
+def _checked(session: Session, function: Callable[[], object]) -> Check:
+    check = session.begin("test_x", "function", default_settings())
+    function()
+    session.end(check)
+    return check
 
 
 @pytest.fixture
@@ -522,3 +534,23 @@ def test_an_adapter_of_somebodys_own_may_come_with_a_timeout(noted: Noted, serve
             session.get(f"{server}/ok")
 
     assert noted(careful) == {}
+
+
+@pytest.mark.parametrize(("name", "found"), [("audit", ["responses"]), ("urllib3", [])])
+def test_only_what_answers_for_a_librarys_things_hides_them_where_it_is_off(
+    auditing: Session, server: str, name: str, found: list[str]
+) -> None:
+    """Where the adapter itself is off, nobody knows whether what it has recorded was closed since."""
+    urllib3 = pytest.importorskip("urllib3")
+    (wall,) = (each for each in auditing.watch.walls if each.name == f"the adapter for {name}")
+    with urllib3.PoolManager() as pools:
+        kept: list[Any] = []
+
+        def leaking() -> None:
+            kept.append(pools.request("GET", f"{server}/big", preload_content=False))
+            wall.fall(ValueError("broken"))
+
+        findings = _checked(auditing, leaking).findings
+        kept.pop().close()
+    wall.error = None
+    assert [each.kind.value for each in findings if each.kind is not Kind.CLIENTS] == found

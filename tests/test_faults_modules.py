@@ -166,6 +166,63 @@ def test_a_second_copy_of_a_library_is_watched_like_the_first(inner: Inner, serv
     result.stdout.no_fnmatch_line("*switched off*")
 
 
+IN_PARTS = """
+import importlib
+import sys
+
+import pytest
+
+{name} = pytest.importorskip("{name}")
+KEPT = []
+URL = "{server}"
+
+
+def opened():
+    {opened}
+
+
+def closed(kept):
+    {closed}
+
+
+def test_loads_the_package_without_its_parts(monkeypatch):
+    monkeypatch.delitem(sys.modules, "{name}")
+    assert importlib.import_module("{name}") is not {name}
+
+
+def test_loads_a_stand_in(monkeypatch, tmp_path):
+    (tmp_path / "{name}.py").write_text("def get(url): return 200")
+    monkeypatch.delitem(sys.modules, "{name}")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert importlib.import_module("{name}").get("") == 200
+
+
+def test_leaks():
+    KEPT.append(opened())
+
+
+def test_is_clean():
+    kept = opened()
+    closed(kept)
+"""
+
+
+@pytest.mark.parametrize("name", ["requests", "urllib3", "httpx"])
+def test_a_copy_that_no_adapter_understands_leaves_the_first_one_watched(inner: Inner, server: str, name: str) -> None:
+    """The parts of a package that is loaded again are no attributes of it, as they are loaded already."""
+    opened, closed, _ = CASES[name]
+    source = IN_PARTS.replace("{name}", name).replace("{server}", server)
+    inner.write(test_a=source.replace("{opened}", opened).replace("{closed}", closed))
+    result = inner.run("-W", "ignore")
+    assert {name: outcome for name, outcome in inner.outcomes().items() if outcome != "clean"} == {
+        "test_leaks": "leaked"
+    }
+    (leaking,) = (row for row in inner.report["tests"] if row["outcome"] == "leaked")
+    assert "responses" in [each["kind"] for each in leaking["findings"]]
+    result.stdout.no_fnmatch_line("*switched off*")
+    result.stdout.no_fnmatch_line("*stays off*")
+
+
 # -- modules -----------------------------------------------------------------------------------------------------------
 
 FAKES = """
