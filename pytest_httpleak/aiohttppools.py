@@ -97,7 +97,7 @@ def is_closed(session: Any) -> bool:
 class ConnectorRecord(Finalized):
     """A connector, aiohttp's pool; it answers for its idle connections where no session does."""
 
-    __slots__ = ("channels", "connections", "made", "owned", "requests", "sockets", "type")
+    __slots__ = ("channels", "connections", "left", "made", "owned", "requests", "sockets", "type")
 
     kind: ClassVar[Kind] = Kind.CLIENTS
     LIBRARY = "aiohttp"
@@ -108,6 +108,7 @@ class ConnectorRecord(Finalized):
         self.sockets = sockets
         self.connections = connections
         self.channels: list[Any] = []  # records of c-ares channels, which connectors of the same loop share
+        self.left = False  # open, when it died
         self.owned = False  # by a session, which closes it, and is reported where it does not
         self.made = 0
         self.requests = 0

@@ -10,8 +10,13 @@ from pytest_httpleak.aiohttppools import ConnectorRecord, Finalized, descriptor_
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.records import Record, Table
+from pytest_httpleak.socketrecords import SocketRecord
 
 _THROWN_AWAY: Final = "this is the library's own doing: upgrade aiohttp"
+_LOOP_CLOSED: Final = (
+    "let the event loop run until the connection is closed: use a session in one loop only, close it there, and upgrade "
+    "aiohttp, as older ones do not wait for the end of TLS"
+)
 
 
 class ConnectionRecord(Record):
@@ -61,6 +66,23 @@ class ConnectionRecord(Record):
 
     def is_over(self) -> bool:
         return self.ref() is None and not self.collected
+
+    def orphaned(self, socket: SocketRecord) -> Suspect | None:
+        """The suspect for a socket that died open, unless its session or connector did, which answers for it."""
+        if self.destined is not None and self.destined.left:
+            return None
+        what, hint = "dropped without being closed", _THROWN_AWAY
+        if socket.is_stranded():
+            what, hint = "not closed before its event loop was", _LOOP_CLOSED
+        return self.suspect(
+            State.COLLECTED,
+            "aiohttp.connector.Connection",
+            f"{self.origin}, {what}",
+            claims=self.claim(),
+            holds=(socket.held(),),
+            names=(self.origin,),
+            hint=hint,
+        )
 
     def claim(self) -> frozenset[object]:
         """What the present checkout is named by where a response answers for it."""

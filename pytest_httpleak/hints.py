@@ -269,12 +269,15 @@ def _of_the_library(suspect: Suspect) -> str | None:
     if suspect.kind is not Kind.CONNECTIONS or suspect.created not in suspect.stack or _RELEASE in suspect.hint:
         return None
     below = suspect.stack[: suspect.stack.index(suspect.created)]
-    places = [(infrastructure.installed_place(site.file), site.function) for site in below]
-    is_asked = any(place == "aiohttp/client.py" or (place, function) == _OF_POOL for place, function in places)
+    places = {(infrastructure.installed_place(site.file), site.function) for site in below}
+    if _OF_REQUESTS in places and _OF_POOL not in places:  # until 2.28 it went round that for a body in parts
+        return _LIBRARYS_OWN.format("requests")
+    is_asked = _OF_POOL in places or (not suspect.hint and any(place == "aiohttp/client.py" for place, _ in places))
     package = infrastructure.package_of_class(suspect.type) if is_asked else ""
     return _LIBRARYS_OWN.format(package) if package else None
 
 
+_OF_REQUESTS: Final = ("requests/adapters.py", "send")
 _OF_POOL: Final = ("urllib3/connectionpool.py", "urlopen")
 
 

@@ -919,6 +919,57 @@ def test_a_connection_that_its_connector_throws_away_leaks(
     held[0][0][0].close()
 
 
+def test_a_connection_that_is_thrown_away_and_dropped_open_leaks(marked: Marked, server: str) -> None:
+    async def throwing() -> None:
+        client = new_session()
+        response = await client.get(server + "/")  # leak: connections collected
+        await response.read()
+        client.connector._conns.clear()
+        await client.close()
+
+    def leaking() -> None:
+        asyncio.run(throwing())
+
+    (finding,) = marked(leaking, throwing)
+    assert finding.summary == f"{server}, not closed before its event loop was"
+    assert finding.hint.startswith("let the event loop run until the connection is closed")
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_session_that_is_dropped_answers_for_what_its_closed_loop_could_not_close(
+    marked: Marked, server: str, is_read: bool
+) -> None:
+    async def dropping() -> None:
+        connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver())
+        session = aiohttp.ClientSession(connector=connector)  # leak: clients collected
+        response = await session.get(f"{server}/ok")
+        await response.read()
+
+    async def dropping_unread() -> None:
+        connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver())
+        session = aiohttp.ClientSession(connector=connector)  # leak: clients collected
+        await session.get(f"{server}/big")  # leak: responses collected
+
+    main = dropping if is_read else dropping_unread
+
+    def leaking() -> None:
+        asyncio.run(main())
+
+    marked(leaking, main)
+
+
+def test_sessions_that_are_closed_in_their_loop_are_clean(marked: Marked, server: str) -> None:
+    async def closing(path: str) -> None:
+        async with new_session() as session, session.get(server + path):
+            pass
+
+    def clean() -> None:
+        asyncio.run(closing("/ok"))
+        asyncio.run(closing("/big"))
+
+    marked(clean)
+
+
 def test_a_stand_in_for_a_connection_is_not_thrown_away(marked: Marked, held: list[Any], loop: Loop) -> None:
     """It says yes to everything, that it is connected, too."""
 

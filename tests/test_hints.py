@@ -755,6 +755,26 @@ def test_what_a_client_has_dropped_is_its_librarys_doing(asking: str, expected: 
     stack = (Site(f"/venv/lib/python3/site-packages/{asking}", 1, "call"), test)
     made = Suspect(Kind.CONNECTIONS, "aiohttp", "aiohttp.connector.Connection", State.COLLECTED, "", 1, test, stack)
     assert hint(made) == expected
+    assert hint(replace(made, hint="use one loop")) == "use one loop"
+
+
+@pytest.mark.parametrize(
+    ("asking", "library"),
+    [
+        ([("requests/adapters.py", "send")], "requests"),  # until 2.28, for a body that is sent in parts
+        ([("urllib3/connectionpool.py", "urlopen"), ("requests/adapters.py", "send")], "urllib3"),
+    ],
+)
+def test_a_connection_that_requests_has_lost_is_the_doing_of_whoever_has_taken_it(
+    asking: list[tuple[str, str]], library: str
+) -> None:
+    pytest.importorskip("urllib3")
+    test = Site("/a/test_a.py", 1, "test")
+    stack = (*(Site(f"/venv/lib/python3/site-packages/{file}", 1, function) for file, function in asking), test)
+    made = Suspect(
+        Kind.CONNECTIONS, "urllib3", "urllib3.connection.HTTPConnection", State.COLLECTED, "", 1, test, stack
+    )
+    assert hint(replace(made, hint="give it back to its pool")) == f"this is the library's own doing: upgrade {library}"
 
 
 @pytest.mark.parametrize(

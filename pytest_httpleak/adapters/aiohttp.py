@@ -133,10 +133,12 @@ class _Clients:
 
     def connector_dies(self, connector: Any, /, *args: Any, **kwargs: Any) -> None:
         record = self._dying_connectors.record(connector)
-        if not connector._closed:
-            self._dropped.add(id(connector))
-        if record is not None and not connector._closed and connector._conns and not record.owned:
-            record.collected = True
+        if connector._closed:
+            return
+        self._dropped.add(id(connector))
+        if record is not None:
+            record.left = True
+            record.collected = bool(connector._conns) and not record.owned
 
 
 class _Places:

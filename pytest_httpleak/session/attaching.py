@@ -13,7 +13,6 @@ from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.patches import Wall
 
-
 _NOTING = ".audit"  # the adapter that judges nothing
 
 
@@ -35,9 +34,7 @@ def finder_for(watch: Watch, extra: Iterable[Adapter], *, audit: bool) -> AfterI
                     watch.patches.attach(f"{wall.name} {module.__name__}", attach)
                     attached.add(place)
             except Exception as error:  # noqa: BLE001  # this is the wall
-                if (
-                    place in attached
-                ):  # a package that is loaded again without its parts, which are patched, or a stand-in
+                if place in attached:  # loaded again without its parts, which are patched, or a stand-in
                     pass_on(error)
                 else:
                     _stay_off(wall, error)
