@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import ALSO, DOING, Finding, Held, Site, Suspect, steady, unnumbered
-from pytest_httpleak.model.kinds import Kind, Verdict
+from pytest_httpleak.model.kinds import Kind, State, Verdict
 from pytest_httpleak.settings import Pattern
 
 _RANK = {kind: rank for rank, kind in enumerate(Kind)}
@@ -60,9 +60,11 @@ def findings(suspects: Sequence[Suspect], kinds: Collection[Kind] = tuple(Kind))
     return [_finding(group) for group in groups.values()]
 
 
-def _finding(group: list[Suspect]) -> Finding:
-    first = group[0]
-    return Finding(
+def _finding(suspects: list[Suspect]) -> Finding:
+    """One for all of them; what is still there comes first, and what was dropped beside it is told beside it."""
+    group = sorted(suspects, key=lambda each: each.state is State.COLLECTED)
+    first, dropped = group[0], sum(each.state is State.COLLECTED for each in group)
+    finding = Finding(
         kind=first.kind,
         library=first.library,
         type=first.type,
@@ -75,6 +77,9 @@ def _finding(group: list[Suspect]) -> Finding:
         held_by=next((suspect.held_by for suspect in group if suspect.held_by is not None), None),
         hint="; ".join(dict.fromkeys(suspect.hint for suspect in _of_each_type(group)[:_MOST_TOLD])),
     )
+    if first.state is State.COLLECTED or not dropped:
+        return finding
+    return _told(finding, f"{dropped} of the {len(group)} {'was' if dropped == 1 else 'were'} dropped while open")
 
 
 _MOST_TOLD = 4  # unlike descriptors, or types of others, each of which anybody wants to know

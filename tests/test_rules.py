@@ -138,6 +138,26 @@ def test_unlike_types_of_one_line_are_all_told_with_what_mends_each() -> None:
     assert headline(found) == "3 HTTP clients leaked: lib.Thing thing 1; also lib.Other: thing 2, never closed"
 
 
+@pytest.mark.parametrize(
+    ("dropped", "told"), [(1, "; 1 of the 2 was dropped while open"), (2, "; 2 of the 3 were dropped while open")]
+)
+def test_what_a_line_has_dropped_and_what_it_has_kept_are_told_apart(dropped: int, told: str) -> None:
+    """As where the same name is given one after the other: the last is there, and the others are not."""
+    gone = [replace(SOCKET, key=key, state=State.COLLECTED, hint="close it") for key in range(dropped)]
+    kept = replace(SOCKET, key=9, hint="close it", held_by="module attribute app.last")
+    (finding,) = rules.findings([*gone, kept])
+    assert finding.state is State.OPEN
+    assert finding.summary == kept.summary
+    assert finding.hint == "close it" + told
+
+
+def test_what_a_line_has_dropped_alone_is_told_as_that() -> None:
+    gone = [replace(SOCKET, key=key, state=State.COLLECTED, hint="close it") for key in (1, 2)]
+    (finding,) = rules.findings(gone)
+    assert finding.state is State.COLLECTED
+    assert finding.hint == "close it"
+
+
 def test_two_lines_are_two_findings() -> None:
     assert len(rules.findings([SOCKET, replace(SOCKET, created=THERE)])) == 2
 
