@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from contextvars import ContextVar
-from types import CellType, CodeType, FrameType, FunctionType, GeneratorType, MethodType, ModuleType
+from types import CellType, CodeType, CoroutineType, FrameType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any, Final
 
 from pytest_httpleak.asking import attribute, attributes_of, defined_in, is_a, mro_of, referents_of
@@ -85,6 +85,7 @@ def _wrapped(function: Any) -> Any:
 
 
 _MOST_DECORATORS: Final = 8
+_CONSTRUCTORS: Final = ("__init__", "__new__", "__post_init__", "__attrs_post_init__")
 
 _LEVELS: Final = 12  # from a function to its stack's callback's argument it is nine
 _MOST_INLINE: Final = 20_000  # parts of dicts that are looked at between two looks at the clock
@@ -92,20 +93,27 @@ _BATCH: Final = 2000  # objects whose parts are looked at between two looks at t
 _PLAIN: Final = (str, bytes, int, float, type(None), type, CodeType, FrameType, ModuleType)
 _ATOMS: Final = frozenset(map(id, (str, bytes, int, float, bool, type(None))))  # of classes: some have no hash
 _RUNNERS: Final = ("_pytest", "pluggy", "pytest_httpleak")
+# What knows who waits for it, or how long for, and keeps none of them.
+_OF_WAITING: Final = ("asyncio.locks", "asyncio.timeouts", "anyio._core._synchronization", "async_timeout")
+_OF_SCOPES: Final = (("anyio._backends._asyncio", "CancelScope"), ("aiohttp.helpers", "TimerContext"))
 _CACHE: Final = type(functools.lru_cache(lambda: None))
 
 
 class _Sort:
     """The objects of one class: what there is to know of all of them, and how many were seen."""
 
-    __slots__ = ("cls", "code", "is_led_through", "is_plain", "kept", "number")
+    __slots__ = ("cls", "code", "is_given", "is_led_through", "is_of_waiting", "is_plain", "kept", "number")
 
     def __init__(self, cls: type) -> None:
         self.cls = cls  # which keeps its identity its own
         self.number = 0
+        self.is_given = False  # the class itself, by a fixture
         self.is_plain = issubclass(cls, _PLAIN)
         is_loop = any("call_soon_threadsafe" in defined_in(base) for base in mro_of(cls))
-        self.is_led_through = not is_loop and not str(attribute(cls, "__module__", "")).startswith(_RUNNERS)
+        module = str(attribute(cls, "__module__", ""))
+        is_aside = module.startswith((*_RUNNERS, *_OF_WAITING)) or (module, cls.__name__) in _OF_SCOPES
+        self.is_led_through = not is_loop and not is_aside
+        self.is_of_waiting = issubclass(cls, (CoroutineType, attribute(sys.modules.get("_asyncio"), "Future", ())))
         # Not asked of a dict: there are classes without a hash, and hashes of somebody's own.
         self.code = "__code__" if cls is FunctionType else "gi_code" if cls is GeneratorType else None
         # By the class, and so by each of its objects: the caches of its methods, and whatever a class of the user's own has.
@@ -137,7 +145,8 @@ def _without(part: Any, left_out: set[int]) -> Iterator[Any]:
 class Inside:
     """What is inside of some objects, in whatever way these like to keep it; looked at once, as far as it is asked for.
 
-    What an event loop has in its books is not kept by it, as it has whatever is at work; nor what the test runner knows.
+    What an event loop has in its books is not kept by it, as it has whatever is at work; nor what the test runner knows; nor
+    what waits for something: what a task that is kept has opened is asked of the task.
     """
 
     def __init__(self, values: list[Any]) -> None:
@@ -151,9 +160,12 @@ class Inside:
         """
         end = Real.thread_time() + seconds
         seen = self._seen
-        asked, makers, methods = 0, [], Methods(codes)
+        asked, makers = 0, []
+        # What an object does as it is made is done by none that was there before, but for its class.
+        methods, later = Methods(codes), Methods({code for code in codes if code.co_name not in _CONSTRUCTORS})
         while True:
-            makers += [sort for sort in seen.order[asked:] if methods.are_in(sort.cls)]
+            new = seen.order[asked:]
+            makers += [sort for sort in new if (methods if sort.is_given else later).are_in(sort.cls)]
             asked = len(seen.order)
             is_made = not codes.isdisjoint(seen.codes) or any(
                 each.number > (each.cls is type(thing)) for each in makers
@@ -187,6 +199,7 @@ class _Seen:
             if is_a(value, type):  # else it is plain
                 sort = self._sort_of(value)
                 sort.number += 1
+                sort.is_given = True
                 kept += sort.kept
             level = self._take([value, *kept], place)
             turns.append(self._walk_one([value, *level] if own.is_led_through else level, place))
@@ -230,7 +243,7 @@ class _Seen:
                 below = gc.get_referents(part)
                 parts += _without_atoms(below)
                 room -= len(below)
-            elif sort.is_led_through:
+            elif sort.is_led_through and not (sort.is_of_waiting and _is_under_way(part)):
                 found.append(part)
         return found
 
@@ -239,6 +252,12 @@ class _Seen:
             self._sorts[id(cls)] = _Sort(cls)
             self.order.append(self._sorts[id(cls)])
         return self._sorts[id(cls)]
+
+
+def _is_under_way(part: Any) -> bool:
+    """Whether it is a task, future or coroutine that is not over: it leads to whoever waits for it, whom it does not keep."""
+    done = attribute(part, "done")
+    return done is None or done() is not True
 
 
 def _without_atoms(parts: list[Any]) -> list[Any]:
