@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_httpleak.model.findings import owner_without_parameters
+from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.reports import baseline as baselines
 from pytest_httpleak.reports.files import write_atomically, write_report
 from pytest_httpleak.reports.text_safety import safe_name
@@ -104,7 +105,7 @@ def _stale(guard: Guard, run: Run, *, is_split: bool) -> dict[str, bool]:
         f"{safe_name(place)}: tolerates {kind}={allowed}, but {needed or 'none'} leaked": bool(fails)
         for place, kinds in guard.results.needed.items()
         for kind, (allowed, needed, fails) in kinds.items()
-        if needed < allowed and place not in untold
+        if needed < allowed and place not in untold and Kind(kind) in guard.settings.default.kinds
     }
 
 

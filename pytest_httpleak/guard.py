@@ -180,21 +180,28 @@ class Guard:
         self._marks[id(item)] = item.own_markers[:]
         if uses_fixture(item):  # which may be asked for the highest numbers from here on
             self.session.want_peaks(check)
+        self.fixtures.watch_nodes_above(item)
         self._judge_last(item)
 
     def _judge_last(self, item: pytest.Item) -> None:
         """Let the judgement run after the test's own fixtures are torn down, and before any wider one is.
 
-        That is when an item's own teardown is called: it is the first of the item's finalizers, which run in reverse.
+        That is when an item's own teardown is called: it is the first of the item's finalizers, which run in reverse. One that
+        is somebody's own is the test's to end with.
         """
         original: Callable[[], None] = item.teardown
+        is_own = not str(attribute(original, "__module__", "")).startswith("_pytest.")
+
+        def end() -> None:
+            self.end_test(item)
 
         def teardown() -> None:
             if attribute(item, "_explicit_tearDown") is None:
+                first, second = (original, end) if is_own else (end, original)
                 try:
-                    self.end_test(item)
+                    first()
                 finally:
-                    original()
+                    second()
                 check = self._checks.get(id(item))
                 if check is not None and check.findings:
                     check.cleanly = has_raised_nothing()

@@ -93,6 +93,7 @@ class Hooks:
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Generator[None, object, object]:
+        __tracebackhide__ = True
         if fixturedef.scope == "function" or not self._guard.session.is_on:
             return (yield)
         with self._guard.fixtures.setting_up(fixturedef, request):
@@ -103,6 +104,7 @@ class Hooks:
 
     @pytest.hookimpl(wrapper=True, trylast=True)  # within the terminal's, which shows the summary; around the runner's
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
+        __tracebackhide__ = True
         result = yield
         self._guard.ending.finish(session, exitstatus)
         return result

@@ -64,6 +64,26 @@ def _run_and_log(guard: Guard, item: pytest.Item, nextitem: pytest.Item | None, 
             ihook.pytest_runtest_logreport(report=report)
     for call, report in failures:  # once they are logged, as a debugger that is left here ends the run
         ihook.pytest_exception_interact(node=item, call=call, report=report)
+    if not guard.session.is_last and _is_ending(item):
+        _end_wider_fixtures(guard, item, ihook)
+
+
+def _end_wider_fixtures(guard: Guard, item: pytest.Item, ihook: Any) -> None:
+    """End what is wider than the test where a plugin ends the run at the sight of the report that was held back until now.
+
+    Otherwise that is done when the run is over, and an error of theirs is no test's: it ends the run without its summary. The
+    hooks of the test's own teardown have been called.
+    """
+    guard.session.is_last = True
+    call = pytest.CallInfo.from_call(
+        partial(item.session._setupstate.teardown_exact, None), when="teardown", reraise=_reraised(item)
+    )
+    if call.excinfo is not None:
+        ihook.pytest_runtest_logreport(report=pytest.TestReport.from_item_and_call(item, call))
+
+
+def _is_ending(item: pytest.Item) -> bool:
+    return bool(item.session.shouldfail or item.session.shouldstop)
 
 
 def _judge(
@@ -121,7 +141,7 @@ def _run(
             _show(item, setup_only)
         if not setup_only:
             by_leaks = _take_raised(guard, item, _run_phase(item, "call", held))
-    if item.session.shouldfail or item.session.shouldstop or will_stop(item, held):
+    if _is_ending(item) or will_stop(item, held):
         nextitem = None
     guard.session.is_last = nextitem is None
     _note_trouble(guard, item, _run_phase(item, "teardown", held, nextitem=nextitem))
@@ -133,15 +153,19 @@ def _run_phase(
     item: pytest.Item, when: Literal["setup", "call", "teardown"], held: list[pytest.TestReport], **arguments: object
 ) -> pytest.CallInfo[None]:
     """Run a phase of a test as pytest does; its report is held back before a debugger is entered, which may end the run."""
-    reraised = (pytest.exit.Exception, *(() if item.config.getoption("usepdb", False) else (KeyboardInterrupt,)))
     ihook = item.ihook
     hook = partial(getattr(ihook, f"pytest_runtest_{when}"), item=item, **arguments)
-    call = pytest.CallInfo.from_call(hook, when=when, reraise=reraised)
+    call = pytest.CallInfo.from_call(hook, when=when, reraise=_reraised(item))
     report: pytest.TestReport = ihook.pytest_runtest_makereport(item=item, call=call)
     held.append(report)
     if check_interactive_exception(call, report):
         ihook.pytest_exception_interact(node=item, call=call, report=report)
     return call
+
+
+def _reraised(item: pytest.Item) -> tuple[type[BaseException], ...]:
+    """What ends the run, and no phase alone."""
+    return (pytest.exit.Exception, *(() if item.config.getoption("usepdb", False) else (KeyboardInterrupt,)))
 
 
 def _take_raised(guard: Guard, item: pytest.Item, call: pytest.CallInfo[None]) -> bool:

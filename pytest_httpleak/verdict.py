@@ -10,6 +10,7 @@ from _pytest._code.code import ReprFileLocation
 
 from pytest_httpleak.asking import attribute
 from pytest_httpleak.errors import HttpLeakWarning, LeakError
+from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.model.kinds import Outcome
 from pytest_httpleak.model.rows import AuditNote, FixtureRow
@@ -123,12 +124,22 @@ def _replaced(
     if call.excinfo is not None and _is_unexpected_success(item, report):
         failing: Any = item
         failing.addExpectedFailure(None, (call.excinfo.type, call.excinfo.value, call.excinfo.tb))  # as unittest does
-    failed: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
+    failed = _reported(item, call)
     failed.sections = list(report.sections)
     if failed.failed and call.excinfo is not None:
         _shorten(call.excinfo, failed)
         failures.append((_at_its_line(item, call, error), failed))
     return failed
+
+
+def _reported(item: pytest.Item, call: pytest.CallInfo[None]) -> pytest.TestReport:
+    """The report as all plugins have it, or as pytest alone has it where a hook relies on what was torn down by now."""
+    try:
+        report: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
+    except Exception as error:  # noqa: BLE001  # somebody's hook, which takes a picture of what the fixture has given, say
+        pass_on(error)
+        return pytest.TestReport.from_item_and_call(item, call)
+    return report
 
 
 def _erred(

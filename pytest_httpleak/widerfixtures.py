@@ -11,8 +11,10 @@ from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest.nodes import Node
 
 from pytest_httpleak.asking import attribute, is_a, module_of
+from pytest_httpleak.owners import Owner
 from pytest_httpleak.settings import Mode, settings_for
 from pytest_httpleak.sites import is_user_file
 from pytest_httpleak.values import Place, Values, places_of
@@ -66,6 +68,27 @@ class WiderFixtures:
             yield
         finally:
             self.pending, self._untold = pending, untold
+
+    def watch_nodes_above(self, item: pytest.Item) -> None:
+        """Let what stands above a test, and is set up for it, answer for what its own set-up makes: a package's, for one.
+
+        That lasts until the last test below is over, and is not judged.
+        """
+        for node in item.listchain()[len(item.session._setupstate.stack) : -1]:
+            if type(node).setup is not Node.setup:
+                node.__dict__["setup"] = functools.partial(self._set_up, node)
+
+    def _set_up(self, node: Node) -> None:
+        __tracebackhide__ = True
+        node.__dict__.pop("setup", None)
+        owner, session = Owner(node.nodeid, "process"), self._session
+        session.watch.push(owner)
+        try:
+            node.setup()
+        finally:
+            session.safely(session.watch.pop, owner)
+            session.safely(session.ledger.adopt, owner)
+            session.safely(session.accept_defaults)
 
     @contextmanager
     def setting_up(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Iterator[None]:

@@ -346,6 +346,13 @@ def test_a_wider_tolerance_than_needed_fails_no_run_in_which_nothing_fails(
     assert result.ret == status
 
 
+def test_a_tolerance_of_a_kind_that_is_not_watched_is_not_wider_than_needed(inner: Inner) -> None:
+    inner.write(test_a=LEAKY + "import pytest\n@pytest.mark.httpleak(sockets=1, threads=1)\ndef test_a(): leak()\n")
+    result = inner.run("-o", "httpleak_strict_tolerances=true", "--httpleak-kinds=threads")
+    result.stdout.fnmatch_lines(["*test_a: tolerates threads=1, but none leaked"])
+    result.stdout.no_fnmatch_line("*tolerates sockets*")
+
+
 def test_what_a_block_tolerates_needs_no_tolerance_of_the_tests(inner: Inner) -> None:
     inner.write(
         test_a=LEAKY

@@ -662,3 +662,59 @@ def test_what_stands_in_for_a_fixtures_function_is_asked_for_no_more() -> None:
     made = types.SimpleNamespace(argname="client", func=mock.Mock(), scope="module", baseid="tests")
     row = fixture_row(made, ())  # type: ignore[arg-type]
     assert (row.name, row.file, row.line) == ("client", "", 0)
+
+
+STOPPING = """
+import socket
+
+import pytest
+
+KEPT = []
+
+
+@pytest.fixture(scope="session")
+def wide():
+    yield
+    {end}
+
+
+def pytest_sessionstart(session):
+    global running
+    running = session
+
+
+def pytest_runtest_logreport(report):
+    if report.failed:
+        running.shouldstop = "enough"
+"""
+STOPPED = """
+import pytest
+
+def test_clean(wide):
+    pass
+
+def test_fails(wide):
+    assert False, "own reason"
+
+def test_never(wide):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "lines"),
+    [
+        ("raise OSError('broken end')", ["*ERROR at teardown of test_fails*", "*OSError: broken end", "*own reason*"]),
+        ("KEPT.append(socket.socket())", ["*own reason*", "*in: fixture 'wide'*", "*1 fixture leaked*"]),
+        ("pass", ["*own reason*"]),
+    ],
+)
+def test_a_run_that_is_ended_at_the_sight_of_a_report_ends_its_fixtures_with_that_test(
+    inner: Inner, end: str, lines: list[str]
+) -> None:
+    """As by `--stepwise`; pytest itself ends them so, and would be ended by an error of theirs otherwise."""
+    inner.write(conftest=STOPPING.replace("{end}", end), test_a=STOPPED)
+    result = inner.run()
+    result.assert_outcomes(passed=1, failed=1, errors=int("raise" in end))
+    result.stdout.fnmatch_lines_random([*lines, "*Interrupted: enough*"])
+    assert "Traceback" not in result.stderr.str()

@@ -652,3 +652,65 @@ def test_a_worker_stops_at_the_first_leak_too(inner: Inner) -> None:
     assert result.ret != 0
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
     result.stdout.fnmatch_lines(["FAILED *test_leaks - 1 socket*"])
+
+
+PICTURES = """
+import pytest
+
+@pytest.fixture
+def driver():
+    class Driver:
+        is_on = True
+
+        def take_picture(self):
+            assert self.is_on, "it is gone"
+
+    driver = Driver()
+    yield driver
+    driver.is_on = False
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == "call" and report.failed:
+        item.funcargs["driver"].take_picture()
+    return report
+"""
+PICTURED = """
+import socket
+
+KEPT = []
+
+def test_leaks(driver):
+    KEPT.append(socket.socket())
+
+def test_fails(driver):
+    assert False, "own reason"
+"""
+
+
+def test_a_hook_that_needs_what_was_torn_down_costs_no_word_of_a_leak(inner: Inner) -> None:
+    """Many suites take a picture of what a fixture has given when a test fails; by the time a leak is known it is gone."""
+    inner.write(conftest=PICTURES, test_a=PICTURED)
+    result = inner.run()
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["1 socket leaked: *", "*created: test_a.py:6 in test_leaks", "*own reason*"])
+    result.stdout.no_fnmatch_line("*it is gone*")
+
+
+RAISING = """
+import pytest
+
+@pytest.fixture(scope="{scope}")
+def broken():
+    raise OSError("not there")
+"""
+
+
+@pytest.mark.parametrize("scope", ["function", "module", "session"])
+def test_the_error_of_a_fixture_is_shown_without_the_plugin(inner: Inner, scope: str) -> None:
+    inner.write(conftest=RAISING.replace("{scope}", scope), test_a="def test_a(broken): pass")
+    result = inner.run()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*OSError: not there"])
+    result.stdout.no_fnmatch_line("*pytest_httpleak*")
