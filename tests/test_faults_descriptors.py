@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 from inner import Inner
 from marked import Leaks
 
+from pytest_httpleak.opennumbers import native
+from pytest_httpleak.owners import Owner
 from pytest_httpleak.probes import references
 from pytest_httpleak.session.core import Session
+from pytest_httpleak.session.looking import Looking
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and listings of Linux")
 
@@ -346,19 +351,31 @@ def test_leaks_a_descriptor(number):
 """
 
 
+def test_what_is_recorded_for_another_between_the_list_and_the_telling_is_not_told(session: Session) -> None:
+    """A thread of a wider fixture's has its descriptor a moment before that is known to be its own."""
+    fd = os.open(os.devnull, os.O_RDONLY)
+    try:
+        listed = {fd: (os.fstat(fd).st_dev, os.fstat(fd).st_ino)}
+        owners = [Owner("test_a", "function"), Owner("server", "session")]
+        session.watch.give(fd, None, owners[1])
+        assert [len(session.ledger.suspects(listed, set(), owner)) for owner in owners] == [0, 1]
+    finally:
+        os.close(fd)
+
+
 @pytest.mark.parametrize("name", [None, __file__], ids=["closed", "another file"])
 def test_what_is_closed_between_the_list_and_the_telling_is_nothing(session: Session, name: str | None) -> None:
     fd = os.open(os.devnull, os.O_RDONLY)
     try:
         listed = {fd: (os.fstat(fd).st_dev, os.fstat(fd).st_ino)}
-        assert len(session.ledger.suspects(listed, set())) == 1
+        assert len(session.ledger.suspects(listed, set(), session.watch.root)) == 1
         if name is None:
             os.close(fd)
         else:
             other = os.open(name, os.O_RDONLY)
             os.dup2(other, fd)
             os.close(other)
-        assert session.ledger.suspects(listed, set()) == []
+        assert session.ledger.suspects(listed, set(), session.watch.root) == []
     finally:
         if name is not None:
             os.close(fd)
@@ -387,3 +404,34 @@ def test_what_another_thread_opens_and_closes_meanwhile_is_nobodys_leak(inner: I
         assert [finding["count"] for finding in row["findings"]] == [1] * len(row["findings"])
         assert len(row["findings"]) <= 1
     result.assert_outcomes(passed=25, failed=6)
+
+
+@pytest.mark.parametrize("changes", [True, False])
+def test_what_code_in_c_has_open_for_a_moment_in_another_thread_is_not_told_beside_a_leak(
+    leaks: Leaks, session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: bool
+) -> None:
+    """A leak is looked at until the grace is over: what is there at the last look alone was not left by the test."""
+    stop, paths = threading.Event(), [tmp_path / "one", tmp_path / "another"]
+    for path in paths:
+        path.touch()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    fd, kept, look, looks = 250, [], Looking.look, 0  # a number that nobody else gets
+
+    def looking(self: Looking, *args: Any, **keywords: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        other = native.open(paths[int(changes and looks > 1)], os.O_RDONLY)
+        os.dup2(other, fd)
+        native.close(other)
+        session.watch.fds.pop(fd, None)  # as nobody sees what C does
+        return look(self, *args, **keywords)
+
+    monkeypatch.setattr(Looking, "look", looking)
+    findings = leaks(lambda: kept.append(socket.socket()))
+    kept.pop().close()
+    stop.set()
+    thread.join()
+    native.close(fd)
+    assert looks > 2
+    assert [each.kind.value for each in findings] == (["sockets"] if changes else ["sockets", "fds"])

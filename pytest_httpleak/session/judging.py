@@ -66,6 +66,7 @@ class Judging:
         self._code_of_test = code_of_test
         self._item = item
         self._dropped: Dropped | None = None  # as one is judged
+        self._unborn: dict[int, descriptors.Identity | None] = {}  # by key: those that were there at each look so far
         self.unsure: set[int] = set()  # keys of suspects of whom there was no time to find out what keeps them
 
     def causes(
@@ -75,6 +76,7 @@ class Judging:
         if not _may_count(suspects, kinds):
             self._ledger.open()
             return []
+        self._unborn = _unborn(suspects)
         before = suspects = self._after_a_moment(owner, suspects, grace, tasks_before)
         if not suspects:
             self._ledger.open()
@@ -83,7 +85,7 @@ class Judging:
         waiting = [task for loop in self._watch.open_loops() for task in tasks.pending(loop)]
         is_alone = self._is_alone(owner)
         collect(_YOUNG)  # which is all that most garbage needs, and costs little beside a heap
-        suspects = self._looking.look(owner, tasks_before)
+        suspects = self._look(owner, tasks_before)
         freed = self._freed(owner, before, suspects) if is_alone else []
         if not suspects and not freed:
             self._ledger.open()
@@ -91,7 +93,7 @@ class Judging:
         if not freed and self._watch.keepers and self._are_kept(owner, suspects, kinds, is_searched=False):
             return []
         collect()
-        suspects = self._looking.look(owner, tasks_before)
+        suspects = self._look(owner, tasks_before)
         freed = self._freed(owner, before, suspects) if is_alone else []
         suspects = self._settled(owner, suspects, grace, tasks_before, kinds)
         suspects = self._lasting(owner, suspects, tasks_before)
@@ -100,7 +102,7 @@ class Judging:
         suspects = self._with_holdings(suspects, records, keys, kinds)
         if self._are_released(suspects, records, keys, kinds):
             known = {each.key for each in suspects}
-            more = [each for each in self._looking.look(owner, tasks_before) if each.key not in known]
+            more = [each for each in self._look(owner, tasks_before) if each.key not in known]
             keys |= self._excused(owner, more, records, self.unsure)
             suspects += more
         found = rules.causes([*freed, *suspects], keys, kinds)
@@ -109,6 +111,18 @@ class Judging:
         questions = Questions()
         records |= {**pending_records(self._watch, found), **owner.left_tasks}
         return [self._explained(suspect, records, questions) for suspect in found]
+
+    def _look(self, owner: Owner, tasks_before: int) -> list[Suspect]:
+        """What is suspected now, but for descriptors that nobody has seen being opened and that were not there all the time.
+
+        Where threads are at work they may be theirs, open for a moment and not recorded yet, over and over.
+        """
+        suspects = self._looking.look(owner, tasks_before)
+        if _thread._count() == 0:
+            return suspects
+        now = _unborn(suspects)
+        self._unborn = {key: identity for key, identity in self._unborn.items() if now.get(key) == identity}
+        return [each for each in suspects if each.key not in now or each.key in self._unborn]
 
     def _with_holdings(
         self, suspects: list[Suspect], records: dict[int, Record], keys: set[int], kinds: Collection[Kind]
@@ -141,7 +155,7 @@ class Judging:
             if not suspects or not _thread._count():
                 break
             Real.sleep(pause)
-            suspects = self._looking.look(owner, tasks_before)
+            suspects = self._look(owner, tasks_before)
         return suspects
 
     def _settled(
@@ -154,7 +168,7 @@ class Judging:
             if looks == _LOOKS_BEFORE_ASKING and self._are_kept(owner, suspects, kinds):
                 return []
             self._wait(pause)
-            suspects = self._looking.look(owner, tasks_before)
+            suspects = self._look(owner, tasks_before)
         return self._without_late_garbage(owner, suspects, grace, tasks_before)
 
     def _without_late_garbage(
@@ -167,7 +181,7 @@ class Judging:
         if any(suspect.kind is Kind.THREADS for suspect in suspects) and collect():
             for pause in islice(pauses(grace), _LOOKS_AT_FIRST):
                 Real.sleep(pause)
-                suspects = self._looking.look(owner, tasks_before)
+                suspects = self._look(owner, tasks_before)
                 if not any(suspect.kind is Kind.THREADS for suspect in suspects):
                     break
         return suspects
@@ -247,11 +261,11 @@ class Judging:
 
     def _lasting(self, owner: Owner, suspects: list[Suspect], tasks_before: int) -> list[Suspect]:
         """The same suspects without descriptors that another thread has just opened and nobody has recorded yet."""
-        before = {each.key: descriptors.identity(-1 - each.key) for each in suspects if _is_unborn(each)}
+        before = _unborn(suspects)
         if not before or _thread._count() == 0:
             return suspects
         Real.sleep(_UNTIL_RECORDED)
-        after = {each.key for each in self._looking.look(owner, tasks_before) if before.get(each.key) is not None}
+        after = {each.key for each in self._look(owner, tasks_before) if before.get(each.key) is not None}
         lasting = {key for key in after if descriptors.identity(-1 - key) == before[key]}
         return [each for each in suspects if each.key not in before or each.key in lasting]
 
@@ -358,6 +372,7 @@ def _doing(suspect: Suspect, records: dict[int, Record]) -> str:
     return f"{DOING}in {where}" if where else ""
 
 
-def _is_unborn(suspect: Suspect) -> bool:
-    """Whether a descriptor was only found by looking: nobody has seen it being opened."""
-    return suspect.library == "os" and suspect.key < 0 and not suspect.stack
+def _unborn(suspects: list[Suspect]) -> dict[int, descriptors.Identity | None]:
+    """By key: descriptors that were only found by looking, as nobody has seen them being opened, and what they are now."""
+    found = (each.key for each in suspects if each.library == "os" and each.key < 0 and not each.stack)
+    return {key: descriptors.identity(-1 - key) for key in found}

@@ -166,12 +166,12 @@ class Ledger:
         return {fd for fd in unborn if _may_be_a_loops(fd)}
 
     @_walled
-    def suspects(self, unaccounted: Open, explained: set[int]) -> list[Suspect]:
+    def suspects(self, unaccounted: Open, explained: set[int], owner: Owner) -> list[Suspect]:
         """What nothing explains of the descriptors that an owner was to be asked about, and what is still open of it.
 
         Other threads open and close descriptors meanwhile, so `explained` has to be younger than the list.
         """
-        return self._told(unaccounted, explained, _Sockets())
+        return self._told(unaccounted, explained, _Sockets(), owner)
 
     @_walled
     def census(self, explained: set[int]) -> list[tuple[Suspect, int]]:
@@ -191,13 +191,17 @@ class Ledger:
         found = [(self._told({same[-1]: listing[same[-1]]}, explained, sockets), len(same)) for same in places.values()]
         return [(suspect, number) for suspects, number in found for suspect in suspects]
 
-    def _told(self, unaccounted: Open, explained: set[int], sockets: _Sockets) -> list[Suspect]:
+    def _told(
+        self, unaccounted: Open, explained: set[int], sockets: _Sockets, owner: Owner | None = None
+    ) -> list[Suspect]:
         found: dict[str, Suspect] = {}
         are_open = functools.cache(functools.partial(databases.are_open, self._watch.databases))
         for fd, identity in unaccounted.items():
             if fd in explained or descriptors.identity(fd) != identity or self._is_beside_its_file(fd, identity):
                 continue
             known = self._birth(fd)
+            if known is not None and owner not in (None, known[1]):  # another's, that has been recorded since
+                continue
             birth = None if known is None else known[0]
             if birth is not None and birth.is_import():
                 self.disown(fd)

@@ -103,7 +103,7 @@ class Looking:
         suspects = [suspect for suspect in suspects if not self._is_explained(suspect, explained)]
         if unaccounted:
             explained |= {*self._held_descriptors(sockets=True), *children.pipes_of_ended()}
-            suspects += self._without_native(self._ledger.suspects(unaccounted, explained), owner)
+            suspects += self._without_native(self._ledger.suspects(unaccounted, explained, owner), owner)
         suspects = [suspect for suspect in suspects if not infrastructure.is_of_a_tool(suspect)]
         blind = self._blind()
         seen = [suspect for suspect in suspects if not _is_out_of_sight(suspect, blind)] if blind else suspects
