@@ -24,6 +24,7 @@ from unittest import mock
 from unittest.mock import ANY
 
 import pytest
+from inner import Inner
 from marked import Leaks, Marked
 
 from pytest_httpleak import databases, opennumbers
@@ -1079,3 +1080,24 @@ def test_a_socket_that_may_be_the_tests_own_is_its_leak(
             os.close(of_fixture)
     for each in (stub.channel, *mine):
         each.close()
+
+
+ON_INSTANCES = """
+import os
+
+
+class TestPipes:
+    def setup_method(self):
+        self.pipe = os.pipe()
+        os.close(self.pipe[0])
+
+    def test_leaks(self):
+        pass
+"""
+
+
+def test_a_number_that_the_instance_of_a_test_keeps_has_its_place_there(inner: Inner) -> None:
+    inner.write(test_a=ON_INSTANCES)
+    inner.run()
+    ((finding,),) = (row["findings"] for row in inner.report["tests"])
+    assert finding["held_by"] == "self.pipe[1] of TestPipes"

@@ -851,6 +851,26 @@ def test_that_a_loop_is_the_current_one_says_less_than_who_has_it(program: Any, 
     )
 
 
+@pytest.mark.parametrize(("is_over", "text"), [(True, "module attribute program.tasks[0]"), (False, "task 'it'")])
+def test_a_task_is_told_while_it_is_pending_and_who_keeps_it_afterwards(
+    program: Any, ending: contextlib.ExitStack, is_over: bool, text: str
+) -> None:
+    async def make() -> Client:
+        client = Client()
+        if not is_over:
+            await asyncio.Event().wait()
+        return client
+
+    async def main() -> Any:
+        program.tasks = [asyncio.create_task(make(), name="it")]
+        await asyncio.sleep(0)
+        return program.tasks[0]
+
+    task = ending.enter_context(asyncio.Runner()).run(main())
+    client = task.result() if is_over else task.get_coro().cr_frame.f_locals["client"]
+    assert references.held_by(client) == text
+
+
 def test_what_nobody_holds_is_held_by_nobody() -> None:
     assert references.held_by(Client()) is None
 

@@ -222,9 +222,9 @@ _OF_THREADS: Final = (("._args[", "argument "), ("._kwargs[", "argument "), ("._
 
 
 def task_at(step: Step) -> Root | None:
-    """A task as the end of a path, used where no module, class or fixture is as near."""
+    """A task that is not over as the end of a path, used where no module, class or fixture is as near."""
     thing = step.thing
-    is_task = type(thing).__name__ == "Task" and hasattr(thing, "get_name")
+    is_task = type(thing).__name__ == "Task" and hasattr(thing, "get_name") and thing.done() is not True
     return Root("asyncio", f"task {thing.get_name()!r}") if is_task else None
 
 

@@ -348,7 +348,13 @@ def _held_by(suspect: Suspect, records: dict[int, Record], questions: Questions)
     if text is None:
         return None
     questions.answered(suspect)
-    return text.replace(record.INSIDE, "", 1) + record.place()
+    return _at_place(text.replace(record.INSIDE, "", 1), record.place())
+
+
+def _at_place(text: str, place: str) -> str:
+    """The same with the place in what is kept, which in a test's instance comes before the name of its class."""
+    attribute_of, of, instance = text.partition(" of ") if text.startswith("self") else (text, "", "")
+    return attribute_of + place + of + instance
 
 
 def _may_count(suspects: Sequence[Suspect], kinds: Collection[Kind]) -> bool:
