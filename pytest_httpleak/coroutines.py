@@ -8,10 +8,10 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final
 
 from pytest_httpleak.asking import attribute, attributes_of, defined_in, is_a, mro_of
+from pytest_httpleak.interruptions import pass_on
 
 # Of coroutines, generators and asynchronous generators; and the interpreter's own objects between them.
 _FRAMES: Final = ("cr_frame", "gi_frame", "ag_frame")
-_BELOW: Final = ("cr_await", "gi_yieldfrom", "ag_await")
 _BETWEEN: Final = frozenset("anext_awaitable async_generator_asend async_generator_athrow coroutine_wrapper".split())
 _DEEPEST: Final = 80  # as many as are looked at of a stack
 
@@ -22,11 +22,40 @@ def awaits(coroutine: Any) -> Iterator[Any]:
     for _ in range(_DEEPEST):
         if frame_of(current) is not None:
             yield current
-            current = next(filter(None, (attribute(current, name) for name in _BELOW)), None)
+            current = _below(current)
         elif type(current).__name__ in _BETWEEN:
             current = next((part for part in gc.get_referents(current) if frame_of(part) is not None), None)
         else:
             current = _inside(current)
+
+
+def _below(thing: Any) -> Any:
+    """What a coroutine or generator waits in; None where it does not, as one that another thread runs."""
+    for ask in (_below_coroutine, _below_generator, _below_asynchronous):
+        try:
+            found = ask(thing)
+        except Exception as error:  # noqa: BLE001  # it is of another sort, or somebody's own
+            pass_on(error)
+        else:
+            return found
+    return None
+
+
+# Python 3.11 and 3.12 lose their way in the frame of one that runs, and may crash. So each is asked whether it does in the same
+# breath: without a call in between no other thread can begin to run it.
+
+
+def _below_coroutine(thing: Any) -> Any:
+    return None if thing.cr_running else thing.cr_await
+
+
+def _below_generator(thing: Any) -> Any:
+    return None if thing.gi_running else thing.gi_yieldfrom
+
+
+def _below_asynchronous(thing: Any) -> Any:
+    """`ag_running` is said of one that waits, too; a frame has one behind it only while it runs."""
+    return None if thing.ag_frame is None or thing.ag_frame.f_back is not None else thing.ag_await
 
 
 def qualname(coroutine: Any) -> str:
