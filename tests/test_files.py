@@ -1100,6 +1100,9 @@ def test_a_class_that_inherits_from_a_stand_in_works(session: Session) -> None:
 def test_a_poller_from_a_descriptor_is_still_made(session: Session) -> None:
     with select.epoll() as poller:
         assert isinstance(poller, select.epoll)
+        assert isinstance(mock.Mock(spec=select.epoll), select.epoll)
+        assert not isinstance(mock.Mock(spec=select.poll), select.epoll)
+        assert issubclass(select.epoll, select.epoll)
         again = select.epoll.fromfd(os.dup(poller.fileno()))
         again.close()
 

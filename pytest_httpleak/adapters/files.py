@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks
+from pytest_httpleak.asking import attribute
 from pytest_httpleak.bystanders import HandlerRecord, record_all
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.opennumbers import is_open, open_numbers
@@ -286,10 +287,14 @@ def _stand_in(
             return thing
 
         def __instancecheck__(cls, thing: Any) -> bool:
-            return isinstance(thing, original) if cls is stand_in else super().__instancecheck__(thing)
+            if cls is not stand_in:
+                return super().__instancecheck__(thing)
+            return isinstance(thing, original) or attribute(thing, "__class__") is stand_in  # as a mock of it says
 
         def __subclasscheck__(cls, other: Any) -> bool:
-            return issubclass(other, original) if cls is stand_in else super().__subclasscheck__(other)
+            if cls is not stand_in:
+                return super().__subclasscheck__(other)
+            return other is stand_in or issubclass(other, original)
 
         def __getattr__(cls, name: str) -> Any:
             return getattr(original, name)
