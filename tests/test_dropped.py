@@ -415,3 +415,12 @@ def test_at_first_only_those_are_asked_about_that_a_few_steps_lead_to(steps: int
     for _ in range(steps - 1):
         end = [end]
     assert are_only_in({id(thing): thing}, [end], levels=levels) is is_told
+
+
+def test_what_only_a_cycle_seems_to_hold_is_held_by_what_is_not_seen() -> None:
+    """By a variable, say: garbage would have been collected."""
+    thing, other = Plain(), Plain()
+    thing.__dict__["other"], other.__dict__["thing"] = other, thing
+    assert not are_only_in({id(thing): thing}, [[]])
+    end = [other]
+    assert are_only_in({id(thing): thing}, [end])

@@ -851,7 +851,17 @@ def test_that_a_loop_is_the_current_one_says_less_than_who_has_it(program: Any, 
     )
 
 
-@pytest.mark.parametrize(("is_over", "text"), [(True, "module attribute program.tasks[0]"), (False, "task 'it'")])
+@pytest.mark.parametrize(
+    ("is_over", "text"),
+    [
+        pytest.param(
+            True,
+            "module attribute program.tasks[0]",
+            marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="a task's result does not lead to the task"),
+        ),
+        (False, "task 'it'"),
+    ],
+)
 def test_a_task_is_told_while_it_is_pending_and_who_keeps_it_afterwards(
     program: Any, ending: contextlib.ExitStack, is_over: bool, text: str
 ) -> None:

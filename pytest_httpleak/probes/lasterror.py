@@ -97,7 +97,7 @@ def ends_of(
 ) -> set[int] | None:
     """Which of what is `kept` holds some things, by their identities, in the end; None where something else does, too.
 
-    Warnings that somebody has recorded, pytest as a rule, keep nothing: each has the thing that it is about, which was dropped.
+    So do warnings that somebody has recorded, pytest as a rule, each with the thing that it is about, which was dropped.
     None, too, of no things, and where it cannot be told in time. Whatever nothing refers to is kept by code in C: a context
     variable, what is registered with `atexit`, a function at work. What is `passing` refers to things, and keeps none; `outside`
     are identities of what is kept elsewhere, where the collector does not look. `until` is a time of the thread's own, in
@@ -118,14 +118,14 @@ def ends_of(
             if children.is_running(referrer):  # which `subprocess` keeps if it is dropped
                 return None
             held.update(map(id, referents_of(referrer)))
-            if id(referrer) in ends:
+            if id(referrer) in ends or type(referrer) is warning:
                 reached.add(id(referrer))
-            elif id(referrer) not in seen and type(referrer) is not warning:
+            elif id(referrer) not in seen:
                 above[id(referrer)] = referrer
         if not level or not held.issuperset(level) or any(key in outside for key in level):
             return None
         if not above:
-            return reached
+            return reached or None  # those of a cycle are held by nothing that can be seen, as a variable is
         seen.update(above)
         if len(seen) > _MOST_PARTS or Real.thread_time() > until:
             return None
