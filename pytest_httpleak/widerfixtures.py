@@ -75,7 +75,7 @@ class WiderFixtures:
         That lasts until the last test below is over, and is not judged.
         """
         for node in item.listchain()[len(item.session._setupstate.stack) : -1]:
-            if type(node).setup is not Node.setup:
+            if type(node).setup is not Node.setup and "setup" not in node.__dict__:
                 node.__dict__["setup"] = functools.partial(self._set_up, node)
 
     def _set_up(self, node: Node) -> None:

@@ -435,3 +435,28 @@ def test_what_code_in_c_has_open_for_a_moment_in_another_thread_is_not_told_besi
     native.close(fd)
     assert looks > 2
     assert [each.kind.value for each in findings] == (["sockets"] if changes else ["sockets", "fds"])
+
+
+def test_what_a_thread_of_the_tests_own_opens_late_is_told(leaks: Leaks, session: Session, tmp_path: Path) -> None:
+    """In C, so that nobody sees it, and when the test is looked at already."""
+    is_looked_at, stop, look = threading.Event(), threading.Event(), Looking.look
+    beside = threading.Thread(target=stop.wait)
+    beside.start()
+
+    def late() -> None:
+        is_looked_at.wait()
+        opened.append(native.open(tmp_path, os.O_RDONLY))
+
+    def looking(self: Looking, *args: Any, **keywords: Any) -> Any:
+        found = look(self, *args, **keywords)
+        is_looked_at.set()
+        return found
+
+    opened: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Looking, "look", looking)
+        (finding,) = leaks(lambda: threading.Thread(target=late).start())
+    stop.set()
+    beside.join()
+    os.close(opened.pop())
+    assert (finding.kind.value, finding.created) == ("fds", None)

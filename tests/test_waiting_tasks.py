@@ -27,7 +27,11 @@ class Worker:
     async def run(self):
         one, other = socket.socketpair()
         with one, other:
-            await self.wait()
+            child = asyncio.create_task(asyncio.sleep(60))
+            try:
+                await self.wait()
+            finally:
+                child.cancel()
 
     async def stop(self):
         self.task.cancel()
@@ -100,10 +104,11 @@ def test_what_a_task_waits_for_does_not_keep_it(inner: Inner, imports: str, make
     }
     assert inner.report["fixtures"] == []
     (leaking,) = (row for row in inner.report["tests"] if row["outcome"] == "leaked")
-    assert [each["kind"] for each in leaking["findings"]] == ["tasks"]
+    assert [each["kind"] for each in leaking["findings"]] == ["tasks", "tasks"]  # and its child
 
 
 REGISTERED = """
+import functools
 import socket
 
 import pytest
@@ -135,6 +140,13 @@ def cls():
         Api.all.pop().sock.close()
 
 
+@pytest.fixture(scope="module")
+def make():
+    yield functools.partial(functools.partial(Api))
+    while Api.all:
+        Api.all.pop().sock.close()
+
+
 def test_makes_one(api):
     Api()
 
@@ -145,6 +157,10 @@ def test_lets_the_fixture_make_one(api):
 
 def test_makes_one_of_the_class_of_a_fixture(cls):
     cls()
+
+
+def test_makes_one_by_a_partial_function(make):
+    make()
 """
 
 

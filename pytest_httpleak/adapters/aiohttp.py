@@ -35,6 +35,7 @@ def attach(module: ModuleType, hooks: Hooks) -> None:
     hooks.after(module.ClientResponse, "__init__", exchanges.response_born)
     hooks.before(module.ClientResponse, "__del__", exchanges.response_dies)
     hooks.after(module.ClientWebSocketResponse, "__init__", exchanges.websocket_born)
+    hooks.before(module.client_proto.ResponseHandler, "close", exchanges.closing)
     hooks.after(module.connector.Connection, "__init__", exchanges.checked_out)
     hooks.before(module.connector.Connection, "__del__", exchanges.checkout_dies)
 
@@ -227,6 +228,11 @@ class _Exchanges:
             pool.made += 1
             record.destined = pool
         return record
+
+    def closing(self, protocol: Any, /, *args: Any, **kwargs: Any) -> None:
+        record = self._connections.get(protocol)
+        if record is not None:
+            record.closing = protocol._loop.is_closed() is not True
 
     def checkout_dies(self, connection: Any, /, *args: Any, **kwargs: Any) -> None:
         if connection._protocol is not None and connection._protocol.is_connected():

@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from contextvars import ContextVar
-from types import CellType, CodeType, CoroutineType, FrameType, FunctionType, GeneratorType, MethodType, ModuleType
+from types import CellType, CodeType, FrameType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any, Final
 
 from pytest_httpleak.asking import attribute, attributes_of, defined_in, is_a, mro_of, referents_of
@@ -95,14 +95,19 @@ _ATOMS: Final = frozenset(map(id, (str, bytes, int, float, bool, type(None))))  
 _RUNNERS: Final = ("_pytest", "pluggy", "pytest_httpleak")
 # What knows who waits for it, or how long for, and keeps none of them.
 _OF_WAITING: Final = ("asyncio.locks", "asyncio.timeouts", "anyio._core._synchronization", "async_timeout")
-_OF_SCOPES: Final = (("anyio._backends._asyncio", "CancelScope"), ("aiohttp.helpers", "TimerContext"))
+_OF_SCOPES: Final = (
+    ("anyio._backends._asyncio", "AsyncIOTaskInfo"),
+    ("anyio._backends._asyncio", "CancelScope"),
+    ("anyio._core._testing", "TaskInfo"),
+    ("aiohttp.helpers", "TimerContext"),
+)
 _CACHE: Final = type(functools.lru_cache(lambda: None))
 
 
 class _Sort:
     """The objects of one class: what there is to know of all of them, and how many were seen."""
 
-    __slots__ = ("cls", "code", "is_given", "is_led_through", "is_of_waiting", "is_plain", "kept", "number")
+    __slots__ = ("cls", "code", "is_future", "is_given", "is_led_through", "is_plain", "kept", "number")
 
     def __init__(self, cls: type) -> None:
         self.cls = cls  # which keeps its identity its own
@@ -113,7 +118,7 @@ class _Sort:
         module = str(attribute(cls, "__module__", ""))
         is_aside = module.startswith((*_RUNNERS, *_OF_WAITING)) or (module, cls.__name__) in _OF_SCOPES
         self.is_led_through = not is_loop and not is_aside
-        self.is_of_waiting = issubclass(cls, (CoroutineType, attribute(sys.modules.get("_asyncio"), "Future", ())))
+        self.is_future = issubclass(cls, attribute(sys.modules.get("_asyncio"), "Future", ()))
         # Not asked of a dict: there are classes without a hash, and hashes of somebody's own.
         self.code = "__code__" if cls is FunctionType else "gi_code" if cls is GeneratorType else None
         # By the class, and so by each of its objects: the caches of its methods, and whatever a class of the user's own has.
@@ -146,7 +151,7 @@ class Inside:
     """What is inside of some objects, in whatever way these like to keep it; looked at once, as far as it is asked for.
 
     What an event loop has in its books is not kept by it, as it has whatever is at work; nor what the test runner knows; nor
-    what waits for something: what a task that is kept has opened is asked of the task.
+    who waits for something that is kept.
     """
 
     def __init__(self, values: list[Any]) -> None:
@@ -196,8 +201,9 @@ class _Seen:
         for place, value in enumerate(values):
             own = self._sort_of(type(value))
             kept = list(own.kept)
-            if is_a(value, type):  # else it is plain
-                sort = self._sort_of(value)
+            cls = _called(value)
+            if is_a(cls, type):  # else it is plain
+                sort = self._sort_of(cls)
                 sort.number += 1
                 sort.is_given = True
                 kept += sort.kept
@@ -243,7 +249,9 @@ class _Seen:
                 below = gc.get_referents(part)
                 parts += _without_atoms(below)
                 room -= len(below)
-            elif sort.is_led_through and not (sort.is_of_waiting and _is_under_way(part)):
+            elif sort.is_future and _is_under_way(part):
+                parts.append(attribute(part, "_coro"))  # what a task runs it keeps, and not who waits for it
+            elif sort.is_led_through:
                 found.append(part)
         return found
 
@@ -254,10 +262,16 @@ class _Seen:
         return self._sorts[id(cls)]
 
 
+def _called(value: Any) -> Any:
+    """What a partial function calls in the end; anything else itself."""
+    while is_a(value, functools.partial):
+        value = value.func
+    return value
+
+
 def _is_under_way(part: Any) -> bool:
-    """Whether it is a task, future or coroutine that is not over: it leads to whoever waits for it, whom it does not keep."""
-    done = attribute(part, "done")
-    return done is None or done() is not True
+    """Whether a task or future is not over: it leads to whoever waits for it, whom it does not keep."""
+    return part.done() is not True
 
 
 def _without_atoms(parts: list[Any]) -> list[Any]:

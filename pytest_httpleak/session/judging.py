@@ -41,6 +41,7 @@ _UNTIL_RECORDED: Final = 0.002
 # and for less processor time than what decides: without an answer it is asked again after the grace.
 _LOOKS_BEFORE_ASKING: Final = 4
 _LOOKS_AT_FIRST: Final = 4  # within 15 ms
+_LOOKS_IN_A_ROW: Final = 4  # at which what is opened for moments is hardly there each time
 _YOUNG: Final = 1  # the generations that a collection takes what is not old from
 _MOST_ASKED_BEFORE: Final = 8  # what lives as long as the process is not made by the dozen
 _TO_SAVE_TIME: Final = 0.3
@@ -66,7 +67,10 @@ class Judging:
         self._code_of_test = code_of_test
         self._item = item
         self._dropped: Dropped | None = None  # as one is judged
-        self._unborn: dict[int, descriptors.Identity | None] = {}  # by key: those that were there at each look so far
+        # By key: descriptors that nobody has seen being opened, and at how many looks in a row they were there.
+        self._unborn: dict[int, tuple[descriptors.Identity | None, int]] = {}
+        self._looks = 1
+        self._had_threads = False  # of its owner's own, when it was looked at first
         self.unsure: set[int] = set()  # keys of suspects of whom there was no time to find out what keeps them
 
     def causes(
@@ -76,7 +80,8 @@ class Judging:
         if not _may_count(suspects, kinds):
             self._ledger.open()
             return []
-        self._unborn = _unborn(suspects)
+        self._unborn = {key: (identity, 1) for key, identity in _unborn(suspects).items()}
+        self._had_threads = not self._is_alone(owner)
         before = suspects = self._after_a_moment(owner, suspects, grace, tasks_before)
         if not suspects:
             self._ledger.open()
@@ -113,16 +118,11 @@ class Judging:
         return [self._explained(suspect, records, questions) for suspect in found]
 
     def _look(self, owner: Owner, tasks_before: int) -> list[Suspect]:
-        """What is suspected now, but for descriptors that nobody has seen being opened and that were not there all the time.
-
-        Where threads are at work they may be theirs, open for a moment and not recorded yet, over and over.
-        """
+        """What is suspected now."""
         suspects = self._looking.look(owner, tasks_before)
-        if _thread._count() == 0:
-            return suspects
-        now = _unborn(suspects)
-        self._unborn = {key: identity for key, identity in self._unborn.items() if now.get(key) == identity}
-        return [each for each in suspects if each.key not in now or each.key in self._unborn]
+        before, now, self._looks = self._unborn, _unborn(suspects), self._looks + 1
+        self._unborn = {key: (each, _in_a_row(before.get(key), each)) for key, each in now.items()}
+        return suspects
 
     def _with_holdings(
         self, suspects: list[Suspect], records: dict[int, Record], keys: set[int], kinds: Collection[Kind]
@@ -260,14 +260,22 @@ class Judging:
         return self._dropped
 
     def _lasting(self, owner: Owner, suspects: list[Suspect], tasks_before: int) -> list[Suspect]:
-        """The same suspects without descriptors that another thread has just opened and nobody has recorded yet."""
+        """The same without descriptors that nobody has seen being opened, and that were not there at each look.
+
+        Where threads are at work they may be theirs, open for a moment and not recorded yet, over and over. What a thread of
+        the owner's own opens late is there to stay.
+        """
         before = _unborn(suspects)
         if not before or _thread._count() == 0:
             return suspects
-        Real.sleep(_UNTIL_RECORDED)
-        after = {each.key for each in self._look(owner, tasks_before) if before.get(each.key) is not None}
-        lasting = {key for key in after if descriptors.identity(-1 - key) == before[key]}
-        return [each for each in suspects if each.key not in before or each.key in lasting]
+        for _ in range(_LOOKS_IN_A_ROW if self._had_threads else 1):
+            Real.sleep(_UNTIL_RECORDED)
+            self._look(owner, tasks_before)
+        return [each for each in suspects if each.key not in before or self._is_there_to_stay(each.key)]
+
+    def _is_there_to_stay(self, key: int) -> bool:
+        enough = min(self._looks, _LOOKS_IN_A_ROW) if self._had_threads else self._looks
+        return key in self._unborn and self._unborn[key][1] >= enough
 
     def _freed(self, owner: Owner, before: list[Suspect], after: list[Suspect]) -> list[Suspect]:
         """What only the garbage collector has put right just now; nothing where a thread may have done so."""
@@ -376,6 +384,11 @@ def _doing(suspect: Suspect, records: dict[int, Record]) -> str:
     idents = (claim[1] for claim in suspect.claims if isinstance(claim, tuple) and claim[0] == "thread")
     where = running.describe(next(idents, None))
     return f"{DOING}in {where}" if where else ""
+
+
+def _in_a_row(before: tuple[descriptors.Identity | None, int] | None, now: descriptors.Identity | None) -> int:
+    """At how many looks in a row a descriptor was there, this one included."""
+    return before[1] + 1 if before is not None and before[0] == now else 1
 
 
 def _unborn(suspects: list[Suspect]) -> dict[int, descriptors.Identity | None]:
