@@ -29,6 +29,12 @@ def attribute(thing: object, name: str, default: Any = None) -> Any:
         return default
 
 
+def is_over(future: object) -> bool:
+    """Whether that is one of asyncio's futures or tasks, and done: by its own word, whatever a class of the user's says."""
+    cls = attribute(sys.modules.get("_asyncio"), "Future")
+    return is_a(cls, type) and is_a(future, cls) and bool(cls.done(future))
+
+
 def is_mock(thing: object) -> bool:
     """Whether that is one of `unittest.mock`'s, or a function that it has made in the likeness of another."""
     cls = attribute(sys.modules.get("unittest.mock"), "NonCallableMock")

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from types import CellType, CodeType, FrameType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any, Final
 
-from pytest_httpleak.asking import attribute, attributes_of, defined_in, is_a, mro_of, referents_of
+from pytest_httpleak.asking import attribute, attributes_of, defined_in, is_a, is_over, mro_of, referents_of
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.sites import Birth, file_of_class, is_installed_file, is_user_class, is_user_file
 
@@ -249,7 +249,7 @@ class _Seen:
                 below = gc.get_referents(part)
                 parts += _without_atoms(below)
                 room -= len(below)
-            elif sort.is_future and _is_under_way(part):
+            elif sort.is_future and not is_over(part):
                 parts.append(attribute(part, "_coro"))  # what a task runs it keeps, and not who waits for it
             elif sort.is_led_through:
                 found.append(part)
@@ -267,11 +267,6 @@ def _called(value: Any) -> Any:
     while is_a(value, functools.partial):
         value = value.func
     return value
-
-
-def _is_under_way(part: Any) -> bool:
-    """Whether a task or future is not over: it leads to whoever waits for it, whom it does not keep."""
-    return part.done() is not True
 
 
 def _without_atoms(parts: list[Any]) -> list[Any]:

@@ -10,7 +10,7 @@ import threading
 import types
 from typing import Any, Final, NamedTuple
 
-from pytest_httpleak.asking import attribute, is_a, module_of, mro_of, own_attribute
+from pytest_httpleak.asking import attribute, is_a, is_over, module_of, mro_of, own_attribute
 
 CACHE: Final = type(functools.lru_cache(lambda: None))
 _LONGEST_KEY: Final = 60
@@ -224,7 +224,7 @@ _OF_THREADS: Final = (("._args[", "argument "), ("._kwargs[", "argument "), ("._
 def task_at(step: Step) -> Root | None:
     """A task that is not over as the end of a path, used where no module, class or fixture is as near."""
     thing = step.thing
-    is_task = type(thing).__name__ == "Task" and hasattr(thing, "get_name") and thing.done() is not True
+    is_task = type(thing).__name__ == "Task" and hasattr(thing, "get_name") and not is_over(thing)
     return Root("asyncio", f"task {thing.get_name()!r}") if is_task else None
 
 
