@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from inner import Inner
 
-from pytest_httpleak.probes.lasterror import FAR, NEAR, are_only_in
+from pytest_httpleak.probes.lasterror import FAR, NEAR, ends_of
 
 CASES = """
 import multiprocessing
@@ -414,13 +414,13 @@ def test_at_first_only_those_are_asked_about_that_a_few_steps_lead_to(steps: int
     end: list[Any] = [thing]
     for _ in range(steps - 1):
         end = [end]
-    assert are_only_in({id(thing): thing}, [end], levels=levels) is is_told
+    assert (ends_of({id(thing): thing}, [end], levels=levels) is not None) is is_told
 
 
 def test_what_only_a_cycle_seems_to_hold_is_held_by_what_is_not_seen() -> None:
     """By a variable, say: garbage would have been collected."""
     thing, other = Plain(), Plain()
     thing.__dict__["other"], other.__dict__["thing"] = other, thing
-    assert not are_only_in({id(thing): thing}, [[]])
+    assert ends_of({id(thing): thing}, [[]]) is None
     end = [other]
-    assert are_only_in({id(thing): thing}, [end])
+    assert ends_of({id(thing): thing}, [end]) == {id(end)}

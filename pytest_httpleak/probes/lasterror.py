@@ -72,20 +72,6 @@ def _tearing_down() -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def are_only_in(
-    things: dict[int, Any],
-    kept: list[Any],
-    *,
-    passing: Collection[Any] = (),
-    outside: Collection[int] = (),
-    until: float = math.inf,
-    levels: int = FAR,
-) -> bool:
-    """Whether `ends_of` finds that these things are held by nothing else."""
-    found = ends_of(things, kept, passing=passing, outside=outside, until=until, levels=levels)
-    return found is not None
-
-
 def ends_of(
     things: dict[int, Any],
     kept: list[Any],

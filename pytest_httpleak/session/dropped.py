@@ -69,7 +69,7 @@ class Dropped:
             if place not in waiting and len(waiting) < _MOST_PLACES:
                 waiting[place] = found = frozenset(withblocks.generators(suspect))
                 if found not in answers:
-                    answers[found] = lasterror.are_only_in(databases.living(found), self._frames)
+                    answers[found] = lasterror.ends_of(databases.living(found), self._frames) is not None
             if answers[waiting.get(place, frozenset())]:
                 keys.add(suspect.key)
         return keys
@@ -113,7 +113,7 @@ class _Ends:
 
     def _are_alone(self, parts: list[Any]) -> bool:
         known = [*self._frames, self._item, self._item.__dict__]
-        return lasterror.are_only_in({id(parts[0]): parts[0]}, known, passing=[parts])
+        return lasterror.ends_of({id(parts[0]): parts[0]}, known, passing=[parts]) is not None
 
 
 class _Search:
