@@ -8,45 +8,38 @@ from itertools import islice
 from types import CodeType
 from typing import Any, Final
 
-from pytest_httpleak import hints, rules
+from pytest_httpleak import rules
 from pytest_httpleak.asking import collect
 from pytest_httpleak.clocks import Real
-from pytest_httpleak.model.facts import replace
-from pytest_httpleak.model.findings import DOING, Suspect
+from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
-from pytest_httpleak.probes import children, descriptors, infrastructure, reactors, references, tasks
+from pytest_httpleak.probes import children, infrastructure, reactors, tasks
 from pytest_httpleak.records import Record
 from pytest_httpleak.session.bare import bare_records
 from pytest_httpleak.session.dropped import Dropped
 from pytest_httpleak.session.excusing import excused
+from pytest_httpleak.session.explaining import explained
 from pytest_httpleak.session.keeping import (
     SEARCH,
-    Questions,
     is_idle_worker,
     keepers_of,
     may_be_excused,
-    resource_of,
 )
 from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.session.looking import Looking
 from pytest_httpleak.session.pendingtasks import pending_records
 from pytest_httpleak.session.settling import pauses
-
-# Seconds in which a thread that is interrupted between making something and having it recorded goes on.
-_UNTIL_RECORDED: Final = 0.002
+from pytest_httpleak.session.unseen import Unseen
 
 # What lives as long as the process is asked about after a few milliseconds, so that a clean test need not wait for it,
 # and for less processor time than what decides: without an answer it is asked again after the grace.
 _LOOKS_BEFORE_ASKING: Final = 4
 _LOOKS_AT_FIRST: Final = 4  # within 15 ms
-_LOOKS_IN_A_ROW: Final = 4  # at which what is opened for moments is hardly there each time
 _YOUNG: Final = 1  # the generations that a collection takes what is not old from
 _MOST_ASKED_BEFORE: Final = 8  # what lives as long as the process is not made by the dozen
 _TO_SAVE_TIME: Final = 0.3
-
-_NOT_KNOWN: Final = "not known: there are too many objects to search, which is why this is only a warning"
 
 
 class Judging:
@@ -67,10 +60,7 @@ class Judging:
         self._code_of_test = code_of_test
         self._item = item
         self._dropped: Dropped | None = None  # as one is judged
-        # By key: descriptors that nobody has seen being opened, and at how many looks in a row they were there.
-        self._unborn: dict[int, tuple[descriptors.Identity | None, int]] = {}
-        self._looks = 1
-        self._had_threads = False  # of its owner's own, when it was looked at first
+        self._unseen = Unseen((), had_threads=False)
         self.unsure: set[int] = set()  # keys of suspects of whom there was no time to find out what keeps them
 
     def causes(
@@ -80,8 +70,7 @@ class Judging:
         if not _may_count(suspects, kinds):
             self._ledger.open()
             return []
-        self._unborn = {key: (identity, 1) for key, identity in _unborn(suspects).items()}
-        self._had_threads = not self._is_alone(owner)
+        self._unseen = Unseen(suspects, had_threads=not self._is_alone(owner))
         before = suspects = self._after_a_moment(owner, suspects, grace, tasks_before)
         if not suspects:
             self._ledger.open()
@@ -101,7 +90,7 @@ class Judging:
         suspects = self._look(owner, tasks_before)
         freed = self._freed(owner, before, suspects) if is_alone else []
         suspects = self._settled(owner, suspects, grace, tasks_before, kinds)
-        suspects = self._lasting(owner, suspects, tasks_before)
+        suspects = self._unseen.without_passing(suspects, lambda: self._look(owner, tasks_before))
         records = self._records(owner)
         keys = self._excused(owner, suspects, records, self.unsure)
         suspects = self._with_holdings(suspects, records, keys, kinds)
@@ -113,15 +102,13 @@ class Judging:
         found = rules.causes([*freed, *suspects], keys, kinds)
         del waiting
         self._ledger.open()
-        questions = Questions()
         records |= {**pending_records(self._watch, found), **owner.left_tasks}
-        return [self._explained(suspect, records, questions) for suspect in found]
+        return explained(found, records, self.unsure, self._looking.wall.note)
 
     def _look(self, owner: Owner, tasks_before: int) -> list[Suspect]:
         """What is suspected now."""
         suspects = self._looking.look(owner, tasks_before)
-        before, now, self._looks = self._unborn, _unborn(suspects), self._looks + 1
-        self._unborn = {key: (each, _in_a_row(before.get(key), each)) for key, each in now.items()}
+        self._unseen.look(suspects)
         return suspects
 
     def _with_holdings(
@@ -135,17 +122,6 @@ class Judging:
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._looking.wall.note(error)
             return suspects
-
-    def _explained(self, suspect: Suspect, records: dict[int, Record], questions: Questions) -> Suspect:
-        """The same with what refers to it and how to mend it, which no error may make a leak less."""
-        held_by, hint, summary = suspect.held_by, suspect.hint, suspect.summary
-        try:
-            held_by = _NOT_KNOWN if suspect.key in self.unsure else _held_by(suspect, records, questions)
-            hint = hints.for_good(hints.hint(suspect, resource_of(suspect, records)), suspect, held_by)
-            summary += _doing(suspect, records)
-        except Exception as error:  # noqa: BLE001  # this is the wall
-            self._looking.wall.note(error)
-        return replace(suspect, held_by=held_by, hint=hint, summary=summary)
 
     def _after_a_moment(self, owner: Owner, suspects: list[Suspect], grace: float, tasks_before: int) -> list[Suspect]:
         """What is suspected yet where a thread may just be ending what C code has opened: all else costs more than a moment."""
@@ -259,24 +235,6 @@ class Judging:
             self._dropped = Dropped(owner, None if owner.scope == "block" else self._item())
         return self._dropped
 
-    def _lasting(self, owner: Owner, suspects: list[Suspect], tasks_before: int) -> list[Suspect]:
-        """The same without descriptors that nobody has seen being opened, and that were not there at each look.
-
-        Where threads are at work they may be theirs, open for a moment and not recorded yet, over and over. What a thread of
-        the owner's own opens late is there to stay.
-        """
-        before = _unborn(suspects)
-        if not before or _thread._count() == 0:
-            return suspects
-        for _ in range(_LOOKS_IN_A_ROW if self._had_threads else 1):
-            Real.sleep(_UNTIL_RECORDED)
-            self._look(owner, tasks_before)
-        return [each for each in suspects if each.key not in before or self._is_there_to_stay(each.key)]
-
-    def _is_there_to_stay(self, key: int) -> bool:
-        enough = min(self._looks, _LOOKS_IN_A_ROW) if self._had_threads else self._looks
-        return key in self._unborn and self._unborn[key][1] >= enough
-
     def _freed(self, owner: Owner, before: list[Suspect], after: list[Suspect]) -> list[Suspect]:
         """What only the garbage collector has put right just now; nothing where a thread may have done so."""
         if not self._is_alone(owner):
@@ -347,51 +305,9 @@ class Judging:
                     self._ledger.disown(claim[1])
 
 
-def _held_by(suspect: Suspect, records: dict[int, Record], questions: Questions) -> str | None:
-    """What refers to a resource, in words."""
-    if not questions.may_ask(suspect) or resource_of(suspect, records) is None:
-        return None
-    record = records[suspect.key]
-    text = references.held_by(record.as_users_have_it())
-    if text is None:
-        return None
-    questions.answered(suspect)
-    return _at_place(text.replace(record.INSIDE, "", 1), record.place())
-
-
-def _at_place(text: str, place: str) -> str:
-    """The same with the place in what is kept, which in a test's instance comes before the name of its class."""
-    attribute_of, of, instance = text.partition(" of ") if text.startswith("self") else (text, "", "")
-    return attribute_of + place + of + instance
-
-
 def _may_count(suspects: Sequence[Suspect], kinds: Collection[Kind]) -> bool:
     """Whether there are any of the kinds that are watched, or what may answer for such."""
     return any(suspect.kind in kinds or suspect.kind in _ANSWERING for suspect in suspects)
 
 
 _ANSWERING: Final = (Kind.TASKS, Kind.THREADS)
-
-
-def _doing(suspect: Suspect, records: dict[int, Record]) -> str:
-    """What a thread does at this moment, to be added to what it is."""
-    if suspect.kind is not Kind.THREADS:
-        return ""
-    from pytest_httpleak.probes import running  # here, as a clean run has no suspect
-
-    if is_idle_worker(records.get(suspect.key)):
-        return f"{DOING}waiting for a job"
-    idents = (claim[1] for claim in suspect.claims if isinstance(claim, tuple) and claim[0] == "thread")
-    where = running.describe(next(idents, None))
-    return f"{DOING}in {where}" if where else ""
-
-
-def _in_a_row(before: tuple[descriptors.Identity | None, int] | None, now: descriptors.Identity | None) -> int:
-    """At how many looks in a row a descriptor was there, this one included."""
-    return before[1] + 1 if before is not None and before[0] == now else 1
-
-
-def _unborn(suspects: list[Suspect]) -> dict[int, descriptors.Identity | None]:
-    """By key: descriptors that were only found by looking, as nobody has seen them being opened, and what they are now."""
-    found = (each.key for each in suspects if each.library == "os" and each.key < 0 and not each.stack)
-    return {key: descriptors.identity(-1 - key) for key in found}
