@@ -7,7 +7,9 @@ from typing import Any, ClassVar, Final
 from pytest_httpleak.aiohttppools import origin_of
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
-from pytest_httpleak.records import Record, Table, has_sender, type_name
+from pytest_httpleak.records import Record, type_name
+from pytest_httpleak.senders import has_sender
+from pytest_httpleak.tables import Table
 
 _LOST_PLACE: Final = (
     "nothing gives this place back until the session is closed, and with all places lost each request waits for ever: "

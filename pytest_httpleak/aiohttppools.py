@@ -12,8 +12,9 @@ from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.model.pools import PoolState
 from pytest_httpleak.opennumbers import fileno
-from pytest_httpleak.records import Record, Table, together
+from pytest_httpleak.records import Record, together
 from pytest_httpleak.socketrecords import SocketRecord, record_of
+from pytest_httpleak.tables import Table
 
 _now = time.monotonic  # the clock of asyncio's loops too, bound here so that a test which freezes time cannot change it
 

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Final
 from pytest_httpleak.aiohttppools import ConnectorRecord, Finalized, descriptor_of, taken
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
-from pytest_httpleak.records import Record, Table
+from pytest_httpleak.records import Record
 from pytest_httpleak.socketrecords import SocketRecord
+from pytest_httpleak.tables import Table
 
 _THROWN_AWAY: Final = "this is the library's own doing: upgrade aiohttp"
 _LOOP_CLOSED: Final = (

@@ -13,8 +13,10 @@ from typing import Any
 
 from pytest_httpleak.coroutines import frame_of_task, qualname
 from pytest_httpleak.owners import Owner
-from pytest_httpleak.records import RUNNER_TASKS, Table, Worker
-from pytest_httpleak.sites import Birth, capture, is_user_class, is_user_frame
+from pytest_httpleak.records import RUNNER_TASKS, Worker
+from pytest_httpleak.sites import Birth, capture
+from pytest_httpleak.tables import Table
+from pytest_httpleak.userfiles import is_user_class, is_user_frame
 
 _active_threads: dict[int, Any] = getattr(threading, "_active", {})
 _get_ident, _getframe = threading.get_ident, sys._getframe

@@ -11,7 +11,7 @@ import pytest
 from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.model.findings import Finding, outcome_of
 from pytest_httpleak.model.rows import FixtureRow
-from pytest_httpleak.sites import is_user_module
+from pytest_httpleak.userfiles import is_user_module
 
 _MOST_WRAPPERS: Final = 100  # around a function: what stands in for one may say that it is around ever another one
 

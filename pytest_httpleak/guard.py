@@ -19,7 +19,7 @@ from pytest_httpleak.results import CLEAN, ROW, Results
 from pytest_httpleak.session.checks import Check
 from pytest_httpleak.session.core import Session
 from pytest_httpleak.settings import Mode, RunSettings, Settings, is_marked, settings_for, with_later_marks
-from pytest_httpleak.sites import set_tests
+from pytest_httpleak.userfiles import set_tests
 from pytest_httpleak.widerfixtures import WiderFixtures
 
 if TYPE_CHECKING:

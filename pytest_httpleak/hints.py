@@ -13,8 +13,9 @@ from pytest_httpleak.model.findings import Site, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.probes import infrastructure
 from pytest_httpleak.records import WEBSOCKET
-from pytest_httpleak.sites import HTTP_PACKAGES, place_at
+from pytest_httpleak.sites import place_at
 from pytest_httpleak.standardhints import URLOPEN, by_maker
+from pytest_httpleak.userfiles import HTTP_PACKAGES
 
 _CLOSE_RESPONSE: Final = {
     "http.client": (

@@ -10,8 +10,9 @@ from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.model.pools import PoolState
-from pytest_httpleak.records import Record, Table, together
+from pytest_httpleak.records import Record, together
 from pytest_httpleak.socketrecords import SocketRecord, dropped, held_socket, record_of
+from pytest_httpleak.tables import Table
 
 _CLOSE_POOL: Final = {
     False: "use it in a `with` block, or call its `.close()` in a `finally`",

@@ -10,8 +10,10 @@ from pytest_httpleak.httpcorepools import PoolRecord, holding_of, origin_of, pla
 from pytest_httpleak.model.facts import replace
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
-from pytest_httpleak.records import Record, Table, has_sender
+from pytest_httpleak.records import Record
+from pytest_httpleak.senders import has_sender
 from pytest_httpleak.socketrecords import SocketRecord, record_of
+from pytest_httpleak.tables import Table
 
 _CLOSE_RESPONSE: Final = {
     False: "use `with client.stream(...) as response:`, or call `response.close()` in a `finally`",

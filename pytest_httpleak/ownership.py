@@ -17,8 +17,10 @@ from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.opennumbers import native
 from pytest_httpleak.owners import Owner, Taken, TaskRecord
 from pytest_httpleak.patches import Patches, Wall
-from pytest_httpleak.records import Address, Record, Table, reference, reference_to_holder
+from pytest_httpleak.records import Record
 from pytest_httpleak.sites import Birth, capture
+from pytest_httpleak.tables import Table
+from pytest_httpleak.weakrefs import Address, reference, reference_to_holder
 
 _fstat, _getframe, _get_ident = native.fstat, sys._getframe, threading.get_ident
 

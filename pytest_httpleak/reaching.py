@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_httpleak.asking import MAPPINGS, attributes_of, is_a, slots_of
-from pytest_httpleak.records import Table
+from pytest_httpleak.tables import Table
 
 
 def reachable(thing: object, table: Table, *, depth: int = 3) -> list[Any]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import sys
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from pytest_httpleak.asking import own_attribute
-from pytest_httpleak.model.facts import Facts
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.sites import Birth
 
@@ -36,56 +33,6 @@ class Owner(Protocol):
 
     def outlives(self, other: Any) -> bool:
         """Whether what this one has made may be used by what the other has, and is still there when that is judged."""
-
-
-class KeyedRef(weakref.ref):  # type: ignore[type-arg]  # the class is not generic at run time in a subclass with slots
-    """A weak reference that knows its record, so that one shared callback serves all."""
-
-    __slots__ = ("record",)
-    record: Record
-
-
-class Address(Facts):
-    """Where an object was that no weak reference can be made to; only a look at the heap tells whether it still is."""
-
-    key: int
-    cls: type
-
-
-def reference(thing: object) -> Callable[[], Any] | Address:
-    """A weak reference, or the address of an object that does without; an address is one already."""
-    if type(thing) is Address:
-        return thing
-    try:
-        return weakref.ref(thing)
-    except TypeError:
-        return Address(id(thing), type(thing))
-
-
-class FileReference:
-    """A weak reference to a file, which may be detached from the object that it was opened as; None once it is closed."""
-
-    __slots__ = ("_opened", "_raw")
-
-    def __init__(self, opened: object, raw: io.FileIO) -> None:
-        self._opened = weakref.ref(opened)
-        self._raw = weakref.ref(raw)
-
-    def __call__(self) -> Any:
-        raw = self._raw()
-        if raw is None or raw.closed:
-            return None
-        opened = self._opened()
-        return raw if opened is None else opened
-
-
-def reference_to_holder(thing: Any) -> Callable[[], Any] | Address:
-    """The same as `reference`, of an object that has a descriptor."""
-    raw = thing.buffer if type(thing) is io.TextIOWrapper else thing
-    kind = type(raw)
-    if kind is io.BufferedReader or kind is io.BufferedWriter or kind is io.BufferedRandom:
-        raw = raw.raw
-    return FileReference(thing, raw) if type(raw) is io.FileIO else reference(thing)
 
 
 WEBSOCKET: Final = (
@@ -246,113 +193,6 @@ class Worker:
     def __init__(self, owner: Any, birth: Birth | None) -> None:
         self.owner = owner
         self.birth = birth
-
-
-class Table:
-    """Records by the identity of their object, forgotten when the object dies."""
-
-    __slots__ = ("_forget", "gone", "passing", "records")
-
-    def __init__(self) -> None:
-        self.records: dict[int, Any] = {}
-        self.passing = False  # set where its records come and go with each request
-        self.gone: Callable[[Any], None] | None = None  # set by the adapter that fills the table
-        records = self.records
-
-        def forget(ref: KeyedRef) -> None:
-            record = ref.record
-            if records.get(record.key) is record:
-                del records[record.key]
-            if (
-                record.ref is ref
-            ):  # a cycle of the two would be garbage that only the collector finds: some suites count it
-                record.ref = _dead
-            if self.gone is not None:
-                self.gone(record)
-
-        self._forget = forget
-
-    def put(self, thing: object, record: Record) -> None:
-        """Record `thing`, weakly."""
-        ref = KeyedRef(thing, self._forget)
-        ref.record = record
-        record.ref = ref
-        record.key = id(thing)
-        self.records[record.key] = record
-
-    def get(self, thing: object) -> Any:
-        """The record of `thing`, or None: before another object can have its identity, its record is forgotten."""
-        return self.records.get(id(thing))
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(list(self.records.values()))
-
-
-def _dead() -> None:
-    """What a weak reference gives once its object is gone."""
-
-
-class Recorder(Protocol):
-    """What an adapter is given to report births to."""
-
-    on: bool
-    peaking: int  # by how many the highest number open at once is asked for
-    root: Any  # the owner of what belongs to the process
-    dying_sockets: dict[int, Any]  # by identity: records of sockets that the collector has begun to finalize
-    changes: dict[str, Birth]  # by what was changed for the whole process: where
-
-    def add(self, record: Record, *, opened: bool = True, depth: int = 4) -> None:
-        """Give a record its birth, `depth` frames up, and its owner: whoever is responsible for what is made right now."""
-
-    def add_lasting(self, record: Record, *, opened: bool = True) -> None:
-        """The same for what answers for others: where a module that is imported makes it, all that is the process's."""
-
-    def add_with(self, record: Record, other: Record) -> None:
-        """The same for what is made on the way of another record, which has just been given its birth and owner."""
-
-    def hand_over(self, record: Record, *, depth: int = 4) -> None:
-        """Let whoever is running answer for a record that there is already, from here on."""
-
-    def hand_over_unplaced(self, record: Record) -> bool:
-        """The same but for the birth, which `place()` gives it before the running call is over; False where that may be late."""
-
-    def place(self, record: Record) -> None:
-        """Give a record that was handed over unplaced its birth."""
-
-    def opened(self, record: Record) -> None:
-        """Note that a resource is open from now on, for those that ask for the highest number open at once."""
-
-    def owner(self) -> Any:
-        """Whoever answers for what is made right now."""
-
-    def maker(self) -> Callable[[], Any] | None:
-        """A weak reference to the running task or helper thread; None for the main thread outside any task."""
-
-    def birth(self) -> Birth:
-        """The present call stack, or that of whoever made the running task or thread."""
-
-    def table(self, name: str) -> Table:
-        """The table of that name, shared by all adapters of this watch."""
-
-
-def is_at_work(maker: Callable[[], Any] | None, threads: Table, owner: Owner) -> bool:
-    """Whether what `owner` began is still being done, in a helper thread that is alive and is reported for itself."""
-    thread = None if maker is None else maker()
-    if thread is None:
-        return False
-    record = threads.get(thread)
-    return record is not None and bool(thread.is_alive()) and (not record.pooled or record.is_stuck_for(owner))
-
-
-def has_sender(maker: Callable[[], Any] | None, threads: Table, owner: Owner) -> bool:
-    """Whether the task or thread that began a request is still at it; then that one is the leak."""
-    sender = None if maker is None else maker()
-    if sender is None:
-        return False
-    if hasattr(sender, "done"):
-        return not sender.done()
-    thread = threads.get(sender)
-    return bool(sender.is_alive()) and (thread is None or not thread.pooled or thread.is_stuck_for(owner))
 
 
 def together(origins: Iterable[str]) -> str:

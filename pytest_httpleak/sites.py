@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_httpleak.asking import attribute, is_a
+from pytest_httpleak.userfiles import (
+    GENERATED,
+    LIBRARY,
+    PLUGIN,
+    RUNNER,
+    USER,
+    is_among_packages,
+    is_of_asyncio,
+    known_sorts,
+    module_of,
+    sort_of,
+)
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Site
 
-
-_PLUGIN: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
-GENERATED: Final = "<pytest_httpleak"  # begins the name of the file that wrappers say they come from
-_STANDARD: Final = os.path.dirname(os.__file__) + os.sep  # asking sysconfig takes longer than the rest of this module
-_INSTALLED: Final = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
-
-# Their own frames are never the user's code, not even where one of them runs its own tests from a source tree.
-HTTP_PACKAGES: Final = frozenset(
-    "aiohttp anyio h11 h2 httpcore httpcore2 httpx httpx2 requests sniffio trio urllib3 urllib3_future uvloop".split()
-)
-_RUNNERS: Final = frozenset(("_pytest", "pluggy"))
-_KEEPERS: Final = frozenset(("concurrent", "multiprocessing"))
-
-_LIBRARY: Final = 0  # false, as most frames are a library's
-_USER: Final = 1
-_RUNNER: Final = 2
 
 # Deep enough for the longest way from a library's socket call to the user's line (httpx over anyio needs about 40).
 _MAX_FRAMES: Final = 80
@@ -35,7 +29,7 @@ _DEPTHS: Final = range(_MAX_FRAMES)
 _IMPORT: Final = "<frozen importlib"
 _getframe: Final = sys._getframe
 _USER_FRAMES: Final = 6
-_STANDARD_CLIENTS: Final = frozenset({"xmlrpc.client"})
+_KEEPERS: Final = frozenset(("concurrent", "multiprocessing"))  # packages that keep workers
 _MOST_MAKERS: Final = 3  # tasks and threads that have led to each other
 
 # What event loops call on the protocols of their transports.
@@ -45,26 +39,6 @@ _PROTOCOL_CALLS: Final = frozenset(
 
 # Functions of asyncio's that make a task of a coroutine.
 STARTS: Final = frozenset(("_ensure_future", "create_task", "ensure_future", "gather"))
-
-_sorts: dict[str, int] = {}
-_modules: dict[str, str] = {}  # the module's name for each file that was sorted
-_tests: set[str] = set()
-_user_root: str | None = None
-
-
-def set_user_root(path: str) -> None:
-    """Counts the files below `path` (pytest's rootdir) as user code even where it lies among installed packages."""
-    global _user_root  # noqa: PLW0603  # one rootdir for the process; births are too many to carry it
-    _user_root = path.rstrip(os.sep) + os.sep
-    for filename, module in list(_modules.items()):  # of births that are older, and may still have to be told
-        _sorts[filename] = _classify(filename, module)
-
-
-def set_tests(files: set[str]) -> None:
-    """Counts files of tests as user code wherever they lie: `--pyargs` finds them in the folders of installed packages."""
-    _tests.clear()
-    _tests.update(files)
-    _sorts.update(dict.fromkeys(_tests & _modules.keys(), _USER))
 
 
 class Birth:
@@ -117,10 +91,10 @@ class Birth:
     def place(self) -> tuple[CodeType, int] | None:
         """The same as a raw pair, which tells places apart and costs less."""
         birth: Birth | None = self
-        sort_of = _sorts.get
+        sort_of = known_sorts.get
         while birth is not None:
             for frame in birth.frames:
-                if sort_of(frame[0].co_filename) == _USER:
+                if sort_of(frame[0].co_filename) == USER:
                     return frame
             birth = birth.parent
         return None
@@ -133,7 +107,7 @@ class Birth:
         birth: Birth | None = self
         while birth is not None:
             for code, _ in birth.frames:
-                if _sorts.get(code.co_filename, _LIBRARY) == _USER:
+                if known_sorts.get(code.co_filename, LIBRARY) == USER:
                     return False
                 if code.co_name in _PROTOCOL_CALLS:
                     return True
@@ -144,7 +118,7 @@ class Birth:
         """Whether it is a task that a loop has made by a callback of its own which is nothing but the function for that."""
         for code, _ in self.frames:
             is_asyncios = is_of_asyncio(code.co_filename)
-            if not (is_asyncios and code.co_name in STARTS) and not code.co_filename.startswith((_PLUGIN, GENERATED)):
+            if not (is_asyncios and code.co_name in STARTS) and not code.co_filename.startswith((PLUGIN, GENERATED)):
                 return is_asyncios and code.co_qualname == "Handle._run"
         return False
 
@@ -164,10 +138,10 @@ class Birth:
         while birth is not None:
             for code, _ in birth.frames:
                 filename = code.co_filename
-                if _sorts.get(filename) == _USER:
+                if known_sorts.get(filename) == USER:
                     return frozenset(makers)
-                package = _modules.get(filename, "").partition(".")[0]
-                if package in _KEEPERS or any(part in filename for part in _INSTALLED):
+                package = module_of.get(filename, "").partition(".")[0]
+                if package in _KEEPERS or is_among_packages(filename):
                     makers.add(package)
             birth = birth.parent
         return frozenset(makers)
@@ -180,7 +154,7 @@ class Birth:
             sites += [
                 _site(code, instruction)
                 for code, instruction in birth.frames
-                if not code.co_filename.startswith((_PLUGIN, GENERATED))
+                if not code.co_filename.startswith((PLUGIN, GENERATED))
             ]
             birth = birth.parent
         return tuple(sites)
@@ -191,16 +165,16 @@ def capture(depth: int, outermost: FrameType | None = None) -> Birth:
     # Written for speed: this is the dearest thing that happens at a birth, and most frames are a library's.
     frame: Any = _getframe(depth)
     frames: list[tuple[CodeType, int]] = []
-    sorts, append = _sorts, frames.append
+    sorts, append = known_sorts, frames.append
     users = 0
     for _ in _DEPTHS:
         code = frame.f_code
         try:
             sort = sorts[code.co_filename]
         except KeyError:
-            sort = _sort_of(frame)
+            sort = sort_of(frame)
         if sort:
-            if sort == _RUNNER:
+            if sort == RUNNER:
                 break
             users += 1
             if users == _USER_FRAMES:
@@ -230,8 +204,8 @@ def _is_imported(frame: Any, outermost: FrameType | None) -> bool:
         caller = frame.f_back
         if caller is None:  # a program's own module
             return False
-        sort = _sorts.get(caller.f_code.co_filename)
-        by_runner = (_sort_of(caller) if sort is None else sort) == _RUNNER
+        sort = known_sorts.get(caller.f_code.co_filename)
+        by_runner = (sort_of(caller) if sort is None else sort) == RUNNER
         if frame.f_code.co_name == "<module>" and (by_runner or caller.f_code.co_filename.startswith(_IMPORT)):
             return True
         if by_runner:
@@ -240,99 +214,23 @@ def _is_imported(frame: Any, outermost: FrameType | None) -> bool:
     return False
 
 
-def is_of_asyncio(filename: str) -> bool:
-    """Whether that is a file of the standard library's asyncio."""
-    return filename.startswith(_ASYNCIO)
-
-
-_ASYNCIO: Final = f"{_STANDARD}asyncio{os.sep}"
-
-
 def birth_of(frames: list[FrameType]) -> Birth:
     """The birth at a place that is given by its frames, innermost first, instead of by the running stack."""
-    sorts = [_sorts.get(frame.f_code.co_filename) for frame in frames]
+    sorts = [known_sorts.get(frame.f_code.co_filename) for frame in frames]
     has_user = any(
-        (_sort_of(frame) if sort is None else sort) == _USER for frame, sort in zip(frames, sorts, strict=True)
+        (sort_of(frame) if sort is None else sort) == USER for frame, sort in zip(frames, sorts, strict=True)
     )
     return Birth([(frame.f_code, frame.f_lasti) for frame in frames], has_user, None)
-
-
-def is_user_file(filename: str) -> bool:
-    """Whether frames of that file were seen to be the user's own code."""
-    return _sorts.get(filename, _LIBRARY) == _USER
-
-
-def is_user_frame(frame: FrameType) -> bool:
-    """Whether a frame is of the user's own code, also of a file that has not been met yet."""
-    sort = _sorts.get(frame.f_code.co_filename)
-    return (_sort_of(frame) if sort is None else sort) == _USER
-
-
-def is_installed_file(filename: str) -> bool:
-    """Whether that is a file of an installed library, but for those whose own books tell what they have made.
-
-    A client of the standard library's that keeps its connection counts, too.
-    """
-    module = _modules.get(filename, "")
-    if module in _STANDARD_CLIENTS:
-        return True
-    return (
-        filename not in _tests
-        and any(part in filename for part in _INSTALLED)
-        and module.partition(".")[0] not in HTTP_PACKAGES | _RUNNERS
-    )
-
-
-def is_user_module(name: str, filename: str | None) -> bool:
-    """Whether a module with that name and file is the user's own code."""
-    return filename is not None and _classify(filename, name) == _USER
-
-
-def is_user_class(cls: type) -> bool:
-    """Whether a class is the user's own, by its module."""
-    return is_user_module(str(attribute(cls, "__module__")), file_of_class(cls))
-
-
-def file_of_class(cls: type) -> str | None:
-    """The file of the module that a class says it is of; None where there is none."""
-    file = attribute(sys.modules.get(str(attribute(cls, "__module__"))), "__file__")
-    return file if is_a(file, str) else None
 
 
 def calls_within() -> int:
     """How many calls within the plugin lead to the one that asks, itself included: the `stacklevel` of who called."""
     frame: Any = _getframe(1)
     calls = 1
-    while frame is not None and frame.f_code.co_filename.startswith(_PLUGIN):
+    while frame is not None and frame.f_code.co_filename.startswith(PLUGIN):
         frame = frame.f_back
         calls += 1
     return calls
-
-
-def _sort_of(frame: FrameType) -> int:
-    filename = frame.f_code.co_filename
-    module = _modules[filename] = str(frame.f_globals.get("__name__") or "")
-    sort = _sorts[filename] = _classify(filename, module)
-    return sort
-
-
-def _classify(filename: str, module: str) -> int:
-    package = module.partition(".")[0]
-    if package in _RUNNERS:
-        return _RUNNER
-    if filename in _tests:
-        return _USER
-    if package in HTTP_PACKAGES or filename.startswith(_PLUGIN):
-        return _LIBRARY
-    if filename.startswith("<"):  # generated code, frozen modules; a doctest is its author's
-        return _USER if filename.startswith("<doctest ") else _LIBRARY
-    if _user_root is not None and filename.startswith(_user_root) and any(part in _user_root for part in _INSTALLED):
-        return _LIBRARY if any(part in filename[len(_user_root) - 1 :] for part in _INSTALLED) else _USER
-    if filename.startswith(_STANDARD) or any(part in filename for part in _INSTALLED):
-        return _LIBRARY
-    if os.sep in filename and not os.path.isabs(filename) and not os.path.exists(filename):
-        return _LIBRARY  # compiled elsewhere, as Cython's modules are, whose frames know nothing of their module
-    return _USER
 
 
 def _site(code: CodeType, instruction: int) -> Site:

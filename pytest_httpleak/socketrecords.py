@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pytest_httpleak.asking import attribute, socket_inside
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.opennumbers import fileno, identity_of_file, opened_socket
-from pytest_httpleak.records import Record, Table, class_name, held, type_name
+from pytest_httpleak.records import Record, class_name, held, type_name
+from pytest_httpleak.tables import Table
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Held, Suspect

@@ -10,8 +10,9 @@ from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.model.pools import PoolState
 from pytest_httpleak.opennumbers import fileno
-from pytest_httpleak.records import Record, Table, type_name
+from pytest_httpleak.records import Record, type_name
 from pytest_httpleak.socketrecords import SocketRecord, dropped, holding
+from pytest_httpleak.tables import Table
 
 
 class ClientRecord(Record):

@@ -10,8 +10,10 @@ from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.opennumbers import fileno
 from pytest_httpleak.reaching import records_inside
-from pytest_httpleak.records import Record, Table, is_at_work, type_name
+from pytest_httpleak.records import Record, type_name
+from pytest_httpleak.senders import is_at_work
 from pytest_httpleak.socketrecords import SocketRecord, held_socket, record_of
+from pytest_httpleak.tables import Table
 from pytest_httpleak.urllib3pools import PoolRecord, origin_of, queued
 
 _RELEASE: Final = (

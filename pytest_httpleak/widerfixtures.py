@@ -16,7 +16,7 @@ from _pytest.nodes import Node
 from pytest_httpleak.asking import attribute, is_a, module_of
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.settings import Mode, settings_for
-from pytest_httpleak.sites import is_user_file
+from pytest_httpleak.userfiles import is_user_file
 from pytest_httpleak.values import Place, Values, places_of
 
 if TYPE_CHECKING:

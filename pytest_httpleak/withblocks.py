@@ -12,8 +12,9 @@ from pytest_httpleak import doctests, waiting
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.probes import infrastructure
-from pytest_httpleak.sites import HTTP_PACKAGES, is_user_file, place_at
+from pytest_httpleak.sites import place_at
 from pytest_httpleak.standardhints import by_maker
+from pytest_httpleak.userfiles import HTTP_PACKAGES, is_user_file
 
 if TYPE_CHECKING:
     import dis

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sized
 from types import FunctionType
 from typing import Any, Final, Protocol
 
-from pytest_httpleak.sites import GENERATED
+from pytest_httpleak.userfiles import GENERATED
 
 
 class Fuse(Protocol):

@@ -19,8 +19,8 @@ from pytest_httpleak.adapters import Hooks, Unsupported
 from pytest_httpleak.adapters import aiohttp as adapter
 from pytest_httpleak.aiohttpplaces import PlaceRecord
 from pytest_httpleak.model.pools import PoolState
-from pytest_httpleak.records import Table
 from pytest_httpleak.session.core import Session
+from pytest_httpleak.tables import Table
 
 aiohttp = pytest.importorskip("aiohttp")
 web = pytest.importorskip("aiohttp.web")

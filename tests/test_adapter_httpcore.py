@@ -25,10 +25,10 @@ from pytest_httpleak.httpcorerecords import RequestRecord
 from pytest_httpleak.model.findings import Site, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.model.pools import PoolState
-from pytest_httpleak.records import Table
 from pytest_httpleak.reports.text import leak_text
 from pytest_httpleak.session import websockets
 from pytest_httpleak.session.core import Session
+from pytest_httpleak.tables import Table
 
 # What is dropped on purpose makes the interpreter warn, too.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")

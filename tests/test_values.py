@@ -11,8 +11,9 @@ from inner import Inner
 
 from pytest_httpleak.asking import MAPPINGS
 from pytest_httpleak.reaching import reachable
-from pytest_httpleak.records import Record, Table
+from pytest_httpleak.records import Record
 from pytest_httpleak.session.holdings import inside
+from pytest_httpleak.tables import Table
 from pytest_httpleak.values import Values
 
 

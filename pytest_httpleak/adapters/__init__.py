@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, Final, Protocol, cast
 
 from pytest_httpleak.patches import Patches, Wall
-from pytest_httpleak.records import Recorder
+from pytest_httpleak.recorder import Recorder
 
 _DECLARED: Final = b"\nMODULES = ("
 

@@ -12,7 +12,9 @@ from pytest_httpleak.aiohttppools import ConnectorRecord, SessionRecord, is_clos
 from pytest_httpleak.aiohttprecords import ConnectionRecord, ResponseRecord
 from pytest_httpleak.asking import is_a
 from pytest_httpleak.reaching import reachable
-from pytest_httpleak.records import WEBSOCKET, Recorder, Table, type_name
+from pytest_httpleak.recorder import Recorder
+from pytest_httpleak.records import WEBSOCKET, type_name
+from pytest_httpleak.tables import Table
 
 MODULES = ("aiohttp",)
 

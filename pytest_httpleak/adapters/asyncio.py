@@ -15,9 +15,11 @@ from pytest_httpleak.coroutines import qualname
 from pytest_httpleak.looprecords import record_loops
 from pytest_httpleak.opennumbers import is_of_process, open_numbers
 from pytest_httpleak.patches import Wall
-from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS, Recorder
-from pytest_httpleak.sites import STARTS, is_user_frame
+from pytest_httpleak.recorder import Recorder
+from pytest_httpleak.records import LOOP_TASKS, RUNNER_TASKS
+from pytest_httpleak.sites import STARTS
 from pytest_httpleak.socketrecords import is_being_closed, record_of
+from pytest_httpleak.userfiles import is_user_frame
 from pytest_httpleak.wrappers import hide_in, unseen
 
 MODULES = ("asyncio", "uvloop")

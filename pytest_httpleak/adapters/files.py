@@ -16,7 +16,7 @@ from pytest_httpleak.bystanders import HandlerRecord, record_all
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.opennumbers import is_open, open_numbers
 from pytest_httpleak.patches import Wall
-from pytest_httpleak.sites import is_user_file
+from pytest_httpleak.userfiles import is_user_file
 
 MODULES = (
     "os",

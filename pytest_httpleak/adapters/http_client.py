@@ -11,7 +11,7 @@ from pytest_httpleak.adapters import Hooks, require
 from pytest_httpleak.httpclientrecords import ConnectionRecord, ResponseRecord
 from pytest_httpleak.opennumbers import fileno
 from pytest_httpleak.patches import Wall
-from pytest_httpleak.records import Recorder
+from pytest_httpleak.recorder import Recorder
 from pytest_httpleak.wrappers import Note
 
 MODULES = ("http.client",)

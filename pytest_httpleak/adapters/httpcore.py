@@ -11,7 +11,7 @@ from typing import Any, Final
 from pytest_httpleak.adapters import Hooks, Unsupported
 from pytest_httpleak.httpcorepools import PoolRecord, socket_of
 from pytest_httpleak.httpcorerecords import RequestRecord, SlotRecord
-from pytest_httpleak.records import Recorder
+from pytest_httpleak.recorder import Recorder
 from pytest_httpleak.socketrecords import record_of
 
 MODULES = ("httpcore", "httpcore2")

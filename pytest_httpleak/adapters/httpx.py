@@ -11,8 +11,10 @@ from pytest_httpleak.httpcorepools import PoolRecord
 from pytest_httpleak.model.findings import Held, Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.reaching import reachable
-from pytest_httpleak.records import Record, Recorder, Table, type_name
+from pytest_httpleak.recorder import Recorder
+from pytest_httpleak.records import Record, type_name
 from pytest_httpleak.socketrecords import dropped
+from pytest_httpleak.tables import Table
 
 MODULES = ("httpx", "httpx2")
 

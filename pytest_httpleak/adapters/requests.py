@@ -8,7 +8,8 @@ from typing import Any
 from pytest_httpleak.adapters import Hooks, require
 from pytest_httpleak.asking import attributes_of
 from pytest_httpleak.reaching import reachable
-from pytest_httpleak.records import Recorder, Table
+from pytest_httpleak.recorder import Recorder
+from pytest_httpleak.tables import Table
 from pytest_httpleak.urllib3pools import ClientRecord
 
 MODULES = ("requests",)

@@ -11,7 +11,7 @@ from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.asking import is_a
 from pytest_httpleak.cfunctions import heard
 from pytest_httpleak.opennumbers import identity_of_file, open_files
-from pytest_httpleak.records import Address
+from pytest_httpleak.weakrefs import Address
 
 MODULES = ("sqlite3",)
 

@@ -13,8 +13,9 @@ from pytest_httpleak.adapters import Hooks
 from pytest_httpleak.asking import attribute, module_of
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.processrecords import has_nothing_to_do
-from pytest_httpleak.records import Record, Table, Worker, type_name
+from pytest_httpleak.records import Record, Worker, type_name
 from pytest_httpleak.socketrecords import serves_a_living_client
+from pytest_httpleak.tables import Table
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Suspect

@@ -8,7 +8,7 @@ from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 from pytest_httpleak.adapters import Hooks, Unsupported, require
-from pytest_httpleak.records import Recorder
+from pytest_httpleak.recorder import Recorder
 from pytest_httpleak.socketrecords import SocketRecord, record_of
 from pytest_httpleak.urllib3pools import PoolManagerRecord, PoolRecord, is_full
 from pytest_httpleak.urllib3records import ConnectionRecord, ResponseRecord

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final, get_args
 
 from pytest_httpleak.asking import MAPPINGS, attribute, defined_in, is_a, module_of, mro_of, own_attribute, slots_of
-from pytest_httpleak.sites import file_of_class, is_user_class, is_user_module
+from pytest_httpleak.userfiles import file_of_class, is_user_class, is_user_module
 
 # Of classes whose objects hand on, or take in, what they have. Whatever can be sent to is a function that has stopped.
 _OF_CONTAINERS: Final = frozenset({"__getitem__", "__iter__", "__len__", "add", "append", "push", "put", "send"})

@@ -18,8 +18,8 @@ from pytest_httpleak.asking import attribute, attributes_of, is_a, own_attribute
 from pytest_httpleak.probes import descriptors
 from pytest_httpleak.probes.fields import is_stack
 from pytest_httpleak.probes.makers import Methods
-from pytest_httpleak.records import Address
 from pytest_httpleak.sites import Birth
+from pytest_httpleak.weakrefs import Address
 
 
 class Seen:

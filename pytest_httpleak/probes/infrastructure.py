@@ -12,11 +12,11 @@ from pytest_httpleak.asking import attribute, is_a
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.opennumbers import native
 from pytest_httpleak.probes import descriptors as descriptors_probe
-from pytest_httpleak.sites import HTTP_PACKAGES
+from pytest_httpleak.userfiles import HTTP_PACKAGES
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Site, Suspect
-    from pytest_httpleak.records import Table
+    from pytest_httpleak.tables import Table
 
 # Packages whose own threads and descriptors are the tool's, whatever test first set them off.
 _TOOLS: Final = frozenset(

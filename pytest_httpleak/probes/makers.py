@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from pytest_httpleak.asking import attribute, attributes_of, defined_in, is_a, is_over, mro_of, referents_of
 from pytest_httpleak.clocks import Real
-from pytest_httpleak.sites import Birth, file_of_class, is_installed_file, is_user_class, is_user_file
+from pytest_httpleak.sites import Birth
+from pytest_httpleak.userfiles import file_of_class, is_installed_file, is_user_class, is_user_file
 
 
 def codes_of(birth: Birth | None, test: CodeType | None) -> set[CodeType]:

@@ -33,7 +33,7 @@ from pytest_httpleak.probes.fields import (
 )
 from pytest_httpleak.probes.paths import Root, Step, frame_at, of_thread, owner_of, root_of, task_at
 from pytest_httpleak.probes.ways import Way, is_users, leads_to_class, steps_from
-from pytest_httpleak.sites import is_of_asyncio
+from pytest_httpleak.userfiles import is_of_asyncio
 
 _LEVELS: Final = 8  # that are told
 _USERS_LEVELS: Final = 5  # to a place of the user's, where one of a library's is nearer

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from pytest_httpleak.probes import infrastructure
 from pytest_httpleak.probes.tasks import chain
-from pytest_httpleak.sites import Birth, is_user_frame
+from pytest_httpleak.sites import Birth
+from pytest_httpleak.userfiles import is_user_frame
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Site

@@ -10,7 +10,7 @@ from typing import Any, Final
 from pytest_httpleak.asking import is_a, module_of, referrers_of
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.coroutines import frame_of
-from pytest_httpleak.sites import is_of_asyncio, is_user_file
+from pytest_httpleak.userfiles import is_of_asyncio, is_user_file
 
 # Steps from a frame to what a library keeps inside: five from httpx's response to httpcore's request, and six to what a stack
 # of contexts has, where any object that was asked for its attributes has a dict of them on the way.

@@ -26,7 +26,7 @@ from pytest_httpleak.coroutines import frame_of
 from pytest_httpleak.probes.fields import has_fields, is_by_class, is_default, is_record
 from pytest_httpleak.probes.frames import locals_of
 from pytest_httpleak.probes.paths import CACHE, Step, key_text, place_of
-from pytest_httpleak.sites import is_user_module
+from pytest_httpleak.userfiles import is_user_module
 
 _CONTAINERS: Final = (list, tuple, set, frozenset, deque)
 _SUSPENDED: Final = (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType)

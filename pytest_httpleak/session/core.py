@@ -18,7 +18,7 @@ from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.session.looking import Looking
 from pytest_httpleak.session.settling import settle
 from pytest_httpleak.settings import Mode, Settings
-from pytest_httpleak.sites import set_user_root
+from pytest_httpleak.userfiles import set_user_root
 
 if TYPE_CHECKING:
     from pytest_httpleak.adapters import Adapter

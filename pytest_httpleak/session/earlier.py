@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pytest_httpleak.asking import attributes_of, is_a, own_attribute
 from pytest_httpleak.patches import Patches
-from pytest_httpleak.sites import is_user_module
+from pytest_httpleak.userfiles import is_user_module
 
 # Modules of the standard library that call `open` by a name of their own.
 _OPENERS: Final = (("bz2", "_builtin_open"), ("tarfile", "bltn_open"), ("tokenize", "_builtin_open"))

@@ -18,8 +18,9 @@ from pytest_httpleak.probes.paths import Root
 from pytest_httpleak.records import Record
 from pytest_httpleak.session.keeping import KNOWN, SEARCH, Questions, Terms, is_idle_worker, is_taken, terms_of
 from pytest_httpleak.session.processclients import is_first, is_of_a_client, was_made_for_all
-from pytest_httpleak.sites import Birth, file_of_class, is_installed_file
+from pytest_httpleak.sites import Birth
 from pytest_httpleak.socketrecords import SocketRecord
+from pytest_httpleak.userfiles import file_of_class, is_installed_file
 
 
 def excused(

@@ -10,7 +10,7 @@ from typing import Any
 from pytest_httpleak.databases import is_over, living
 from pytest_httpleak.opennumbers import Identity, identity_of_file
 from pytest_httpleak.ownership import Heir, Watch
-from pytest_httpleak.records import Address
+from pytest_httpleak.weakrefs import Address
 
 
 def hand_over(watch: Watch) -> None:

@@ -12,9 +12,9 @@ from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import descriptors, tasks
 from pytest_httpleak.probes.holders import Holders
-from pytest_httpleak.records import Address
 from pytest_httpleak.session.holdings import inside, is_task
 from pytest_httpleak.session.ledger import Ledger
+from pytest_httpleak.weakrefs import Address
 
 _HIGHEST_DESCRIPTOR: Final = 2**31 - 1  # a C int
 _SEARCH: Final = 2.0  # seconds of processor time

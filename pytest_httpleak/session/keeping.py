@@ -11,7 +11,7 @@ from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.records import WEBSOCKET, Record
-from pytest_httpleak.sites import is_user_module
+from pytest_httpleak.userfiles import is_user_module
 
 SEARCH: Final = 5.0  # seconds of processor time for one question whose answer decides
 

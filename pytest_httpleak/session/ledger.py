@@ -13,8 +13,8 @@ from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import descriptors
-from pytest_httpleak.records import Address, FileReference
 from pytest_httpleak.sites import Birth
+from pytest_httpleak.weakrefs import Address, FileReference
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Suspect

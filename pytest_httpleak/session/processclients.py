@@ -17,9 +17,10 @@ from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.ownership import Place
 from pytest_httpleak.probes import descriptors, makers
 from pytest_httpleak.probes.paths import Root
-from pytest_httpleak.records import Address, Bystander, Record, reference
-from pytest_httpleak.sites import file_of_class, is_installed_file
+from pytest_httpleak.records import Bystander, Record
 from pytest_httpleak.socketends import listens
+from pytest_httpleak.userfiles import file_of_class, is_installed_file
+from pytest_httpleak.weakrefs import Address, reference
 
 _CONSTRUCTORS: Final = ("__init__", "__new__", "__post_init__", "__attrs_post_init__")
 _OF_TESTS: Final = ("conftest.", "test_")

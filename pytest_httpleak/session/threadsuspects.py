@@ -19,8 +19,10 @@ from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import frames, infrastructure, tasks
 from pytest_httpleak.probes.holders import Holders
 from pytest_httpleak.processrecords import managed_by
-from pytest_httpleak.records import Address, Record
-from pytest_httpleak.sites import Birth, is_user_frame
+from pytest_httpleak.records import Record
+from pytest_httpleak.sites import Birth
+from pytest_httpleak.userfiles import is_user_frame
+from pytest_httpleak.weakrefs import Address
 
 _SEND: Final = "run_coroutine_threadsafe"
 _RUN: Final = threading.Thread.run.__code__
