@@ -14,7 +14,8 @@ import pytest
 from pytest_httpleak.asking import attribute
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.finish import Ending
-from pytest_httpleak.protocol import has_raised_nothing, is_of_finalizers, run_held
+from pytest_httpleak.itemteardowns import judge_last
+from pytest_httpleak.protocol import is_of_finalizers, run_held
 from pytest_httpleak.results import CLEAN, ROW, Results
 from pytest_httpleak.session.checks import Check
 from pytest_httpleak.session.core import Session
@@ -181,42 +182,7 @@ class Guard:
         if uses_fixture(item):  # which may be asked for the highest numbers from here on
             self.session.want_peaks(check)
         self.fixtures.watch_nodes_above(item)
-        self._judge_last(item)
-
-    def _judge_last(self, item: pytest.Item) -> None:
-        """Let the judgement run after the test's own fixtures are torn down, and before any wider one is.
-
-        That is when an item's own teardown is called: it is the first of the item's finalizers, which run in reverse. One that
-        is somebody's own is the test's to end with.
-        """
-        original: Callable[[], None] = item.teardown
-        is_own = not str(attribute(original, "__module__", "")).startswith("_pytest.")
-
-        def end() -> None:
-            self.end_test(item)
-
-        def teardown() -> None:
-            if attribute(item, "_explicit_tearDown") is None:
-                first, second = (original, end) if is_own else (end, original)
-                try:
-                    first()
-                finally:
-                    second()
-                check = self._checks.get(id(item))
-                if check is not None and check.findings:
-                    check.cleanly = has_raised_nothing()
-                return
-            # Of unittest: with `--pdb` its own is still to come, and lets go of the instance before it is time.
-            instance = attribute(item, "_instance")
-            try:
-                original()
-            finally:
-                item.__dict__["_instance"] = instance
-                del instance
-                self.end_test(item)
-                item.__dict__.pop("_instance", None)
-
-        item.__dict__["teardown"] = teardown
+        judge_last(self, item)
 
     def protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
         """Run a test with its call report held back, unless one of the plugins that would come next takes it."""
