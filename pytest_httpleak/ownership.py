@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import math
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any, Final
 
-from pytest_httpleak.answering import Answering
-from pytest_httpleak.interruptions import pass_on
+from pytest_httpleak.descriptorowners import DescriptorOwners
 from pytest_httpleak.looprecords import is_closed
 from pytest_httpleak.model.kinds import Kind
-from pytest_httpleak.opennumbers import native
 from pytest_httpleak.owners import Owner, Taken, TaskRecord
 from pytest_httpleak.patches import Patches, Wall
 from pytest_httpleak.records import Record
 from pytest_httpleak.sites import Birth, capture
 from pytest_httpleak.tables import Table
-from pytest_httpleak.weakrefs import Address, reference, reference_to_holder
+from pytest_httpleak.weakrefs import Address
 
-_fstat, _getframe, _get_ident = native.fstat, sys._getframe, threading.get_ident
+_getframe = sys._getframe
 
-# A connection to a database that may have taken over a descriptor: of which file, and its own birth and owner.
-Heir = tuple[tuple[int, int] | None, Callable[[], Any] | Address, Birth, Owner]
-# The identity of a descriptor, which tells it from a later one of its number, and a reference that keeps nothing alive.
-Holder = tuple[tuple[int, int] | None, Callable[[], Any] | Address]
-# A number, what was known of the descriptor that had it when that was doubled, and through what that was used.
-Copy = tuple[int, tuple[Birth | None, Owner, tuple[int, int] | None] | None, Holder | None]
 # What is in a place of the process, and what was left to that.
 Place = tuple[Callable[[], Any] | Address, dict[int, Record]]
 
@@ -41,7 +32,7 @@ _NOTHING_NOTED: Final[LastNoted] = Birth([], False, None), 0, (None, 0), (None, 
 _MOST_NOTES = 200
 
 
-class Watch(Answering):
+class Watch(DescriptorOwners):
     """Everything that is patched and recorded for one run; `on` is False before and after it, and in forked children."""
 
     def __init__(self) -> None:
@@ -49,22 +40,14 @@ class Watch(Answering):
         self.on = False
         self.patches = Patches()
         self.walls: list[Wall] = []
-        self.births = 0  # of all but responses, which hold what others have opened
         self.open_sockets = 0  # socket objects made and not closed since
         # By identity: of sockets that the collector has cleared all references to, before any finalizer.
         self.dying_sockets: dict[int, Any] = {}
         self.births_of_tasks = 0
         self.asked_at: float = math.inf  # the birth of a task at which it is asked how many there are
         self.ask_of_tasks: Callable[[], object] = lambda: None
-        self.fds: dict[int, tuple[Birth | None, Owner, tuple[int, int] | None]] = {}
-        self.copies: dict[int, Copy] = {}  # by their numbers, of descriptors that were doubled
-        self.holders: dict[int, Holder] = {}  # by descriptor: the object through which it is used, where there is one
         self.left_to_places: dict[str, Place] = {}  # by their names
         self.databases: set[int] = set()  # addresses at which there was ever a connection to one
-        # Descriptors of maps which are kept beside the one that is mapped: their birth, that one, and its birth.
-        # Connections to databases that have opened nothing, by address: of a file of which a descriptor was kept.
-        self.heirs: dict[int, Heir] = {}
-        self.maps: dict[int, tuple[Birth, int, Birth]] = {}
         self.loops: dict[int, Any] = {}
         self.loops_come: Callable[[], object] = lambda: None
         self.loop_closing: Callable[..., None] = lambda loop, *, cancelled: None
@@ -225,75 +208,6 @@ class Watch(Answering):
         origin = self._as_scheduled(coroutine) or self._origin_of_task(coroutine, depth)
         self.sent[id(coroutine)] = (*origin, id(coroutine))
         self.births_of_tasks += 1
-
-    def descriptor_made(self, fd: int, depth: int = 5, holder: object = None) -> None:
-        """Note the birth and the owner of a bare descriptor, and its identity, since numbers are used again.
-
-        `holder` is the object that its maker was given in its place: a file, a connection to a database.
-        """
-        if self.making and _get_ident() in self.making:
-            return
-        birth, owner = self._of_descriptor(depth + 1)
-        self.copies.pop(fd, None)
-        self.holders.pop(fd, None)  # of an earlier descriptor, maybe to the same file: before another thread asks
-        self.give(fd, birth, owner)
-        if holder is not None:
-            self.hold(fd, holder)
-        self.births += 1
-
-    def _of_descriptor(self, depth: int) -> tuple[Birth, Owner]:
-        if self.running_loop() is None and self._is_plain():
-            birth, owner = capture(depth - 1), self.stack[-1]
-        else:
-            birth, owner = self.birth(depth), self._answering()
-        if owner.over or (not birth.frames and birth.parent is None):  # the latter is the test runner's own
-            owner = self.root
-        return birth, owner
-
-    def may_take_over(self, identity: tuple[int, int] | None, address: int, holder: object, depth: int = 5) -> None:
-        """Note a connection that may use a descriptor which was kept of an earlier one; which one, is seen later."""
-        birth, owner = self._of_descriptor(depth + 1)
-        self.heirs[address] = identity, reference(holder), birth, owner
-        self.births += 1
-
-    def copy_made(self, fd: int, source: int) -> None:
-        """Note the birth of a descriptor that is another one's double, and whose that is: it may be kept to be put back."""
-        self.descriptor_made(fd, 6)
-        self.copies[fd] = source, self.fds.get(source), self.holders.get(source)
-
-    def put_back(self, fd: int, copy: int) -> bool:
-        """Where a copy was made of what had the number `fd`, that has it again; whose it was, answers for it."""
-        source, known, holder = self.copies.get(copy, (None, None, None))
-        if source != fd:
-            return False
-        self.fds.pop(fd, None)
-        self.holders.pop(fd, None)
-        if known is not None:
-            self.fds[fd] = known
-        if holder is not None:
-            self.holders[fd] = holder
-        return True
-
-    def hold(self, fd: int, holder: object) -> None:
-        """Note, without keeping it alive, the object through which a known descriptor is used."""
-        known = self.fds.get(fd)
-        if known is not None:
-            self.holders[fd] = known[2], reference_to_holder(holder)
-
-    def give(self, fd: int, birth: Birth | None, owner: Owner) -> None:
-        """Let `owner` answer for a bare descriptor, as long as it is the one that is open now.
-
-        Without a birth, it is none of whoever had an earlier one with its number.
-        """
-        try:
-            status = _fstat(fd)
-        except OSError as error:
-            pass_on(error)
-            return
-        if birth is None:
-            self.holders.pop(fd, None)
-        self.fds[fd] = (birth, owner, (status.st_dev, status.st_ino))
-        owner.descriptors += 1
 
     def note(self, name: str, message: str, hint: str) -> None:
         """Take an audit note: code that allows a leak in production."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_httpleak.databases import is_over, living
+from pytest_httpleak.descriptorowners import Heir
 from pytest_httpleak.opennumbers import Identity, identity_of_file
-from pytest_httpleak.ownership import Heir, Watch
+from pytest_httpleak.ownership import Watch
 from pytest_httpleak.weakrefs import Address
 
 
