@@ -492,6 +492,24 @@ def test_a_client_that_is_dropped_with_an_idle_connection_leaks(marked: Marked, 
     marked(leaking)
 
 
+def test_a_client_whose_socket_dies_after_the_transport_of_it_leaks_as_a_client(
+    marked: Marked, loop: asyncio.Runner, httpx: Any, server: str
+) -> None:
+    def leaking() -> None:
+        async def main() -> None:
+            client = httpx.AsyncClient()  # leak: clients collected
+            async with client.stream("GET", server) as response:
+                await response.aread()
+                sockets.append(response.extensions["network_stream"].get_extra_info("socket"))
+
+        sockets: list[Any] = []
+        loop.run(main())
+        gc.collect()
+        sockets.clear()
+
+    marked(leaking)
+
+
 @pytest.mark.parametrize("is_collected", [False, True])
 def test_an_answer_that_is_dropped_unread_with_its_client_is_the_cause(
     marked: Marked, server: str, httpx: Any, is_collected: bool

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pytest_httpleak import ownership
+from pytest_httpleak import descriptorowners
 from pytest_httpleak.answering import TaskOrigin
 from pytest_httpleak.model.kinds import Kind
 from pytest_httpleak.owners import Owner, Peaks
@@ -859,7 +859,7 @@ def test_a_descriptor_that_a_task_makes_is_of_the_tasks_maker(watch: Watch, test
 def test_a_descriptor_of_no_code_at_all_is_the_test_runners(
     watch: Watch, test: Owner, fd: int, birth: Birth, is_runners: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ownership, "capture", lambda depth: birth)
+    monkeypatch.setattr(descriptorowners, "capture", lambda depth: birth)
     watch.descriptor_made(fd)
     assert watch.fds[fd][1] is (watch.root if is_runners else test)
 

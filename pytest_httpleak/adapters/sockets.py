@@ -91,7 +91,8 @@ class _Notes:
 
     def _died(self, record: SocketRecord) -> None:
         if record.closed:
-            record.holder = None  # which refers to this record too: nothing is left for the garbage collector
+            if not record.collected:  # by a transport that died before it: then its holder tells of it
+                record.holder = None  # which refers to this record too: nothing is left for the garbage collector
         elif (core := record.outliving_core()) is not None:
             self._table.put(core, record)
             record.is_core = True
