@@ -716,6 +716,27 @@ def test_a_response_inside_a_task_is_that_tasks(marked: Marked, loop: Loop, clie
     assert not any("no response to explain it" in each.summary for each in finding.holds)
 
 
+@pytest.mark.usefixtures("whole_heap")
+def test_a_response_inside_a_task_is_that_tasks_also_where_an_earlier_one_of_its_connection_is_kept(
+    marked: Marked, loop: Loop, client: Any, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[Any] = []
+    monkeypatch.setattr(module, "kept", kept, raising=False)
+    monkeypatch.setitem(sys.modules, "app", module)
+
+    def leaking() -> None:
+        async def main() -> None:
+            kept.append(await client.get(f"{server}/ok"))
+            await kept[0].read()
+            kept.append(asyncio.create_task(_read(client, f"{server}/chunked")))  # leak: tasks
+            await asyncio.sleep(0.02)
+
+        loop.run(main())
+
+    (finding,) = marked(leaking)
+    assert f"GET {server}/chunked [200]" in [each.summary for each in finding.holds]
+
+
 @pytest.mark.parametrize("way", ["alone", "in a wait", "in a gathering", "next of a generator"])
 def test_a_request_that_is_pending_is_one_finding_with_its_task(
     leaks: Leaks, held: list[Any], loop: Loop, client: Any, server: str, way: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _io
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.ownership import Watch
 from pytest_httpleak.probes import infrastructure, tasks
 from pytest_httpleak.records import Record
+from pytest_httpleak.session.hubs import is_hub
 from pytest_httpleak.sites import Birth
 
 # What a task may hold open inside itself. A loop or a thread does not end with the task that has made it.
@@ -26,6 +28,7 @@ class TaskSuspects:
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
+        self._is_hub = functools.partial(is_hub, watch)
         self._destroyed: dict[int, Any] = {}  # codes of tasks destroyed while pending, by the keys of their suspects
 
     def destroyed(self, task: Any, birth: Birth) -> Suspect:
@@ -168,11 +171,6 @@ class TaskSuspects:
             return None if known is None else chosen(by_fd[fd], known[0])
 
         return find
-
-    def _is_hub(self, thing: Any) -> bool:
-        """Whether an object keeps many resources, as a client does: what it keeps is not held by who has the client."""
-        records = (table.get(thing) for table in self._watch.tables())
-        return any(isinstance(record, Record) and record.kind in (Kind.CLIENTS, Kind.LOOPS) for record in records)
 
 
 def _is_made_by(birth: Birth | None, codes: set[Any] | None) -> bool:

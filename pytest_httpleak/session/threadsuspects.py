@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _io
+import functools
 import gc
 import threading
 from collections.abc import Collection, Iterator, Sequence
@@ -20,6 +21,7 @@ from pytest_httpleak.probes import frames, infrastructure, tasks
 from pytest_httpleak.probes.holders import Holders
 from pytest_httpleak.processrecords import managed_by
 from pytest_httpleak.records import Record
+from pytest_httpleak.session.hubs import is_hub
 from pytest_httpleak.sites import Birth
 from pytest_httpleak.userfiles import is_user_frame
 from pytest_httpleak.weakrefs import Address
@@ -154,11 +156,7 @@ class ThreadSuspects:
     def _is_kept(self, thing: Any, own: list[Any]) -> bool:
         from pytest_httpleak.probes import taskframes
 
-        return taskframes.is_kept_elsewhere(thing, own, self._is_hub)
-
-    def _is_hub(self, thing: Any) -> bool:
-        records = (table.get(thing) for table in self._watch.tables())
-        return any(isinstance(record, Record) and record.kind in (Kind.CLIENTS, Kind.LOOPS) for record in records)
+        return taskframes.is_kept_elsewhere(thing, own, functools.partial(is_hub, self._watch))
 
 
 def _pipes(record: Any, thread: Any) -> Iterator[int]:
