@@ -26,7 +26,7 @@ from marked import Marked, wake
 
 from pytest_httpleak.adapters import Hooks, Unsupported, sockets
 from pytest_httpleak.session.core import Session
-from pytest_httpleak.socketrecords import is_being_closed
+from pytest_httpleak.socketrecords import SocketRecord, is_being_closed
 
 # What is dropped on purpose makes the interpreter warn, too.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -291,6 +291,93 @@ def test_a_socket_that_the_finalizer_of_its_owner_closes_is_nothing(marked: Mark
         gc.collect()
 
     marked(clean)
+
+
+class Reading:
+    """Has a socket that is closed and a file of it that is not, in a cycle, which is left to the garbage collector.
+
+    Which of the two is finalized first is decided by which was made first.
+    """
+
+    def __init__(self, *, is_file_first: bool = True) -> None:
+        self.itself = self
+        if is_file_first:
+            self.file: Any = socket.SocketIO.__new__(socket.SocketIO)
+            self.sock = socket.socket()
+            self.file.__init__(self.sock, "rb")
+            self.sock._io_refs += 1  # type: ignore[attr-defined]
+        else:
+            self.sock = socket.socket()
+            self.file = self.sock.makefile("rb", buffering=0)
+        self.sock.close()
+
+
+class Ending(Reading):
+    """Closes the file when it is finalized."""
+
+    def __del__(self) -> None:
+        self.file.close()
+
+
+def until_it_is_ended() -> Iterator[None]:
+    """Closes such a file once the generator is ended."""
+    reading = Reading()
+    try:
+        yield
+    finally:
+        reading.file.close()
+
+
+@pytest.mark.parametrize("is_file_first", [True, False])
+def test_a_closed_socket_leaks_with_its_file_in_whatever_order_these_are_finalized(
+    marked: Marked, is_file_first: bool
+) -> None:
+    def leaking() -> None:
+        Reading(is_file_first=is_file_first)
+
+    (finding,) = marked.found(leaking)
+    assert (finding.kind.value, finding.state.value) == ("sockets", "collected")
+
+
+def test_a_closed_socket_whose_file_a_finalizer_closes_is_nothing(marked: Marked) -> None:
+    def clean() -> None:
+        Ending()
+        gc.collect()
+
+    marked(clean)
+
+
+def test_a_closed_socket_whose_file_the_end_of_a_generator_closes_is_nothing(marked: Marked) -> None:
+    def clean() -> None:
+        cycle: list[Any] = [until_it_is_ended()]
+        next(cycle[0])
+        cycle.append(cycle)
+        del cycle
+        gc.collect()
+
+    marked(clean)
+
+
+def test_nothing_is_collected_while_a_socket_is_looked_at(marked: Marked, monkeypatch: pytest.MonkeyPatch) -> None:
+    suspect = SocketRecord.suspect
+    thresholds = gc.get_threshold()
+
+    def suspect_and_make_garbage(record: SocketRecord, *args: Any, **kwargs: Any) -> Any:
+        gc.set_threshold(1, 1, 1)
+        try:
+            [[] for _ in range(1000)]  # more than enough for the collector to begin, if it may
+        finally:
+            gc.set_threshold(*thresholds)
+        return suspect(record, *args, **kwargs)
+
+    monkeypatch.setattr(SocketRecord, "suspect", suspect_and_make_garbage)
+
+    def leaking() -> None:
+        Reading()
+
+    (finding,) = marked.found(leaking)
+    assert (finding.kind.value, finding.state.value) == ("sockets", "collected")
+    assert gc.isenabled()
 
 
 def test_a_socket_leaks_though_a_loops_own_takes_its_place(marked: Marked) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from pytest_httpleak.adapters import Hooks, require
 from pytest_httpleak.opennumbers import fileno
 from pytest_httpleak.socketrecords import SocketRecord
+from pytest_httpleak.userfiles import GENERATED
 
 MODULES = ("socket",)
 
@@ -63,7 +64,7 @@ class _Notes:
         record = self._table.get(sock)
         if record is None and self._dying:
             record = self._dying.pop(id(sock), None)
-            if record is not None and record.is_at(fileno(sock)):
+            if record is not None and record.is_at(fileno(sock)) and not _is_ended_by_a_file():
                 record.closed, record.collected = True, False  # in order, by the `__del__` of what had it
         elif record is not None and not record.closed:
             record.closed = True
@@ -106,6 +107,26 @@ class _Notes:
             self._dying[record.key] = record
 
 
+def _is_ended_by_a_file() -> bool:
+    """Whether a socket that was told to close before is closed only now, as the last file of it is finalized.
+
+    Python warns of one that it finalizes before that file, and which comes first depends on when it collects. What calls
+    for it on purpose, a `__del__` or the end of a generator, is another matter.
+    """
+    frame: FrameType | None = sys._getframe(2)
+    waited = False
+    while frame is not None:
+        code = frame.f_code
+        waited = waited or code.co_name == "_decref_socketios"
+        if code.co_name not in _CLOSING and not code.co_filename.startswith(GENERATED):
+            return waited and code.co_name != "__del__" and not isinstance(sys.exc_info()[1], GeneratorExit)
+        frame = frame.f_back
+    return waited
+
+
+_CLOSING = frozenset(
+    ("_close_conn", "_decref_socketios", "_real_close", "close")
+)  # on the way from a file to its socket
 _MOST_DYING = 1000  # many more than one collection lets go of between them and their finalizers
 _FILENO = 3  # its place among the arguments of `socket.socket`
 _WRAPPERS = 3  # around `socket.__init__`, where sessions are nested

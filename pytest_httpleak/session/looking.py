@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -80,7 +81,20 @@ class Looking:
         return suspects
 
     def look(self, owner: Owner, tasks_before: int, *, moved: bool = True) -> list[Suspect]:
-        """What an owner is suspected of at this moment; `moved` is False where no descriptor can have been added."""
+        """What an owner is suspected of at this moment; `moved` is False where no descriptor can have been added.
+
+        Nothing is collected meanwhile unless another thread asks for that: what is just looked at would outlive what has it,
+        and be closed by the end of that.
+        """
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return self._look(owner, tasks_before, moved=moved)
+        finally:
+            if collects:
+                gc.enable()
+
+    def _look(self, owner: Owner, tasks_before: int, *, moved: bool) -> list[Suspect]:
         if not self._is_ready and self._watch.births_of_tasks != tasks_before:
             self.get_ready()
         self._is_hiding = False
