@@ -31,7 +31,7 @@ from pytest_httpleak.session.ledger import Ledger
 from pytest_httpleak.session.looking import Looking
 from pytest_httpleak.session.pendingtasks import pending_records
 from pytest_httpleak.session.settling import pauses
-from pytest_httpleak.session.unseen import Unseen
+from pytest_httpleak.session.unborn import Unborn
 
 # What lives as long as the process is asked about after a few milliseconds, so that a clean test need not wait for it,
 # and for less processor time than what decides: without an answer it is asked again after the grace.
@@ -60,7 +60,7 @@ class Judging:
         self._code_of_test = code_of_test
         self._item = item
         self._dropped: Dropped | None = None  # as one is judged
-        self._unseen = Unseen((), had_threads=False)
+        self._unborn = Unborn((), had_threads=False)
         self.unsure: set[int] = set()  # keys of suspects of whom there was no time to find out what keeps them
 
     def causes(
@@ -70,7 +70,7 @@ class Judging:
         if not _may_count(suspects, kinds):
             self._ledger.open()
             return []
-        self._unseen = Unseen(suspects, had_threads=not self._is_alone(owner))
+        self._unborn = Unborn(suspects, had_threads=not self._is_alone(owner))
         before = suspects = self._after_a_moment(owner, suspects, grace, tasks_before)
         if not suspects:
             self._ledger.open()
@@ -90,7 +90,7 @@ class Judging:
         suspects = self._look(owner, tasks_before)
         freed = self._freed(owner, before, suspects) if is_alone else []
         suspects = self._settled(owner, suspects, grace, tasks_before, kinds)
-        suspects = self._unseen.without_passing(suspects, lambda: self._look(owner, tasks_before))
+        suspects = self._unborn.without_passing(suspects, lambda: self._look(owner, tasks_before))
         records = self._records(owner)
         keys = self._excused(owner, suspects, records, self.unsure)
         suspects = self._with_holdings(suspects, records, keys, kinds)
@@ -108,7 +108,7 @@ class Judging:
     def _look(self, owner: Owner, tasks_before: int) -> list[Suspect]:
         """What is suspected now."""
         suspects = self._looking.look(owner, tasks_before)
-        self._unseen.look(suspects)
+        self._unborn.look(suspects)
         return suspects
 
     def _with_holdings(

@@ -16,7 +16,7 @@ _UNTIL_RECORDED: Final = 0.002
 _IN_A_ROW: Final = 4  # looks at which what is opened for moments is hardly there each time
 
 
-class Unseen:
+class Unborn:
     """The descriptors among an owner's suspects that were only found by looking, and at how many looks in a row.
 
     `had_threads`: whether the owner had threads of its own at work when it was looked at first. Where it had none, what
@@ -26,12 +26,12 @@ class Unseen:
     def __init__(self, suspects: Iterable[Suspect], *, had_threads: bool) -> None:
         self._had_threads = had_threads
         self._looks = 1
-        self._seen = {key: (identity, 1) for key, identity in _unseen(suspects).items()}
+        self._seen = {key: (identity, 1) for key, identity in _unborn(suspects).items()}
 
     def look(self, suspects: Iterable[Suspect]) -> None:
         """Take note of what one look has found."""
         before, self._looks = self._seen, self._looks + 1
-        self._seen = {key: (each, _in_a_row(before.get(key), each)) for key, each in _unseen(suspects).items()}
+        self._seen = {key: (each, _in_a_row(before.get(key), each)) for key, each in _unborn(suspects).items()}
 
     def without_passing(self, suspects: list[Suspect], look: Callable[[], object]) -> list[Suspect]:
         """The same without those that were not there at each look, one more `look` included.
@@ -39,7 +39,7 @@ class Unseen:
         Where threads are at work they may be theirs, open for a moment and not recorded yet, over and over. What a thread of
         the owner's own opens late is there to stay.
         """
-        before = _unseen(suspects)
+        before = _unborn(suspects)
         if not before or _thread._count() == 0:
             return suspects
         for _ in range(_IN_A_ROW if self._had_threads else 1):
@@ -57,7 +57,7 @@ def _in_a_row(before: tuple[descriptors.Identity | None, int] | None, now: descr
     return before[1] + 1 if before is not None and before[0] == now else 1
 
 
-def _unseen(suspects: Iterable[Suspect]) -> dict[int, descriptors.Identity | None]:
+def _unborn(suspects: Iterable[Suspect]) -> dict[int, descriptors.Identity | None]:
     """By key: the descriptors that were only found by looking, and what they are now."""
     found = (each.key for each in suspects if each.library == "os" and each.key < 0 and not each.stack)
     return {key: descriptors.identity(-1 - key) for key in found}
