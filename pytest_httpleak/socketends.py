@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import _socket
+from collections.abc import Iterator
 from typing import Any, Final
 
 from pytest_httpleak.asking import attribute, socket_inside
 from pytest_httpleak.interruptions import pass_on
-from pytest_httpleak.opennumbers import fileno
+from pytest_httpleak.opennumbers import fileno, open_numbers
 
 UNIX: Final = getattr(_socket, "AF_UNIX", None)
 
@@ -78,3 +79,17 @@ def is_hung_up(fd: int) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return any(events & select.POLLHUP for _, events in poll.poll(0))
+
+
+def bare_sockets() -> Iterator[Any]:
+    """Each open socket of this process by its number alone, whoever has it: to be asked before the next, and not kept."""
+    for fd in open_numbers():
+        try:
+            sock = _socket.socket(fileno=fd)
+        except OSError as error:  # no socket, or closed meanwhile
+            pass_on(error)
+            continue
+        try:
+            yield sock
+        finally:
+            sock.detach()

@@ -179,7 +179,7 @@ def record_of(sock: Any, table: Table) -> SocketRecord | None:
 
 def serves_a_living_client(sock: Any, table: Table) -> bool:
     """Whether a socket was accepted from a client of this process that is still open: it ends with that client."""
-    from pytest_httpleak.socketends import UNIX, is_hung_up  # here, as few threads are given a socket
+    from pytest_httpleak.socketends import UNIX, bare_sockets, is_hung_up  # here, as few threads are given a socket
 
     record = table.get(sock)
     if record is None or not record.accepted or record.fd() < 0:
@@ -191,7 +191,9 @@ def serves_a_living_client(sock: Any, table: Table) -> bool:
     if not client:
         return False
     port = client[1] if isinstance(client, tuple) else None
-    return any(_address(other.ref(), ask, port) == client and other.fd() >= 0 for other in table if not other.accepted)
+    if any(_address(other.ref(), ask, port) == client and other.fd() >= 0 for other in table if not other.accepted):
+        return True
+    return any(_address(other, ask, port) == client for other in bare_sockets())  # of uvloop's, or detached
 
 
 def _address(sock: Any, ask: str, port: str | None = None) -> object:

@@ -103,6 +103,22 @@ def test_a_servers_thread_that_waits_for_a_leaked_connection_is_not_told_too(inn
     assert inner.report["fixtures"] == []
 
 
+def test_a_servers_thread_that_waits_for_a_leaked_descriptor_is_not_told_too(inner: Inner) -> None:
+    inner.write(
+        conftest=SERVER,
+        test_a="""
+            import socket
+
+            kept = []
+
+            def test_leaving_a_number(port):
+                kept.append(socket.create_connection(("127.0.0.1", port)).detach())
+        """,
+    )
+    inner.run().assert_outcomes(failed=1)
+    assert inner.report["fixtures"] == []
+
+
 def test_a_servers_threads_end_with_its_clients(inner: Inner) -> None:
     inner.write(conftest=SERVER, test_a=CLEAN)
     inner.run().assert_outcomes(passed=1)
