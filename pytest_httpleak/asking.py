@@ -93,7 +93,10 @@ def own_attribute(thing: object, name: str) -> Any:
 def slots_of(thing: object) -> Iterator[tuple[str, Any]]:
     """The attributes that an object keeps outside of its `__dict__`: in its slots, or in the fields of a compiled class."""
     for cls in mro_of(type(thing)):
-        for names in (defined_in(cls).get("__slots__", ()), defined_in(cls).get("__mypyc_attrs__", ())):
+        own = defined_in(cls)
+        for names in (own.get("__slots__"), own.get("__mypyc_attrs__")):
+            if names is None:
+                continue
             for name in (names,) if is_a(names, str) else tuple(names):
                 try:
                     is_private = name.startswith("__") and not name.endswith("__")

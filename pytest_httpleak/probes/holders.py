@@ -49,6 +49,7 @@ class Holders:
         self._codes = {code for birth in births if birth is not None for code in _methods(birth)}
         self._by_address: dict[int, Seen] = {}
         self._of_methods: list[Seen] | None = None
+        self._found: dict[int, Seen] = {}  # by descriptor
 
     def of(self, fd: int, birth: Birth | None, identity: object) -> object | None:
         """The object of a descriptor, which has that birth and identity; None where none is known."""
@@ -60,6 +61,11 @@ class Holders:
             thing = self._at(known[1])
             if thing is not None or known[1].cls.__name__ not in _POLLERS:  # which the collector does not know
                 return thing
+        if fd not in self._found:
+            self._found[fd] = Seen(self._search(fd, birth))
+        return self._found[fd].thing
+
+    def _search(self, fd: int, birth: Birth | None) -> object | None:
         codes = set() if birth is None else {*_methods(birth)}
         if not codes:
             return None
@@ -145,7 +151,7 @@ def _found(thing: object, fd: int) -> tuple[str, object] | None:
     for _, part in _attributes(thing):
         if (is_stack(part) and _is_closed_by(part, fd)) or _is_finalizer_of(part, fd):
             return "", part
-        if is_a(part, _WITHOUT_A_PLACE):
+        if id(type(part)) in _PLAIN or is_a(part, _WITHOUT_A_PLACE):
             continue
         for name, value in _attributes(part):
             if _is_number(value, fd) and _says_descriptor(name):
@@ -154,6 +160,10 @@ def _found(thing: object, fd: int) -> tuple[str, object] | None:
 
 
 _WITHOUT_A_PLACE = (type, ModuleType, int, float, str, bytes)
+# The same by identity, which costs less, as there are many of them, with what has no attributes.
+_PLAIN = frozenset(
+    map(id, (type(None), bool, bytearray, bytes, dict, float, frozenset, int, list, set, str, tuple, type))
+)
 
 
 def _is_closed_by(stack: Any, fd: int) -> bool:
