@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from pytest_httpleak.clocks import Real
 from pytest_httpleak.model.findings import Suspect
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.owners import Owner
@@ -19,7 +20,10 @@ SEARCH: Final = 5.0  # seconds of processor time for one question whose answer d
 KNOWN: Final = frozenset("aiohttp httpcore httpcore2 httpx httpx2 requests urllib3".split())
 
 # Each question about what refers to a resource is a scan of the heap: a line that leaks a thousand may not take minutes.
+# Beside a large heap fewer are asked: the first few, and no more once they have taken so many seconds of processor time.
 _QUESTIONS: Final = 20
+_IN_ANY_CASE: Final = 4
+_LONG: Final = 1.0
 
 # Whether a place of that module, which something is kept in, excuses what those packages have made.
 _Excuse = Callable[[str, frozenset[str]], bool]
@@ -83,12 +87,15 @@ class Questions:
 
     def __init__(self) -> None:
         self._asked: dict[Any, int] = {}
+        self._began: dict[Any, float] = {}
 
     def may_ask(self, suspect: Suspect) -> bool:
         """Whether it may be asked once more, after so many of the same line."""
         place = suspect.kind, suspect.created
-        self._asked[place] = self._asked.get(place, 0) + 1
-        return self._asked[place] <= _QUESTIONS
+        asked = self._asked[place] = self._asked.get(place, 0) + 1
+        now = Real.thread_time()
+        began = self._began.setdefault(place, now)
+        return asked <= _IN_ANY_CASE or (asked <= _QUESTIONS and now - began < _LONG)
 
     def answered(self, suspect: Suspect) -> None:
         """Let no more of that line be asked about, as one of them is shown; where there is a line."""
@@ -99,6 +106,7 @@ class Questions:
         """Let each of that line be asked about: it makes what is kept. Hundreds of bare descriptors are a registry that grows."""
         if suspect.key >= 0:
             self._asked[suspect.kind, suspect.created] = 0
+            self._began.pop((suspect.kind, suspect.created), None)
 
 
 def resource_of(suspect: Suspect, records: dict[int, Record]) -> Any:
