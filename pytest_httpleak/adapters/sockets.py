@@ -124,9 +124,8 @@ def _is_ended_by_a_file() -> bool:
     return waited
 
 
-_CLOSING = frozenset(
-    ("_close_conn", "_decref_socketios", "_real_close", "close")
-)  # on the way from a file to its socket
+# The functions on the way from a file to its socket.
+_CLOSING = frozenset(("_close_conn", "_decref_socketios", "_real_close", "close"))
 _MOST_DYING = 1000  # many more than one collection lets go of between them and their finalizers
 _FILENO = 3  # its place among the arguments of `socket.socket`
 _WRAPPERS = 3  # around `socket.__init__`, where sessions are nested
