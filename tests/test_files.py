@@ -41,8 +41,10 @@ from marked import Leaks, Marked
 
 from pytest_httpleak.asking import attribute
 from pytest_httpleak.model.kinds import Kind
+from pytest_httpleak.owners import Owner
 from pytest_httpleak.probes import children
 from pytest_httpleak.session.core import Session
+from pytest_httpleak.session.looking import Looking
 
 # What is left open on purpose makes the interpreter warn, too.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -551,6 +553,63 @@ def test_the_pipe_of_a_dropped_child_leaks_as_long_as_that_runs(
         if child.pid in pids:
             child.stdout.close()
     assert [os.waitpid(pid, 0)[0] for pid in pids] == pids  # whoever has kept the numbers can wait for them yet
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+def test_a_child_that_ends_just_after_a_look_has_ended(
+    marked: Marked, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    theirs, ours = os.pipe()
+    pids: list[int] = []
+    look = Looking.look
+    looks: list[None] = []
+
+    def look_and_let_it_end(looking: Looking, owner: Owner, *args: Any, **kwargs: Any) -> Any:
+        found = look(looking, owner, *args, **kwargs)
+        looks.extend([None] * bool(found))
+        if pids and len(looks) == number:
+            os.close(ours)
+            os.waitid(os.P_PID, pids.pop(), os.WEXITED | os.WNOWAIT)
+        return found
+
+    def ending() -> None:
+        child = subprocess.Popen(["sh", "-c", "exec >&-; read line"], stdin=theirs, stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        assert child.stdout.read() == b""
+        pids.append(child.pid)
+
+    monkeypatch.setattr(Looking, "look", look_and_let_it_end)
+    monkeypatch.setattr(_thread, "_count", lambda: 0)
+    found = marked.found(ending, grace=10)
+    os.close(theirs)
+    subprocess.Popen([sys.executable, "-S", "-c", ""]).wait()  # at which `subprocess` lets go of what has ended
+    assert found == ()
+    assert not pids
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+def test_what_a_thread_that_ends_closes_just_after_a_look_is_closed(
+    marked: Marked, kept: list[Any], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    look = Looking.look
+    looks: list[None] = []
+    running = [True]
+
+    def look_and_let_it_end(looking: Looking, owner: Owner, *args: Any, **kwargs: Any) -> Any:
+        found = look(looking, owner, *args, **kwargs)
+        looks.extend([None] * bool(found))
+        if running and len(looks) == number:
+            kept[0].close()
+            running.clear()
+        return found
+
+    def closing() -> None:
+        kept.append(socket.socket())
+
+    monkeypatch.setattr(Looking, "look", look_and_let_it_end)
+    monkeypatch.setattr(_thread, "_count", lambda: len(running))
+    assert marked.found(closing, grace=10) == ()
+    assert not running
 
 
 def test_a_mock_of_subprocess_has_no_children(monkeypatch: pytest.MonkeyPatch) -> None:

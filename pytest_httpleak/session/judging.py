@@ -61,6 +61,7 @@ class Judging:
         self._item = item
         self._dropped: Dropped | None = None  # as one is judged
         self._unborn = Unborn((), had_threads=False)
+        self._had_children = self._had_threads = False  # before the last look
         self.unsure: set[int] = set()  # keys of suspects of whom there was no time to find out what keeps them
 
     def causes(
@@ -107,6 +108,7 @@ class Judging:
 
     def _look(self, owner: Owner, tasks_before: int) -> list[Suspect]:
         """What is suspected now."""
+        self._had_children, self._had_threads = children.are_left(), _thread._count() > 0
         suspects = self._looking.look(owner, tasks_before)
         self._unborn.look(suspects)
         return suspects
@@ -251,17 +253,20 @@ class Judging:
         return not self._watch.borrowed and not any(True for _ in threads)
 
     def _can_settle(self, owner: Owner, suspects: list[Suspect]) -> bool:
-        """Whether time can change anything: not if this thread is the only one and no loop can be run."""
+        """Whether time can change anything: not if this thread is the only one and no loop can be run.
+
+        What was at work before the last look may have ended after it.
+        """
         over = {suspect.key for suspect in owner.left}
         if all(suspect.state is State.COLLECTED or suspect.key in over for suspect in suspects):
             return False
         if any(suspect.kind is Kind.THREADS for suspect in suspects):
             return True  # also where it is not counted any more: one that is just ending counts as alive for a moment
-        if reactors.can_turn() or children.are_left():
+        if reactors.can_turn() or self._had_children or children.are_left():
             return True
         if self._watch.running_loop() is not None:  # blocked while this thread waits: only a thread can end meanwhile
             return False
-        return _thread._count() > 0 or any(True for _ in self._runnable_loops())
+        return self._had_threads or _thread._count() > 0 or any(True for _ in self._runnable_loops())
 
     def _runnable_loops(self) -> Iterator[Any]:
         """The loops that stand still and belong to this thread; another thread may be about to run its own."""
