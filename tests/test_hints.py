@@ -966,6 +966,28 @@ def test_so_is_a_task_that_it_has_started_in_a_callback(files: tuple[str, ...], 
     assert hint(made).startswith(expected)
 
 
+@pytest.mark.parametrize("door", ["httpx/_transports/asgi.py", "httpx2/_transports/wsgi.py", "werkzeug/test.py"])
+def test_so_is_what_an_application_has_made_that_a_client_has_called_in_the_same_process(door: str) -> None:
+    files = (
+        "lib/python3/site-packages/sdk/app.py",
+        f"lib/python3/site-packages/{door}",
+        "lib/python3/site-packages/httpx/_client.py",
+    )
+    stack = (*(Site(f"/usr/{file}", 3, "make") for file in files), Site("/src/test_app.py", 9, "test_app"))
+    made = Suspect(Kind.TASKS, "asyncio", "asyncio.Task", State.PENDING, "", 1, stack[-1], stack)
+    assert hint(made).startswith("end the object of sdk that started it")
+
+
+def test_of_what_a_client_has_made_before_it_calls_an_application_the_client_is_the_maker() -> None:
+    files = ("sdk/hooks.py", "httpx/_client.py")
+    stack = (
+        *(Site(f"/usr/lib/python3/site-packages/{file}", 3, "make") for file in files),
+        Site("/src/test_app.py", 9, "test_app"),
+    )
+    made = Suspect(Kind.TASKS, "asyncio", "asyncio.Task", State.PENDING, "", 1, stack[-1], stack)
+    assert hint(made).startswith("end the object of httpx that started it")
+
+
 TRANSPORT = """
 import httpx
 class Retry(httpx.BaseTransport):

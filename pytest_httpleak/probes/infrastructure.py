@@ -23,6 +23,15 @@ _TOOLS: Final = frozenset(
     "_pydevd_bundle _pytest coverage debugpy ddtrace execnet hypothesis ipykernel IPython memray newrelic "
     "opentelemetry pluggy pydevd pyinstrument pytest pytest_cov pytest_timeout scalene sentry_sdk tqdm viztracer xdist".split()
 )
+# Where a client hands its request to an application in the same process.
+_DOORS: Final = (
+    "httpx/_transports/asgi.py",
+    "httpx/_transports/wsgi.py",
+    "httpx2/_transports/asgi.py",
+    "httpx2/_transports/wsgi.py",
+    "webtest/app.py",
+    "werkzeug/test.py",
+)
 # Where their code stands in the place of other functions, to watch the calls, and only hands them on.
 _PASSAGES: Final = (
     "ddtrace/appsec/",
@@ -90,7 +99,8 @@ def serves_a_logger(thread: Any) -> bool:
 def wrapper_of(suspect: Suspect, but: Container[str] = ()) -> str | None:
     """The installed package that the user's own line called, where it is not the library itself, no tool and none of `but`.
 
-    Where no line of the user's led there, the one that made it in a callback or a thread.
+    Where no line of the user's led there, the one that made it in a callback or a thread. An application in the same process
+    makes things for itself: the client whose request it serves has only handed that on.
     """
     if suspect.created is None:
         site = maker_of(suspect.stack)
@@ -98,7 +108,7 @@ def wrapper_of(suspect: Suspect, but: Container[str] = ()) -> str | None:
         return None if package in ("", suspect.library) or package in but else package
     found = None
     for site in suspect.stack:
-        if site == suspect.created:
+        if site == suspect.created or (found is not None and installed_place(site.file) in _DOORS):
             return found
         package = package_of(site.file)
         is_around = found is not None and package.startswith(_PLUGINS)
