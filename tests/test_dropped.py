@@ -296,6 +296,95 @@ def test_the_value_of_a_fixture_that_stays_or_was_to_be_closed_is_a_leak(inner: 
     assert inner.outcomes() == {f"test_{name}": "leaked" for name in names} | dict.fromkeys(clean, "clean")
 
 
+COUNTED = """
+import gc
+
+import pytest
+
+asked = []
+search = gc.get_referrers
+
+
+def get_referrers(*things):
+    asked.append(things)
+    return search(*things)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def counted():
+    gc.get_referrers = get_referrers
+    yield
+    gc.get_referrers = search
+
+
+def pytest_unconfigure():
+    print("searches:", len(asked))
+"""
+
+SEVERAL = """
+import os
+import sqlite3
+import unittest
+
+import pytest
+
+KEPT = []
+
+
+class Store:
+    def __init__(self, path):
+        self.me = self
+        self.file = open(os.devnull)
+        self.connection = sqlite3.connect(path)
+        self.connection.execute("create table some(number)")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def file(store):
+    yield open(os.devnull)
+
+
+def test_dropped(file, store):
+    pass
+
+
+def test_kept(file, store):
+    KEPT.append(store.connection)
+
+
+class TestOfUnittest(unittest.TestCase):
+    def setUp(self):
+        self.file = open(os.devnull)
+
+    def test_case_dropped(self):
+        self.addCleanup(self.file.flush)
+
+    def test_case_kept(self):
+        KEPT.append(self.file)
+"""
+
+
+@pytest.mark.parametrize("name", ["test_dropped", "test_case_dropped"])
+def test_what_goes_with_a_test_is_told_without_a_search_of_the_heap(inner: Inner, name: str) -> None:
+    inner.write(test_a=SEVERAL, conftest=COUNTED)
+    result = inner.run("-k", name, "-s", "-W", "ignore::ResourceWarning")
+    assert inner.outcomes() == {name: "clean"}
+    result.stdout.fnmatch_lines(["searches: 0"])
+
+
+@pytest.mark.parametrize("name", ["test_kept", "test_case_kept"])
+def test_what_does_not_go_with_it_is_searched_for_and_told(inner: Inner, name: str) -> None:
+    inner.write(test_a=SEVERAL, conftest=COUNTED)
+    result = inner.run("-k", name, "-s", "-W", "ignore::ResourceWarning")
+    assert inner.outcomes() == {name: "leaked"}
+    result.stdout.re_match_lines(["searches: [1-9]"])
+
+
 def test_after_a_block_nothing_is_dropped(inner: Inner) -> None:
     inner.write(
         test_a="""

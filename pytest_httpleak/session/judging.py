@@ -85,6 +85,9 @@ class Judging:
         if not suspects and not freed:
             self._ledger.open()
             return []
+        if not freed and len(self._dropped_of(owner).going(suspects, self._watch.holders)) == len(suspects):
+            self._ledger.open()
+            return []
         if not freed and self._watch.keepers and self._are_kept(owner, suspects, kinds, is_searched=False):
             return []
         collect()

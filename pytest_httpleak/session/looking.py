@@ -87,7 +87,8 @@ class Looking:
         and be closed by the end of that.
         """
         collects = gc.isenabled()
-        gc.disable()
+        if collects:  # else another thread may be in here, and be the one to enable it again
+            gc.disable()
         try:
             return self._look(owner, tasks_before, moved=moved)
         finally:
