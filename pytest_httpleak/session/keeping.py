@@ -20,7 +20,7 @@ SEARCH: Final = 5.0  # seconds of processor time for one question whose answer d
 KNOWN: Final = frozenset("aiohttp httpcore httpcore2 httpx httpx2 requests urllib3".split())
 
 # Each question about what refers to a resource is a scan of the heap: a line that leaks a thousand may not take minutes.
-# Beside a large heap fewer are asked: the first few, and no more once the thread has worked so many seconds since the first of them.
+# Beside a large heap fewer are asked: the first few, and no more once the thread has worked so many seconds since the first.
 _QUESTIONS: Final = 20
 _IN_ANY_CASE: Final = 4
 _LONG: Final = 1.0
