@@ -28,7 +28,7 @@ def reference(thing: object) -> Callable[[], Any] | Address:
 
 
 class FileReference:
-    """A weak reference to a file, which may be detached from the object that it was opened as; None once it is closed."""
+    """A weak reference to a file, by what it was opened as unless it was detached from that; None once it is closed."""
 
     __slots__ = ("_opened", "_raw")
 
@@ -41,13 +41,21 @@ class FileReference:
         if raw is None or raw.closed:
             return None
         opened = self._opened()
-        return raw if opened is None else opened
+        return opened if _raw_of(opened) is raw else raw
+
+
+def _raw_of(opened: Any) -> Any:
+    """The file below what was opened, by the layers of `io`; None where one of them was detached."""
+    try:
+        inner = opened.buffer if type(opened) is io.TextIOWrapper else opened
+        kind = type(inner)
+        is_buffered = kind is io.BufferedReader or kind is io.BufferedWriter or kind is io.BufferedRandom
+        return inner.raw if is_buffered else inner
+    except ValueError:
+        return None
 
 
 def reference_to_holder(thing: Any) -> Callable[[], Any] | Address:
     """The same as `reference`, of an object that has a descriptor."""
-    raw = thing.buffer if type(thing) is io.TextIOWrapper else thing
-    kind = type(raw)
-    if kind is io.BufferedReader or kind is io.BufferedWriter or kind is io.BufferedRandom:
-        raw = raw.raw
+    raw = _raw_of(thing)
     return FileReference(thing, raw) if type(raw) is io.FileIO else reference(thing)

@@ -385,6 +385,49 @@ def test_what_does_not_go_with_it_is_searched_for_and_told(inner: Inner, name: s
     result.stdout.re_match_lines(["searches: [1-9]"])
 
 
+def test_what_was_detached_from_the_value_of_a_fixture_does_not_go_with_it(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+        import os
+        import pytest
+
+        KEPT = []
+
+        @pytest.fixture
+        def text():
+            return open(os.devnull, "w")
+
+        @pytest.fixture
+        def binary():
+            return open(os.devnull, "rb")
+
+        def test_text_kept(text):
+            KEPT.append(text.detach())
+
+        def test_binary_kept(binary):
+            KEPT.append(binary.detach())
+
+        def test_text_detached(text):
+            text.detach()
+
+        def test_its_buffer(text):
+            KEPT.append(text.buffer)  # which it closes when it is dropped
+
+        def test_binary(binary):
+            KEPT.append(binary.raw)
+        """
+    )
+    inner.judge(
+        "-W",
+        "ignore::ResourceWarning",
+        test_text_kept="leaked",
+        test_binary_kept="leaked",
+        test_text_detached="clean",
+        test_its_buffer="clean",
+        test_binary="clean",
+    )
+
+
 def test_after_a_block_nothing_is_dropped(inner: Inner) -> None:
     inner.write(
         test_a="""
