@@ -131,7 +131,7 @@ class LeakCheck:
         """
         things = (thing, *more)
         for each in things:
-            if type(each) in _NOTHING:
+            if any(type(each) is kind for kind in _NOTHING):
                 pattern = "; a pattern goes to httpleak.tolerate(ignore=...)" if type(each) is str else ""
                 raise TypeError(f"httpleak.ignore() takes an object that holds what is open, and got {each!r}{pattern}")
         if self._session is not None:

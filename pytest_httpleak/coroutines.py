@@ -86,7 +86,7 @@ def _inside(thing: Any) -> Any:
     if not all(any(name in defined_in(base) for base in mro_of(cls)) for name in ("send", "throw")):
         return None
     parts = {id(part): part for part in (*gc.get_referents(thing), *attributes_of(thing).values())}
-    found = [part for part in parts.values() if type(part) in _SUSPENDED]
+    found = [part for part in parts.values() if is_a(part, _SUSPENDED)]
     return found[0] if len(found) == 1 else None
 
 

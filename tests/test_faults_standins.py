@@ -364,3 +364,39 @@ def test_loops_and_coroutines_that_answer_strangely(inner: Inner) -> None:
         test_a_job_leaks="leaked",
     )
     assert "disabled" not in inner.report
+
+
+def test_a_class_that_refuses_to_be_compared_may_have_what_leaks_or_not(inner: Inner) -> None:
+    inner.write(
+        test_a="""
+        import os
+        import pytest
+
+        KEPT = []
+
+        class Refusing(type):
+            def __eq__(cls, other):
+                raise RuntimeError("not to be asked")
+
+            def __hash__(cls):
+                raise RuntimeError("not to be asked")
+
+        class Store(metaclass=Refusing):
+            def __init__(self):
+                self.me, self.file = self, open(os.devnull)
+
+        @pytest.fixture
+        def store():
+            return Store()
+
+        def test_kept(store):
+            KEPT.append(store)
+
+        def test_dropped(store):
+            pass
+
+        def test_dropped_by_a_test_that_fails(store):
+            raise ValueError
+        """
+    )
+    inner.judge(test_kept="leaked", test_dropped="clean", test_dropped_by_a_test_that_fails="clean")

@@ -165,7 +165,7 @@ class _Requests:
             record.end()
 
     def status_known(self, _: None, response: Any, /, *args: Any, **kwargs: Any) -> None:
-        if type(response.stream) in self._streams:
+        if any(type(response.stream) is cls for cls in self._streams):
             record = self._requests.get(_booked(response.stream))
             if record is not None:
                 record.status = response.status

@@ -94,7 +94,7 @@ def key_text(key: object) -> str:
 def _item(key: object) -> str:
     try:
         text = repr(key)
-        if type(key) not in (str, bytes):
+        if type(key) is not str and type(key) is not bytes:
             text = _ADDRESS.sub("", text)
     except Exception:  # noqa: BLE001  # somebody's `__repr__`
         return "[...]"

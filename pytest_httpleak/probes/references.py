@@ -195,7 +195,7 @@ def _referring(level: list[Step], above: list[Step], seen: set[int], way: Way) -
     """Whatever refers to the objects of a level, and has not been seen yet."""
     by_id = {id(step.thing): step for step in level}
     for referrer in referrers_of(step.thing for step in level):
-        if id(referrer) not in seen and type(referrer) not in _SKIPPED and not _is_ours(referrer, by_id, level, above):
+        if id(referrer) not in seen and not is_a(referrer, _SKIPPED) and not _is_ours(referrer, by_id, level, above):
             seen.add(id(referrer))
             yield from steps_from(referrer, by_id, way)
 
