@@ -1126,6 +1126,18 @@ def test_what_a_test_was_given_is_told_by_the_name_of_its_fixture(
     assert references.process_wide(client) is None
 
 
+@pytest.mark.usefixtures("whole_heap")
+def test_a_place_of_the_process_is_told_before_what_a_test_was_given(
+    request: pytest.FixtureRequest, program: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(references, "_TO_PREFER", 5.0)  # beside the heap of all tests
+    client = Client()
+    request.node.funcargs["given"] = app = App(client)  # type: ignore[attr-defined]
+    program.apps = {"more": [app]}
+    del app
+    assert references.held_by(client, seconds=5) == "module attribute program.apps['more'][0].client"
+
+
 def test_a_search_ends_in_time(program: Any) -> None:
     client = put(program, "chain")
     assert references.held_by(client, seconds=-1) is None

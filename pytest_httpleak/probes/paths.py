@@ -23,7 +23,7 @@ class Root(NamedTuple):
 
     `end` is the object there, if it is one that the search was told it may end at. `through` are the classes of the objects
     that the path leads through, that of the place's own object first. `code` is that of a cached function, which has `size`
-    results. `place` names what the module, class or cache has there, which is `own`.
+    results. `place` names what the module, class or cache has there, which is `own`; of what pytest has, the test itself is.
     """
 
     module: str
@@ -193,8 +193,8 @@ def _of_test(item: object, step: Step) -> Root | None:
         return None
     path, step.text, step.below = below.path(), "", None
     if name == "_instance":
-        return Root("", f"self{path} of {type(below.thing).__qualname__}")
-    return Root("", _ITEM.sub(r"value of fixture \1", path, count=1))
+        return Root("", f"self{path} of {type(below.thing).__qualname__}", own=item)
+    return Root("", _ITEM.sub(r"value of fixture \1", path, count=1), own=item)
 
 
 def _is_of_pytest(cls: type) -> bool:

@@ -72,7 +72,8 @@ def process_wide(thing: object, way: Way | None = None, *, seconds: float = 5.0)
 def held_by(thing: object, *, seconds: float = 0.3) -> str | None:
     """What still refers to `thing`, in words: `module attribute app.api._last`; None if that cannot be told in time.
 
-    A place of the user's is told before one of a library's, which may be nearer, if it is no more than a few steps away.
+    A place of the user's is told before one of a library's, which may be nearer, if it is no more than a few steps away; and
+    a place of the process before what pytest has of the test and lets go of.
     """
     current, states = _as_current_loop(thing), _states_of_tasks()
     root = _climb(thing, Way(is_any=True, aside=current | states), seconds)
@@ -82,11 +83,16 @@ def held_by(thing: object, *, seconds: float = 0.3) -> str | None:
         return None
     if root is None:
         return _held_by_handler(thing, seconds)
-    of_users = None
+    better = None
     if root.module and not is_users(root.module):
-        way = Way(is_any=True, is_users=True, aside=current | states)
-        of_users = _climb(thing, way, _TO_PREFER)
-    return root.text if of_users is None or of_users is GIVEN_UP else of_users.text
+        better = _climb(thing, Way(is_any=True, is_users=True, aside=current | states), _TO_PREFER)
+    elif not root.module and root.own is not None:
+        better = _climb(thing, Way(is_any=True, aside=current | states | _with_dict(root.own)), _TO_PREFER)
+    return root.text if better is None or not better.module else better.text
+
+
+def _with_dict(item: object) -> frozenset[int]:
+    return frozenset((id(item), id(attribute(item, "__dict__"))))
 
 
 def _held_by_handler(thing: object, seconds: float) -> str | None:
@@ -134,7 +140,7 @@ def _climb(thing: object, way: Way, seconds: float) -> Root | None:
             if root is not None:
                 if way.may_end(root.module) and _may_lead_on(step, root.module, way, is_end=True):
                     text = of_thread(step, root) or root.text + step.path()
-                    own = None if step.below is None else step.below.thing
+                    own = root.own if step.below is None else step.below.thing
                     place = f"{root.text}{step.text}"
                     return root._replace(text=text, through=step.classes(), place=place, own=own)
                 continue
