@@ -7,16 +7,18 @@ import threading
 import weakref
 from collections.abc import Iterator
 from types import CodeType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pytest_httpleak.asking import attribute
 from pytest_httpleak.interruptions import pass_on
 from pytest_httpleak.model.kinds import Kind, State
 from pytest_httpleak.opennumbers import fileno_of_file, native
 from pytest_httpleak.records import Record, class_name
+from pytest_httpleak.userfiles import is_installed_file, is_user_file
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Suspect
+    from pytest_httpleak.sites import Birth
 
 _get_ident = threading.get_ident
 
@@ -104,10 +106,8 @@ def record_loops(cls: Any, hooks: Any) -> None:
         record.library = library
         loops.put(loop, record)
         watch.add(record)
-        changed = _changed_policy(events)
-        for code, _at in () if record.birth is None else record.birth.frames:
-            if code is changed or (code.co_name == "get_event_loop" and code.co_filename == events.__file__):
-                record.owner = watch.root  # asyncio's own for the thread, which the next one to ask will be given too
+        if record.birth is not None and _is_for_all(record.birth, events):
+            record.owner = watch.root
         watch.loops[id(loop)] = weakref.ref(loop)
         watch.loops_come()
 
@@ -131,6 +131,36 @@ def record_loops(cls: Any, hooks: Any) -> None:
     _stand_aside(cls, hooks, loops)
     hooks.before(cls, "close", closing)
     hooks.before(cls, "run_forever", running)
+
+
+def _is_for_all(birth: Birth, events: Any) -> bool:
+    """Whether a loop is asyncio's own for the thread, which the next one to ask will be given too.
+
+    So is the main thread's where an installed library has set it, as there was none: Python 3.14 makes none of itself.
+    """
+    codes = [code for code, _ in birth.frames]
+    changed = _changed_policy(events)
+    if any(code is changed or _is_asyncios_own(code, events) for code in codes):
+        return True
+    maker = next((code for code in codes if code.co_name != "new_event_loop" and _is_of_somebody(code)), None)
+    return (
+        maker is not None
+        and set(maker.co_names) >= _SETS_WHAT_LACKS
+        and is_installed_file(maker.co_filename)
+        and _get_ident() == threading.main_thread().ident
+    )
+
+
+def _is_of_somebody(code: CodeType) -> bool:
+    return is_user_file(code.co_filename) or is_installed_file(code.co_filename)
+
+
+def _is_asyncios_own(code: CodeType, events: Any) -> bool:
+    return code.co_name == "get_event_loop" and bool(code.co_filename == events.__file__)
+
+
+# Names in the code of a function that asks for the thread's loop, and makes one where there is none.
+_SETS_WHAT_LACKS: Final = frozenset(("get_event_loop", "new_event_loop", "set_event_loop"))
 
 
 def _changed_policy(events: Any) -> CodeType | None:

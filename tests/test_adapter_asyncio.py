@@ -16,7 +16,9 @@ import ssl
 import sys
 import threading
 import types
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -1384,6 +1386,87 @@ def test_a_loop_that_is_given_to_such_a_policy_leaks_like_any_other(marked: Mark
     marked(leaking)
 
 
+LOOPS = """
+import asyncio
+
+
+def lasting():
+    try:
+        return asyncio.get_event_loop()
+    except RuntimeError:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        return loop
+
+
+def fresh():
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop
+"""
+
+
+@pytest.fixture
+def no_loop() -> Iterator[None]:
+    """This thread without a loop, as a runner of tests leaves it."""
+    asyncio.set_event_loop(None)
+    yield
+    asyncio.set_event_loop(None)
+
+
+def _of_file(file: str) -> Any:
+    """Functions that make a loop and set it, as if they were of a file."""
+    module: dict[str, Any] = {"__name__": "library"}
+    exec(compile(LOOPS, file, "exec"), module)
+    return SimpleNamespace(**module)
+
+
+@pytest.mark.usefixtures("no_loop")
+def test_a_loop_that_a_library_makes_as_the_main_thread_has_none_is_the_processs(marked: Marked) -> None:
+    library = _of_file("/usr/lib/python3/site-packages/library.py")
+
+    def clean() -> None:
+        marked.kept.append(library.lasting())
+        assert library.lasting() is marked.kept[-1]
+
+    marked(clean)
+
+
+@pytest.mark.usefixtures("no_loop")
+def test_a_loop_that_a_library_makes_whether_there_is_one_or_not_leaks(marked: Marked) -> None:
+    library = _of_file("/usr/lib/python3/site-packages/library.py")
+
+    def leaking() -> None:
+        marked.kept.append(library.fresh())  # leak: loops
+
+    marked(leaking)
+
+
+@pytest.mark.usefixtures("no_loop")
+def test_a_loop_that_the_tested_code_makes_as_the_main_thread_has_none_leaks(marked: Marked) -> None:
+    code = _of_file(str(Path(__file__).with_name("code.py")))
+
+    def leaking() -> None:
+        marked.kept.append(code.lasting())
+
+    found = marked.found(leaking)
+    assert [(each.kind, each.created and each.created.function) for each in found] == [(Kind.LOOPS, "lasting")]
+
+
+def test_a_loop_that_a_library_makes_for_a_thread_of_the_tests_leaks(marked: Marked) -> None:
+    library = _of_file("/usr/lib/python3/site-packages/library.py")
+
+    def leaking() -> None:
+        def work() -> None:
+            marked.kept.append(library.lasting())  # leak: loops
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    marked(leaking)
+
+
 def test_a_loop_that_runs_in_a_thread_is_found_as_running(leaks: Leaks) -> None:
     made: list[Any] = []
 
@@ -1399,6 +1482,33 @@ def test_a_loop_that_runs_in_a_thread_is_found_as_running(leaks: Leaks) -> None:
     thread.join()
     loop.close()
     assert {(finding.kind.value, finding.state.value) for finding in findings} >= {("loops", "running")}
+
+
+def test_a_loop_that_runs_in_another_thread_is_not_what_ends_with_the_one_that_made_it(
+    leaks: Leaks, ending: contextlib.ExitStack
+) -> None:
+    is_over = threading.Event()
+
+    def end(loop: Any, thread: threading.Thread) -> None:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+    def start() -> None:
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        ending.callback(end, loop, thread)
+
+    def leaking() -> None:
+        pool = ThreadPoolExecutor(1)
+        ending.callback(pool.shutdown)
+        ending.callback(is_over.set)
+        pool.submit(start).result()
+        pool.submit(is_over.wait)
+
+    findings = leaks(leaking)
+    assert Counter(finding.kind for finding in findings) == {Kind.LOOPS: 1, Kind.THREADS: 2}
 
 
 # -- streams and transports --------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ class ThreadSuspects:
         for each in loops:
             record: Any = records.get(each.key)
             loop = None if record is None or record.maker is None or record.maker() is not thread else record.ref()
-            if loop is not None:
+            if loop is not None and record.thread == attribute(thread, "ident"):
                 pending = {id(task): task for task in tasks.pending(loop)}
                 polled = frozenset((*_polled(loop), *record.opened))
                 inside = [
