@@ -6,7 +6,7 @@ import gc
 import math
 import sys
 from collections.abc import Collection, Iterator
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any, Final
 
 from pytest_httpleak.asking import attribute, is_a, module_of, referents_of, referrers_of
@@ -95,13 +95,14 @@ def ends_of(
     if sys.version_info < (3, 13):  # from then on it is another one each time, and nothing refers to it
         ends.update(id(frame.f_locals) for frame in kept if is_a(frame, FrameType))
     ours = {id(kept), id(things), id(passing), *map(id, passing), *_running()}
+    lasting = {id(module.__dict__) for module in [*sys.modules.values()] if type(module) is ModuleType}
     level, seen = things, set(things)
     gc.unfreeze()
     for _ in range(levels):
         held: set[int] = set()
         above: dict[int, Any] = {}
         for referrer in _referrers(level, ours):
-            if children.is_running(referrer):  # which `subprocess` keeps if it is dropped
+            if id(referrer) in lasting or children.is_running(referrer):  # which `subprocess` keeps if it is dropped
                 return None
             held.update(map(id, referents_of(referrer)))
             if id(referrer) in ends or type(referrer) is warning:

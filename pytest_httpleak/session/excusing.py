@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from types import CodeType
 from typing import Any
@@ -28,6 +29,7 @@ def excused(
     suspects: list[Suspect],
     records: dict[int, Record],
     unsure: set[int],
+    placed: set[int],
     *,
     test: CodeType | None,
     seconds: float = SEARCH,
@@ -40,7 +42,8 @@ def excused(
     """Keys of suspects that live as long as the process: first-use globals, and clients in an attribute of their own.
 
     So are those that the value of one of the wider fixtures has made when it needed them: that one answers for them then.
-    `unsure` takes the keys of those of whom there was no time to find that out: `seconds` of processor time for each.
+    `unsure` takes the keys of those of whom there was no time to find that out: `seconds` of processor time for each; `placed`
+    those of the others that some module has.
     `test` is the code of the function that is judged. Where the heap may not be searched, only fixtures are asked. One that
     is over may have made it for another that gives a list, and ends what is in that. `own_class` is the class of tests whose
     fixture is over, with which what that has put into the class's attributes has to end. `places` are those of the process, with
@@ -51,6 +54,7 @@ def excused(
         records,
         unsure,
         places,
+        placed,
         test=test,
         seconds=seconds,
         is_searched=is_searched,
@@ -70,6 +74,7 @@ class _Kept:
         records: dict[int, Record],
         unsure: set[int],
         places: dict[str, Place],
+        placed: set[int],
         *,
         test: CodeType | None,
         seconds: float,
@@ -79,6 +84,7 @@ class _Kept:
         handlers: Callable[[], list[Any]],
     ) -> None:
         self._fixtures, self._records, self._unsure, self._places = fixtures, records, unsure, places
+        self._placed = placed
         self._test, self._seconds, self._is_searched, self._of_fixture = test, seconds, is_searched, of_fixture
         self._aside, self._ask_for_handlers = aside, handlers
         self._keepers = {id(value): each for each in fixtures for value in each.values_now()}
@@ -125,7 +131,9 @@ class _Kept:
             return not any(cls.__name__ == "LogRecord" for cls in root.through)
         # Asked of what is excused, too: the place remembers what it has kept.
         is_a_clients = self._is_a_clients(suspect, record, root, thing, codes=codes, of_clients=terms.of_clients)
-        return terms.excuse(root.module, packages) or is_a_clients
+        is_excused = terms.excuse(root.module, packages) or is_a_clients
+        self._placed.update(() if is_excused or root.module not in sys.modules else (suspect.key,))
+        return is_excused
 
     def _climbed(
         self,

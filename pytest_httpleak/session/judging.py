@@ -203,11 +203,13 @@ class Judging:
             records |= pending_records(self._watch, suspects) if keepers else {}
             closed = {key for key, record in bare.items() if record.is_closed()}
             asked = [suspect for suspect in suspects if suspect.key not in closed]
+            placed: set[int] = set()
             more = excused(
                 keepers,
                 asked,
                 records,
                 unsure,
+                placed,
                 test=self._code_of_test(),
                 seconds=seconds,
                 is_searched=is_searched,
@@ -219,7 +221,8 @@ class Judging:
             more |= self._ending_with_jobs([each for each in asked if each.key in more], asked, records)
             rest = [suspect for suspect in asked if suspect.key not in more]
             gone = self._dropped_of(owner)
-            return closed | more | gone.dying(rest, records, is_near=not is_searched) | gone.ending(rest)
+            loose = [suspect for suspect in rest if suspect.key not in placed]
+            return closed | more | gone.dying(loose, records, is_near=not is_searched) | gone.ending(rest)
         except Exception as error:  # noqa: BLE001  # this is the wall
             self._looking.wall.note(error)
             return set()
