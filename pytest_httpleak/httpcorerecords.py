@@ -80,8 +80,10 @@ class SlotRecord(Record):
     def _thrown_away(self, state: State, claims: frozenset[object], held: Held, socket: SocketRecord | None) -> Suspect:
         what = "threw a connection away without closing it"
         hint = f"this is the library's own doing: upgrade {self.library}"
-        if socket is not None and socket.is_stranded() and not self.is_thrown_away:
-            what, hint = "could not close a connection whose event loop is closed", _ONE_LOOP
+        if socket is not None and socket.is_stranded():
+            hint = f"{_ONE_LOOP}; if that is so already, upgrade {self.library}"
+            if not self.is_thrown_away:
+                what, hint = "could not close a connection whose event loop is closed", _ONE_LOOP
         return self.suspect(
             state, self.pool.type, what, library=self.pool.front, claims=claims, holds=(held,), hint=hint
         )

@@ -305,6 +305,26 @@ def test_a_client_that_is_used_in_two_loops_leaks_the_first_ones_connection(
     assert "asyncio.run()" in finding.hint
 
 
+def test_a_client_that_a_second_loop_asks_again_is_told_to_keep_to_one(
+    leaks: Leaks, network: Network, httpx: Any
+) -> None:
+    async def ask(client: Any) -> None:
+        assert (await client.get(f"{network.plain}/ok")).text == "ok"
+
+    def leaking() -> None:
+        client = httpx.AsyncClient()
+        asyncio.run(ask(client))
+        with pytest.raises(RuntimeError, match="loop is closed"):
+            asyncio.run(ask(client))
+        asyncio.run(client.aclose())
+
+    (finding,) = leaks(leaking)
+    library = httpx.__name__.replace("httpx", "httpcore")
+    assert finding.summary == "threw a connection away without closing it"
+    assert finding.hint.startswith("use a client in one event loop only")
+    assert finding.hint.endswith(f"upgrade {library}")
+
+
 # -- slots that are lost -----------------------------------------------------------------------------------------------
 
 
