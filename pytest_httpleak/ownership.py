@@ -296,3 +296,9 @@ class Watch(DescriptorOwners):
         self.on = False
         for wall in self.walls:
             wall.on = False
+
+    def wake(self) -> None:
+        """Note again what is made, after `silence`, but for what was switched off by an error of its own."""
+        self.on = True
+        for wall in self.walls:
+            wall.on = wall.error is None

@@ -24,6 +24,7 @@ class ForeignProtocolHooks:
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         __tracebackhide__ = True
         if self._guard.holding is not item and self._guard.is_checked(item):
+            self._guard.session.safely(self._guard.session.wake)  # each test may be run in a child of its own
             self._guard.begin_test(item)
         return (yield)
 

@@ -1,4 +1,4 @@
-"""Child processes: nothing is judged in a child, and nothing of it is blamed on its parent."""
+"""Child processes: nothing is judged in a child but tests that are run there, and nothing of it is blamed on its parent."""
 
 from __future__ import annotations
 
@@ -165,6 +165,90 @@ def test_a_child_that_a_test_forgets_to_end_writes_no_report(inner: Inner) -> No
         "test_is_clean": "clean",
     }, result.stdout.str()
     result.stdout.fnmatch_lines(["*1 failed, 2 passed*"])
+
+
+FORKING = """
+import json, os
+import pytest
+from _pytest.runner import runtestprotocol
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            reports = runtestprotocol(item, log=False)
+            hook = item.config.hook.pytest_report_to_serializable
+            with open(writer, "w") as file:
+                json.dump([hook(config=item.config, report=each) for each in reports], file)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader) as file:
+        sent = json.load(file)
+    os.waitpid(pid, 0)
+    hook = item.config.hook.pytest_report_from_serializable
+    for each in sent:
+        item.ihook.pytest_runtest_logreport(report=hook(config=item.config, data=each))
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+"""
+FORKED = """
+import os, socket
+import pytest
+
+KEPT = []
+
+@pytest.fixture(scope="module")
+def client():
+    with socket.socket() as sock:
+        yield sock
+
+@pytest.fixture(scope="module")
+def leaking_client():
+    KEPT.append(socket.socket())
+
+def test_leaks():
+    KEPT.append(socket.socket())
+
+def test_leaks_a_descriptor():
+    KEPT.append(os.open(os.devnull, os.O_RDONLY))
+
+def test_beside_a_fixtures(client):
+    pass
+
+def test_asks_for_it(leaking_client):
+    pass
+
+def test_forks():
+    pid = os.fork()
+    if pid == 0:
+        KEPT.append(socket.socket())
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+@pytest.mark.httpleak(sockets=1)
+def test_tolerates():
+    KEPT.append(socket.socket())
+"""
+
+
+def test_tests_that_are_each_run_in_a_child_are_judged_there(inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner.install(monkeypatch, forking=FORKING)
+    inner.write(test_a=FORKED)
+    result = inner.run("-W", "ignore", "-p", "forking")
+    assert inner.outcomes() == {
+        "test_leaks": "leaked",
+        "test_leaks_a_descriptor": "leaked",
+        "test_beside_a_fixtures": "clean",
+        "test_asks_for_it": "clean",
+        "test_forks": "clean",
+        "test_tolerates": "tolerated",
+    }, result.stdout.str()
+    assert [fixture["name"] for fixture in inner.report["fixtures"]] == ["leaking_client"]
+    result.assert_outcomes(passed=6, errors=3)
 
 
 def test_a_worker_that_is_ended_by_its_test_is_xdists_business(inner: Inner) -> None:

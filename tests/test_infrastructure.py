@@ -77,6 +77,54 @@ def test_what_is_made_through_a_wrapper_with_nobody_behind_it_comes_from_outside
     assert infrastructure.is_of_a_tool(suspect(threading.__file__, *through))
 
 
+PLUGIN = """
+import os, socket, threading
+import pytest
+import sdk
+
+def pytest_runtest_logreport(report):
+    sdk.send(report.nodeid)
+
+@pytest.fixture
+def agent():
+    sdk.send("number")
+"""
+SDK = """
+import os, socket, threading
+
+sent = []
+
+def send(name):
+    if "thread" in name:
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+    if "number" in name:
+        sent.append(os.dup(0))
+    if "socket" in name:
+        sent.append(socket.socket().detach())
+"""
+HOOKED = """
+import sdk
+
+def test_thread(): pass
+
+def test_number(): pass
+
+def test_socket(): pass
+
+def test_asks_for_it(agent): pass
+
+def test_calls_it():
+    sdk.send("thread")
+"""
+
+
+def test_what_a_plugins_hook_has_others_make_is_the_plugins(inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner.install(monkeypatch, agent_of_tests=PLUGIN, sdk=SDK)
+    inner.write(test_a=HOOKED)
+    hooked = dict.fromkeys(["test_thread", "test_number", "test_socket"], "clean")
+    inner.judge("-p", "agent_of_tests", **hooked, test_asks_for_it="leaked", test_calls_it="leaked")
+
+
 # -- a thread that runs a tool's code ----------------------------------------------------------------------------------
 
 WORKER = "sentry_sdk/worker.py"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Packages whose own threads and descriptors are the tool's, whatever test first set them off.
 _TOOLS: Final = frozenset(
-    "_pydevd_bundle _pytest coverage debugpy ddtrace execnet hypothesis ipykernel IPython memray newrelic "
+    "_pydevd_bundle _pytest coverage debugpy ddtrace execnet hypothesis ipykernel IPython memory_profiler memray newrelic "
     "opentelemetry pluggy pydevd pyinstrument pytest pytest_cov pytest_timeout scalene sentry_sdk tqdm viztracer xdist".split()
 )
 # Where a client hands its request to an application in the same process.
@@ -56,7 +56,9 @@ _PASSAGES: Final = (
     "wrapt/",
 )
 _MOST_HANDLERS: Final = 1000
-_PLUGINS: Final = "pytest_"  # of pytest, which may run the tests
+_PLUGINS: Final = "pytest_"  # of pytest, which may run the tests; so are the names of its hooks
+# The hooks in which a plugin may run what the tests have: a fixture, a function, a loop with its callbacks.
+_OF_TESTS: Final = frozenset(("pytest_fixture_setup", "pytest_pyfunc_call", "pytest_runtestloop"))
 _THREAD_PREFIXES: Final = ("pydevd.", "execnet", "pytest_timeout")
 
 
@@ -64,15 +66,23 @@ def is_of_a_tool(suspect: Suspect) -> bool:
     """Whether who asked for something was a tool around the tests: the innermost code that does more than hand on calls.
 
     The standard library hands on, and so does what tools put around other functions to watch them. Where no line of the
-    user's was on the way, another plugin of pytest's counts as a tool too, and so do those that hand on, alone: somebody
-    called them from outside the tests.
+    user's was on the way, another plugin of pytest's counts as a tool too, with what its hooks call, and so do those that hand
+    on, alone: somebody called them from outside the tests.
     """
+    if suspect.created is None and any(map(_is_hook, suspect.stack[-1:])):
+        return True
     for site in suspect.stack:
         place = installed_place(site.file)
         if place is not None and not place.startswith(_PASSAGES):
             package = _package(place)
             return package in _TOOLS or (suspect.created is None and package.startswith(_PLUGINS))
     return suspect.created is None and bool(suspect.stack)
+
+
+def _is_hook(site: Site) -> bool:
+    """Whether a function is a hook of an installed plugin's, of those in which nothing of the tests is run."""
+    name = site.function
+    return name.startswith(_PLUGINS) and name not in _OF_TESTS and installed_place(site.file) is not None
 
 
 def runs_a_tool(thread: Any, suspect: Suspect) -> bool:

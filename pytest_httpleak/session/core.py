@@ -39,6 +39,7 @@ def running() -> Session | None:
 def _forked() -> None:
     """A child process is not watched: what it inherits is its parent's."""
     for session in _running:
+        session.is_asleep = session.is_on and session.item() is None
         session.watch.silence()
 
 
@@ -72,6 +73,7 @@ class Session:
         self._growth: GrowthWatch | None = None
         self._finder: AfterImport | None = None
         self._pid = os.getpid()
+        self.is_asleep = False  # in a child that was forked between two tests, of a process that is watched
         self.blocks: list[Block] = []  # of tests and wider fixtures, that have not been left
         self.block_begins: Callable[[], object] = lambda: None
         self._stranger: Owner | None = None  # in whose name the session around this one leaves things alone
@@ -124,6 +126,14 @@ class Session:
                 watch.task_destroyed(task)
 
         watch.loops_come, watch.loop_closing, watch.task_destroyed = get_ready, loop_closing, task_destroyed
+
+    def wake(self) -> None:
+        """Watch on in a forked child where that is there to run a test: what it has inherited is accounted for."""
+        if self.is_asleep:
+            self.is_asleep = False
+            self.watch.wake()
+            self.ledger.stop()
+            self.ledger.start()
 
     def stop(self) -> None:
         """Undo everything that was patched."""
