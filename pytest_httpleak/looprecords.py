@@ -18,7 +18,6 @@ from pytest_httpleak.userfiles import is_installed_file, is_user_file
 
 if TYPE_CHECKING:
     from pytest_httpleak.model.findings import Suspect
-    from pytest_httpleak.sites import Birth
 
 _get_ident = threading.get_ident
 
@@ -26,7 +25,7 @@ _get_ident = threading.get_ident
 class LoopRecord(Record):
     """An event loop; its self-pipe and its selector belong to it."""
 
-    __slots__ = ("closed", "cls", "collected", "opened", "selector", "thread")
+    __slots__ = ("closed", "cls", "collected", "is_for_thread", "opened", "selector", "thread")
 
     kind: ClassVar[Kind] = Kind.LOOPS
     LIBRARY = "asyncio"
@@ -38,6 +37,7 @@ class LoopRecord(Record):
         self.selector = -1  # the descriptor of its selector, to be known when the loop cannot be asked any more
         self.closed = False
         self.collected = False
+        self.is_for_thread = False  # which has no other one, and in which others will be given it, too
         self.thread = _get_ident()  # the one that has run it last
 
     def is_open(self) -> bool:
@@ -62,6 +62,8 @@ class LoopRecord(Record):
             return self._suspect(State.COLLECTED, "dropped without being closed", frozenset[object](left))
         loop = self.ref()
         if loop is None or is_closed(loop):
+            return None
+        if self.is_for_thread and _is_current(loop):
             return None
         state = State.RUNNING if loop.is_running() else State.OPEN
         return self._suspect(state, "never closed", frozenset(("fd", fd) for fd in self.descriptors()))
@@ -106,8 +108,11 @@ def record_loops(cls: Any, hooks: Any) -> None:
         record.library = library
         loops.put(loop, record)
         watch.add(record)
-        if record.birth is not None and _is_for_all(record.birth, events):
-            record.owner = watch.root
+        codes = [] if record.birth is None else [code for code, _ in record.birth.frames]
+        changed = _changed_policy(events)
+        if any(code is changed or _is_asyncios_own(code, events) for code in codes):
+            record.owner = watch.root  # asyncio's own for the thread, which the next one to ask will be given too
+        record.is_for_thread = _sets_what_lacks(codes)
         watch.loops[id(loop)] = weakref.ref(loop)
         watch.loops_come()
 
@@ -133,19 +138,20 @@ def record_loops(cls: Any, hooks: Any) -> None:
     hooks.before(cls, "run_forever", running)
 
 
-def _is_for_all(birth: Birth, events: Any) -> bool:
-    """Whether a loop is asyncio's own for the thread, which the next one to ask will be given too.
+def _is_asyncios_own(code: CodeType, events: Any) -> bool:
+    return code.co_name == "get_event_loop" and bool(code.co_filename == events.__file__)
 
-    So is the main thread's where an installed library has set it, as there was none: Python 3.14 makes none of itself.
-    """
-    codes = [code for code, _ in birth.frames]
-    changed = _changed_policy(events)
-    if any(code is changed or _is_asyncios_own(code, events) for code in codes):
-        return True
+
+# Names in the code of a function that asks for the thread's loop, and makes one where there is none.
+_SETTING: Final = frozenset(("get_event_loop", "new_event_loop", "set_event_loop"))
+
+
+def _sets_what_lacks(codes: list[CodeType]) -> bool:
+    """Whether an installed library makes a loop for the main thread, as that has none: Python 3.14 makes none of itself."""
     maker = next((code for code in codes if code.co_name != "new_event_loop" and _is_of_somebody(code)), None)
     return (
         maker is not None
-        and set(maker.co_names) >= _SETS_WHAT_LACKS
+        and set(maker.co_names) >= _SETTING
         and is_installed_file(maker.co_filename)
         and _get_ident() == threading.main_thread().ident
     )
@@ -155,12 +161,10 @@ def _is_of_somebody(code: CodeType) -> bool:
     return is_user_file(code.co_filename) or is_installed_file(code.co_filename)
 
 
-def _is_asyncios_own(code: CodeType, events: Any) -> bool:
-    return code.co_name == "get_event_loop" and bool(code.co_filename == events.__file__)
-
-
-# Names in the code of a function that asks for the thread's loop, and makes one where there is none.
-_SETS_WHAT_LACKS: Final = frozenset(("get_event_loop", "new_event_loop", "set_event_loop"))
+def _is_current(loop: Any) -> bool:
+    """Whether asyncio's policy gives that loop to whoever asks in this thread; asked of what it stores."""
+    policy = attribute(sys.modules.get("asyncio.events"), "_event_loop_policy")
+    return attribute(attribute(policy, "_local"), "_loop") is loop
 
 
 def _changed_policy(events: Any) -> CodeType | None:

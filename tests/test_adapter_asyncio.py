@@ -1403,6 +1403,15 @@ def fresh():
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     return loop
+
+
+def passing():
+    before = lasting()
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    assert asyncio.get_event_loop() is loop
+    asyncio.set_event_loop(before)
+    return loop
 """
 
 
@@ -1438,6 +1447,16 @@ def test_a_loop_that_a_library_makes_whether_there_is_one_or_not_leaks(marked: M
 
     def leaking() -> None:
         marked.kept.append(library.fresh())  # leak: loops
+
+    marked(leaking)
+
+
+@pytest.mark.usefixtures("no_loop")
+def test_a_loop_that_a_library_sets_only_for_a_while_leaks(marked: Marked) -> None:
+    library = _of_file("/usr/lib/python3/site-packages/library.py")
+
+    def leaking() -> None:
+        marked.kept.append(library.passing())  # leak: loops
 
     marked(leaking)
 
