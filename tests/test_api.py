@@ -35,15 +35,15 @@ def check(session: Session) -> Iterator[Check]:
 
 
 @pytest.fixture
-def without_garbage() -> None:
-    """What earlier tests have left to the garbage collector is not to be closed by it while a test counts."""
-    gc.collect()
-
-
-@pytest.fixture
 def leakcheck(session: Session, check: Check) -> LeakCheck:
     """The interface as a test has it."""
     return LeakCheck(session, check)
+
+
+@pytest.fixture
+def without_garbage(leakcheck: LeakCheck) -> None:
+    """What earlier tests, or the start of the watch, have left to the collector is not to be closed while a test counts."""
+    gc.collect()
 
 
 def opened(kept: list[Any], number: int = 1) -> None:
