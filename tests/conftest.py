@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from marked import Leaks, Marked, closed
+from resolvers import have_ended
 
 from pytest_httpleak.api import LeakCheck
 from pytest_httpleak.model.findings import Finding
@@ -64,7 +65,10 @@ def _running(*arguments: str) -> Iterator[int]:
 
 @pytest.fixture(scope="session")
 def once_for_the_process() -> None:
-    """What a library starts at first use, and keeps: aiohttp's resolver has a thread. It is there before the first watch."""
+    """What a library starts at first use, and keeps: aiohttp's resolver has a thread. It is there before the first watch.
+
+    That thread closes, a little later, what the resolver has opened: not while a test counts.
+    """
     try:
         import aiohttp
     except ImportError:
@@ -75,6 +79,9 @@ def once_for_the_process() -> None:
             pass
 
     asyncio.run(use())
+    pycares = sys.modules.get("pycares")
+    if hasattr(pycares, "_shutdown_manager"):
+        have_ended(pycares)
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def leakcheck(session: Session, check: Check) -> LeakCheck:
 
 @pytest.fixture
 def without_garbage(leakcheck: LeakCheck) -> None:
-    """What earlier tests, or the start of the watch, have left to the collector is not to be closed while a test counts."""
+    """What earlier tests have left to the garbage collector is not to be closed by it while a test counts."""
     gc.collect()
 
 

@@ -19,13 +19,13 @@ from unittest import mock
 
 import pytest
 from inner import Inner
+from resolvers import have_ended
 
 from pytest_httpleak.adapters import pycares as pycares_adapter
 from pytest_httpleak.adapters.pycares import ChannelRecord, EndingRecord
 from pytest_httpleak.clocks import Real
 from pytest_httpleak.model.findings import Finding
 from pytest_httpleak.model.kinds import Kind
-from pytest_httpleak.opennumbers import open_numbers
 from pytest_httpleak.patches import Wall
 from pytest_httpleak.probes.tasks import is_infrastructure
 from pytest_httpleak.session.core import Session
@@ -184,18 +184,6 @@ def waiting() -> Iterator[list[Any]]:
         yield channels
     for channel in channels:
         pycares._lib.ares_destroy(channel[0])
-
-
-def have_ended(pycares: Any) -> None:
-    """Wait for the channels of earlier tests, which a thread destroys one after the other."""
-    before = open_numbers()
-    channel = pycares.Channel()
-    made = open_numbers() - before
-    channel.close()
-    end = Real.monotonic() + 30
-    while made & open_numbers():
-        assert Real.monotonic() < end
-        Real.sleep(0.001)
 
 
 @pytest.fixture
